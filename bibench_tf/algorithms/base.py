@@ -1,0 +1,98 @@
+"""What a binarization algorithm is: a pair of Larq quantizers and how to make layers of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import tensorflow as tf
+
+from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
+
+
+@dataclass(frozen=True)
+class Algorithm:
+    """A binarization algorithm. Subclass it, give the two quantizers, and register it.
+
+    Fields of a subclass are its options. `activation` is the nonlinearity its networks use by default,
+    `clip_weights` says whether latent weights are kept in [-1, 1] after every update.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    activation: ClassVar[str] = "hard_tanh"
+    clip_weights: ClassVar[bool] = False
+
+    def input_quantizer(self) -> tf.keras.layers.Layer:
+        """A new quantizer for the inputs of one layer."""
+        raise NotImplementedError
+
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
+        """A new quantizer for the kernel of one layer."""
+        raise NotImplementedError
+
+    def layer_options(self, kind: str) -> dict[str, Any]:
+        """Further arguments of `BinaryConv2D`, such as `output_scale`, for a `conv2d`, `conv1d` or `dense`."""
+        return {}
+
+    def conv2d(
+        self,
+        filters: int,
+        kernel_size,
+        strides=1,
+        padding: str | int = "same",
+        dilation_rate=1,
+        groups: int = 1,
+        use_bias: bool = False,
+        name: str | None = None,
+    ) -> tf.keras.layers.Layer:
+        """A binary convolution of images (B, H, W, C)."""
+        return BinaryConv2D(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            dilation_rate=dilation_rate,
+            groups=groups,
+            use_bias=use_bias,
+            name=name,
+            **self._quantization("conv2d"),
+        )
+
+    def conv1d(
+        self,
+        filters: int,
+        kernel_size: int,
+        strides: int = 1,
+        padding: str | int = "same",
+        dilation_rate: int = 1,
+        groups: int = 1,
+        use_bias: bool = False,
+        name: str | None = None,
+    ) -> tf.keras.layers.Layer:
+        """A binary convolution of sequences (B, L, C)."""
+        return BinaryConv1D(
+            filters,
+            kernel_size,
+            strides=strides,
+            padding=padding,
+            dilation_rate=dilation_rate,
+            groups=groups,
+            use_bias=use_bias,
+            name=name,
+            **self._quantization("conv1d"),
+        )
+
+    def dense(self, units: int, use_bias: bool = True, name: str | None = None) -> tf.keras.layers.Layer:
+        """A binary fully connected layer on rows (..., C)."""
+        return BinaryDense(units, use_bias=use_bias, name=name, **self._quantization("dense"))
+
+    def _quantization(self, kind: str) -> dict[str, Any]:
+        return {
+            "input_quantizer": self.input_quantizer(),
+            "kernel_quantizer": self.kernel_quantizer(),
+            "kernel_initializer": "glorot_normal",
+            "kernel_constraint": "weight_clip" if self.clip_weights else None,
+            **self.layer_options(kind),
+        }

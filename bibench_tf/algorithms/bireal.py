@@ -1,0 +1,31 @@
+"""Bi-Real Net: a triangular estimator for the activations (arXiv 1808.00278)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import larq as lq
+
+from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.quantizers import ChannelScaledSign
+
+
+@dataclass(frozen=True)
+class BiReal(Algorithm):
+    """Bi-Real Net's operator.
+
+    Forward: y = conv(sign(x), s * sign(w)), s = mean |w| per output channel. Gradients: d sign(x)/dx =
+    max(0, 2 - 2|x|); for w 1 where |w| <= 1, else 0; s is left out. The shortcut around every convolution belongs to
+    the network: `zoo.resnet18(..., shortcut="conv")`. Source: arXiv 1808.00278, section 3.3; BiBench's operator.
+    """
+
+    key: ClassVar[str] = "bireal"
+    title: ClassVar[str] = "Bi-Real"
+    paper: ClassVar[str] = "arXiv:1808.00278"
+
+    def input_quantizer(self):
+        return lq.quantizers.ApproxSign()
+
+    def kernel_quantizer(self):
+        return ChannelScaledSign()

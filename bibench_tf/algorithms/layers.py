@@ -1,0 +1,243 @@
+"""The binary layers every algorithm shares: Larq's QuantConv2D with an output stage, for images, sequences and rows.
+
+`BinaryConv1D` and `BinaryDense` are the same convolution with kernels (1, k) and (1, 1), because that is the only
+form Larq Compute Engine runs as a binary operation, and because an algorithm then has one estimator for all of them.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import larq as lq
+import tensorflow as tf
+
+from bibench_tf.errors import BibenchError
+
+# Larq warns at every binary layer without a weight constraint. Whether latent weights are clipped is a part of each
+# algorithm here (`Algorithm.clip_weights`), so the warning would only repeat a decision already made.
+logging.getLogger("larq.layers_base").setLevel(logging.ERROR)
+
+# Below every activation a network produces; see `BinaryConv2D._scale_spatially`.
+_LOWEST = -3e38
+
+
+def is_training(training) -> bool:
+    """Whether this call traces a training step, decided in Python so that the inference graph has no trace of it.
+
+    While Keras builds a functional model it passes a symbolic learning phase; only shapes matter then, and the call
+    counts as inference.
+    """
+    return not tf.is_tensor(training) and bool(training)
+
+
+@lq.utils.register_keras_custom_object
+class BinaryConv2D(lq.layers.QuantConv2D):
+    """A 2D convolution of binarized inputs (B, H, W, C) and a binarized kernel (kh, kw, C / groups, filters).
+
+    y = s * conv(q_in(x), q_k(kernel)) + bias, or s * (conv(...) + bias) with `scale_bias`.
+
+    `padding` is `same`, `valid`, or an integer: that many zeros on every side, added after binarization, as PyTorch
+    does. Larq Compute Engine runs `same` and `valid` as binary operations, integers as float.
+    `output_scale` is the learned scale s: None (1), `channel` (one factor for each output channel, weight
+    `output_scale`) or `spatial` (output_scale x height_scale x width_scale, which needs fixed H and W).
+    An input quantizer may have a method `output_factor(inputs, layer)`, a factor of the output computed from the
+    inputs; it is applied unless the quantizer has put it into the binarized inputs itself.
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size,
+        *,
+        padding: str | int = "same",
+        output_scale: str | None = None,
+        output_scale_initializer="ones",
+        scale_bias: bool = False,
+        **kwargs,
+    ):
+        if output_scale not in (None, "channel", "spatial"):
+            raise BibenchError(f"output_scale is None, 'channel' or 'spatial', not {output_scale!r}.")
+        explicit = isinstance(padding, int)
+        super().__init__(filters, kernel_size, padding="same" if explicit else padding, **kwargs)
+        self.explicit_padding = padding if explicit else None
+        if explicit:
+            self._is_native_padding = False
+        self.output_scale_kind = output_scale
+        self.output_scale_initializer = tf.keras.initializers.get(output_scale_initializer)
+        self.scale_bias = scale_bias
+
+    # Larq pads by itself whenever it does not use the convolution's own padding; these two say by how much.
+    def _get_spatial_padding_same(self, shape):
+        if self.explicit_padding is None:
+            return super()._get_spatial_padding_same(shape)
+        return [(self.explicit_padding, self.explicit_padding)] * self.rank
+
+    def _get_padding_same_shape(self, input_shape):
+        if self.explicit_padding is None:
+            return super()._get_padding_same_shape(input_shape)
+        batch, *spatial, channels = input_shape
+        padded = [None if size is None else size + 2 * self.explicit_padding for size in spatial]
+        return tf.TensorShape([batch, *padded, channels])
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        for quantizer, shape in (
+            (self.input_quantizer, input_shape),
+            (self.kernel_quantizer, self.kernel.shape),
+        ):
+            # Built here, so that weights of a quantizer are named after this layer and exist before any call.
+            if isinstance(quantizer, tf.keras.layers.Layer) and not quantizer.built:
+                quantizer.build(shape)
+        if self.output_scale_kind is not None:
+            self.output_scale = self._add_scale("output_scale", self.filters)
+        if self.output_scale_kind == "spatial":
+            height, width = self._output_size(input_shape)
+            if height is None or width is None:
+                raise BibenchError(f"Layer '{self.name}' learns a scale for each output row and column; "
+                                   f"its input needs a fixed height and width, not {tuple(input_shape)}.")
+            # A sequence is an image of height 1: it has a scale along its length only.
+            self.height_scale = self._add_scale("height_scale", height) if self._has_height else None
+            self.width_scale = self._add_scale("width_scale", width)
+
+    _has_height = True
+
+    def _add_scale(self, name, size):
+        return self.add_weight(name, shape=(size,), initializer=self.output_scale_initializer)
+
+    def _output_size(self, input_shape):
+        padded = input_shape if self.explicit_padding is None else self._get_padding_same_shape(input_shape)
+        same = self.explicit_padding is None and self.padding == "same"
+        sizes = []
+        for size, kernel, stride, dilation in zip(
+            padded[1:3], self.kernel_size, self.strides, self.dilation_rate, strict=True
+        ):
+            reach = 1 if same else (kernel - 1) * dilation + 1
+            sizes.append(None if size is None else (size - reach) // stride + 1)
+        return sizes
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape([input_shape[0], *self._output_size(input_shape), self.filters])
+
+    def call(self, inputs, training=None):
+        with lq.utils.patch_object(self, "use_bias", False):
+            outputs = super().call(inputs)
+        if self.use_bias and self.scale_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        outputs = self._scale(inputs, outputs, is_training(training))
+        if self.use_bias and not self.scale_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        return outputs
+
+    def _scale(self, inputs, outputs, training):
+        if self.output_scale_kind is not None:
+            outputs = outputs * self.output_scale
+        if self.output_scale_kind == "spatial":
+            outputs = self._scale_spatially(outputs, training)
+        factor = getattr(self.input_quantizer, "output_factor", None)
+        if factor is not None and not self.input_quantizer.scales_inputs(training):
+            outputs = outputs * factor(inputs, self)
+        return outputs
+
+    def _scale_spatially(self, outputs, training):
+        if not training:
+            # Larq Compute Engine fuses any constant factor into the binary convolution without a look at its rank,
+            # and then cannot run the file. An operation in between, without effect, keeps it apart.
+            outputs = tf.maximum(outputs, _LOWEST)
+        scale = self.width_scale[:, tf.newaxis]
+        if self.height_scale is not None:
+            scale = self.height_scale[:, tf.newaxis, tf.newaxis] * scale
+        return outputs * scale
+
+    def get_config(self):
+        config = super().get_config()
+        del config["activation"]
+        if self.explicit_padding is not None:
+            config["padding"] = self.explicit_padding
+        return {
+            **config,
+            "output_scale": self.output_scale_kind,
+            "output_scale_initializer": tf.keras.initializers.serialize(self.output_scale_initializer),
+            "scale_bias": self.scale_bias,
+        }
+
+
+@lq.utils.register_keras_custom_object
+class BinaryConv1D(BinaryConv2D):
+    """`BinaryConv2D` on sequences (B, L, C), with a kernel of shape (1, k, C / groups, filters)."""
+
+    _has_height = False
+
+    def __init__(self, filters: int, kernel_size: int, *, strides: int = 1, dilation_rate: int = 1, **kwargs):
+        super().__init__(
+            filters,
+            (1, _length(kernel_size)),
+            strides=(1, _length(strides)),
+            dilation_rate=(1, _length(dilation_rate)),
+            **kwargs,
+        )
+        self.input_spec = tf.keras.layers.InputSpec(ndim=3)
+
+    def _get_spatial_padding_same(self, shape):
+        height, width = super()._get_spatial_padding_same(shape)
+        return [height if self.explicit_padding is None else (0, 0), width]
+
+    def _get_padding_same_shape(self, input_shape):
+        padded = super()._get_padding_same_shape(input_shape)
+        return padded if self.explicit_padding is None else tf.TensorShape([padded[0], 1, *padded[2:]])
+
+    def build(self, input_shape):
+        batch, length, channels = tf.TensorShape(input_shape)
+        super().build(tf.TensorShape([batch, 1, length, channels]))
+        self.input_spec = tf.keras.layers.InputSpec(ndim=3, axes={-1: channels})
+
+    def compute_output_shape(self, input_shape):
+        shape = tf.TensorShape(input_shape)
+        if shape.rank == 4:  # Keras checks the convolution's own shape while it builds it.
+            return super().compute_output_shape(shape)
+        batch, length, channels = shape
+        shape = super().compute_output_shape(tf.TensorShape([batch, 1, length, channels]))
+        return tf.TensorShape([batch, *shape[2:]])
+
+    def call(self, inputs, training=None):
+        return tf.squeeze(super().call(tf.expand_dims(inputs, 1), training=training), axis=1)
+
+    def get_config(self):
+        config = super().get_config()
+        return {**config, **{key: config[key][-1] for key in ("kernel_size", "strides", "dilation_rate")}}
+
+
+@lq.utils.register_keras_custom_object
+class BinaryDense(BinaryConv2D):
+    """`BinaryConv2D` on rows (..., C), with a kernel of shape (1, 1, C, units).
+
+    Every row is a sample of its own: statistics an algorithm takes per sample are taken per row.
+    """
+
+    def __init__(self, units: int, **kwargs):
+        super().__init__(units, 1, padding="valid", **kwargs)
+        self.input_spec = tf.keras.layers.InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        channels = tf.TensorShape(input_shape)[-1]
+        super().build(tf.TensorShape([None, 1, 1, channels]))
+        self.input_spec = tf.keras.layers.InputSpec(min_ndim=2, axes={-1: channels})
+
+    def compute_output_shape(self, input_shape):
+        return tf.TensorShape([*tf.TensorShape(input_shape)[:-1], self.filters])
+
+    def call(self, inputs, training=None):
+        rows = tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])
+        outputs = super().call(rows, training=training)
+        shape = [-1 if size is None else size for size in inputs.shape[:-1]]
+        if shape.count(-1) > 1:
+            shape = tf.unstack(tf.shape(inputs)[:-1])
+        return tf.reshape(outputs, [*shape, self.filters])
+
+    def get_config(self):
+        config = super().get_config()
+        own = ("filters", "kernel_size", "strides", "padding", "pad_values", "data_format", "dilation_rate", "groups")
+        return {"units": self.filters, **{key: value for key, value in config.items() if key not in own}}
+
+
+def _length(value) -> int:
+    return value[-1] if isinstance(value, (tuple, list)) else value

@@ -1,0 +1,35 @@
+"""XNOR-Net++: learned output scales in place of analytic ones (arXiv 1909.13863)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import larq as lq
+
+from bibench_tf.algorithms.base import Algorithm
+
+
+@dataclass(frozen=True)
+class XNORPlusPlus(Algorithm):
+    """XNOR-Net++.
+
+    Forward: y[h, w, o] = conv(sign(x), sign(w))[h, w, o] * output_scale[o] * height_scale[h] * width_scale[w];
+    sequences have output_scale and width_scale, fully connected layers output_scale only. All scales start at 1.
+    Gradients: 1 where |v| <= 1, else 0, for x and w. Source: arXiv 1909.13863, the last
+    of its four cases.
+    """
+
+    key: ClassVar[str] = "xnorpp"
+    title: ClassVar[str] = "XNOR-Net++"
+    paper: ClassVar[str] = "arXiv:1909.13863"
+
+    def input_quantizer(self):
+        return lq.quantizers.SteSign()
+
+    def kernel_quantizer(self):
+        return lq.quantizers.SteSign()
+
+    def layer_options(self, kind: str) -> dict[str, Any]:
+        # Rows of a fully connected layer have no position to scale.
+        return {"output_scale": "channel" if kind == "dense" else "spatial"}

@@ -1,0 +1,243 @@
+"""Exact counts of a network: multiply-accumulates, parameters and bits, call by call, nothing skipped.
+
+Built on `larq.models.LayerProfile`, whose rules for the precision of an operation and for batch norm it
+keeps, and which it corrects where our layers need it: only kernels have multiply-accumulates (Larq counts every
+weight that is not called a bias), a layer called twice computes twice, and an unknown layer type is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import larq as lq
+import pandas as pd
+import tensorflow as tf
+from larq.models import LayerProfile, WeightProfile
+
+from bibench_tf import metrics
+from bibench_tf.errors import BibenchError
+
+# Weights that exist while training only: FDA's noise modules, and the state of schedules.
+TRAINING_ONLY_PREFIXES = ("weight_noise_", "input_noise_")
+TRAINING_ONLY_NAMES = frozenset({"tau", "noise_scale", "noise_terms"})
+
+_KERAS = tf.keras.layers
+# Kernels are named as Keras names them. Every position of the output uses a whole kernel once ...
+_PER_OUTPUT = (
+    _KERAS.Conv1D,
+    _KERAS.Conv2D,
+    _KERAS.Conv3D,
+    _KERAS.DepthwiseConv1D,
+    _KERAS.DepthwiseConv2D,
+    _KERAS.Dense,
+)
+# ... and in a transposed convolution every position of the input. (Keras derives them from the plain ones.)
+_PER_INPUT = (_KERAS.Conv1DTranspose, _KERAS.Conv2DTranspose, _KERAS.Conv3DTranspose)
+_KERNELS = ("kernel", "depthwise_kernel")
+
+# Exact types: a subclass may compute something that these do not.
+_WITHOUT_MACS = frozenset(
+    getattr(_KERAS, name)
+    for name in (
+        *("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Masking", "Embedding"),
+        *("BatchNormalization", "LayerNormalization"),
+        *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "ThresholdedReLU"),
+        *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"),
+        *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"),
+        *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+        *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D"),
+        *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs for one sample.
+
+    `kind` is the class of the layer. `macs` are the multiply-accumulates of all its `calls`, done at
+    `mac_bits` bits: the larger one of the input's and the kernel's, 0 for a layer without any. `weights_binary`
+    and `weights_float` are the deployed parameters of one bit and of more, `bits` what they take; batch norm
+    has two floats a channel, into which it folds. `weights_training` exist in training only and are in none of
+    the other figures.
+    """
+
+    name: str
+    kind: str
+    calls: int
+    mac_bits: int
+    macs: int
+    weights_binary: int
+    weights_float: int
+    weights_training: int
+    bits: int
+
+    @property
+    def binary(self) -> bool:
+        """Whether it multiplies bits with bits."""
+        return self.mac_bits == 1
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a network costs for one sample: its layers, and their sums."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def macs_binary(self) -> int:
+        """Multiply-accumulates of bits with bits."""
+        return sum(layer.macs for layer in self.layers if layer.binary)
+
+    @property
+    def macs_float(self) -> int:
+        """All other multiply-accumulates."""
+        return self.macs - self.macs_binary
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weights_binary(self) -> int:
+        """Deployed parameters of one bit."""
+        return sum(layer.weights_binary for layer in self.layers)
+
+    @property
+    def weights_float(self) -> int:
+        """Deployed parameters of more than one bit."""
+        return sum(layer.weights_float for layer in self.layers)
+
+    @property
+    def weights_training(self) -> int:
+        """Parameters that exist in training only."""
+        return sum(layer.weights_training for layer in self.layers)
+
+    @property
+    def parameters(self) -> int:
+        """All deployed parameters."""
+        return self.weights_binary + self.weights_float
+
+    @property
+    def bits(self) -> int:
+        """What the deployed parameters take."""
+        return sum(layer.bits for layer in self.layers)
+
+    def table(self) -> pd.DataFrame:
+        """One row per layer, in the order of computation."""
+        return pd.DataFrame([{**dataclasses.asdict(layer), "binary": layer.binary} for layer in self.layers])
+
+
+def count(model: tf.keras.Model) -> ModelCost:
+    """The cost of a functional or built sequential Keras model for one sample.
+
+    Models inside of it are opened up, their layers named `outer/inner`. A layer called more than once has its
+    weights counted once and its operations every time. Raises BibenchError for a layer of an unknown type
+    (with its name and type), for one whose work depends on an unknown size, and for a model without a graph.
+    """
+    gathered: dict[int, tuple[str, tf.keras.layers.Layer, list]] = {}
+    for name, node in _calls(model, ""):
+        gathered.setdefault(id(node.layer), (name, node.layer, []))[2].append(node)
+    return ModelCost(tuple(_layer_cost(*entry) for entry in gathered.values()))
+
+
+def ratios(network: ModelCost, baseline: ModelCost) -> tuple[float, float]:
+    """Compression r_c and theoretical speed-up r_s of `network` against `baseline`, its full-precision twin.
+
+    These are `metrics.compression_ratio` and `metrics.speedup_ratio`, times the parameters and operations the
+    baseline has for each one of the network: a network is not rewarded for the parameters it adds.
+    """
+    r_c = metrics.compression_ratio(network.parameters, network.weights_float)
+    r_s = metrics.speedup_ratio(network.macs, network.macs_float)
+    return r_c * baseline.parameters / network.parameters, r_s * baseline.macs / network.macs
+
+
+def summary_text(model: tf.keras.Model) -> str:
+    """The table `larq.models.summary` prints, as Larq counts it."""
+    lines: list[str] = []
+    lq.models.summary(model, print_fn=lines.append)
+    return "\n".join(lines)
+
+
+def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, object]]:
+    # Only these two attributes of Keras know the calls of a graph; `model.layers` has each layer once.
+    if not getattr(model, "_is_graph_network", False):
+        raise BibenchError(
+            f"Model '{prefix or model.name}' has no graph of layers to count: build it with the functional "
+            "API or as a Sequential with an input shape."
+        )
+    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            name = prefix + node.layer.name
+            if not isinstance(node.layer, tf.keras.Model):
+                yield name, node
+                continue
+            if tf.nest.flatten(node.input_shapes) != tf.nest.flatten(node.layer.input_shape):
+                raise BibenchError(
+                    f"Model '{name}' is called with another input shape than it was built for."
+                )
+            yield from _calls(node.layer, name + "/")
+
+
+def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence) -> LayerCost:
+    profile = LayerProfile(layer)
+    weights = [_Weight(weight) for weight in layer.weights]
+    deployed = [weight for weight in weights if not weight.training_only]
+    training = sum(weight.count for weight in weights if weight.training_only)
+    macs, mac_bits = 0, 0
+    if isinstance(layer, _PER_OUTPUT):
+        kernels = [weight for weight in deployed if weight.name in _KERNELS]
+        odd = [weight.name for weight in deployed if weight not in kernels and weight.rank > 1]
+        if odd:
+            raise BibenchError(
+                f"Layer '{name}' of type {type(layer).__name__} has the weights {', '.join(odd)}, whose "
+                "operations cannot be counted."
+            )
+        macs = sum(weight.count for weight in kernels) * sum(_positions(name, layer, call) for call in calls)
+        mac_bits = max(profile.input_precision or 32, *(weight.bits for weight in kernels))
+    elif type(layer) not in _WITHOUT_MACS and not isinstance(layer, lq.quantizers.Quantizer):
+        raise BibenchError(
+            f"Layer '{name}' is of type {type(layer).__name__}, whose operations cannot be counted; "
+            "bibench_tf/complexity.py lists the known types."
+        )
+    binary = sum(weight.count for weight in deployed if weight.bits == 1)
+    total = sum(weight.count for weight in deployed)
+    bits = sum(weight.count * weight.bits for weight in deployed)
+    if isinstance(layer, _KERAS.BatchNormalization):
+        total, bits = profile.weight_count(), profile.memory
+    return LayerCost(
+        name=name,
+        kind=type(layer).__name__,
+        calls=len(calls),
+        mac_bits=mac_bits,
+        macs=macs,
+        weights_binary=binary,
+        weights_float=total - binary,
+        weights_training=training,
+        bits=bits,
+    )
+
+
+class _Weight:
+    def __init__(self, variable):
+        profile = WeightProfile(variable)
+        self.name = variable.name.split("/")[-1].split(":")[0]
+        self.rank = len(variable.shape)
+        self.count = profile.count
+        # Larq gives None for a quantizer that does not tell its precision.
+        self.bits = profile.bitwidth or 32
+        self.training_only = self.name in TRAINING_ONLY_NAMES or self.name.startswith(TRAINING_ONLY_PREFIXES)
+
+
+def _positions(name: str, layer: tf.keras.layers.Layer, call) -> int:
+    """How often one call applies the whole kernel to a sample."""
+    shape = call.input_shapes if isinstance(layer, _PER_INPUT) else call.output_shapes
+    channels_first = getattr(layer, "data_format", None) == "channels_first"
+    positions = shape[2:] if channels_first else shape[1:-1]
+    if None in positions:
+        raise BibenchError(f"Layer '{name}' works on an unknown size {shape}: give the model an input shape.")
+    return math.prod(positions)

@@ -1,0 +1,66 @@
+"""`fashion_mini`: a small, real data set that ships with the package."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets.base import ArrayImages, Splits, fingerprint_files
+from bibench_tf.errors import BibenchError
+
+FILE = Path(__file__).parent / "data" / "fashion_mini.npz"
+SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
+
+
+def load(file: Path = FILE) -> Splits:
+    """The arrays in `file`: uint8 images [8000, 28, 28, 1] and [2000, 28, 28, 1], labels 0..9.
+
+    Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released with.
+    """
+    try:
+        found = fingerprint_files([file])
+    except OSError as error:
+        raise BibenchError(f"Cannot read {file} ({error.strerror}): install bibench-tf again.") from error
+    if found != SHA256:
+        raise BibenchError(f"{file} is damaged or was changed (wrong SHA-256): install bibench-tf again.")
+    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as content:
+        return Splits(**{name: content[name] for name in Splits._fields})
+
+
+def get(data_dir: Path | None = None, download: bool = False) -> ArrayImages:
+    """A stratified subset of Fashion-MNIST: 800 training and 200 test images of each of the ten classes.
+
+    Training images are drawn from the official training split and test images from the official test split, see
+    `bibench_tf.datasets.make_fashion_mini`. `data_dir` and `download` do not matter here. Source: Xiao, Rasul and
+    Vollgraf 2017, arXiv 1708.07747.
+    """
+    del data_dir, download
+    return ArrayImages(
+        name="fashion_mini",
+        title="Fashion-MNIST, stratified subset 8,000 / 2,000",
+        source="https://github.com/zalandoresearch/fashion-mnist",
+        licence="MIT, copyright 2017 Zalando SE",
+        input_shape=(28, 28, 1),
+        class_names=(
+            "T-shirt/top",
+            "trouser",
+            "pullover",
+            "dress",
+            "coat",
+            "sandal",
+            "shirt",
+            "sneaker",
+            "bag",
+            "ankle boot",
+        ),
+        train_examples=8000,
+        test_examples=2000,
+        # Of the 8,000 training images.
+        mean=(72.8126,),
+        std=(89.9378,),
+        fingerprint=SHA256,
+        load=load,
+        padding=2,
+    )

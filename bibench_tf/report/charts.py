@@ -1,0 +1,250 @@
+"""Charts of a track as SVG, drawn with matplotlib and dressed so that they suit a light and a dark page."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from xml.etree import ElementTree
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bibench_tf.benchmark import BASELINE
+from bibench_tf.report import colours
+from bibench_tf.report.tables import is_missing
+from bibench_tf.scores import Chart
+
+# Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
+_INK = "#010203"
+_RULE = "#808080"
+_MARKERS = "osD^vPXp<>h*d8"
+_LABEL_LENGTH = 28
+_SETTINGS = {
+    "font.size": 9.5,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _RULE,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": _RULE,
+    "xtick.labelcolor": _INK,
+    "ytick.color": _RULE,
+    "ytick.labelcolor": _INK,
+    "grid.color": _RULE,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    # Fixed identifiers: the same chart is the same file.
+    "svg.hashsalt": "bibench",
+}
+
+_Points = list[tuple[str | float, float]]
+
+
+def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
+    """The chart as one SVG element; `prefix` keeps its identifiers apart from those of other charts.
+
+    `palette` maps algorithms to colours (`colours.assign`). Points without a value are left out.
+    """
+    series = {_label(name): _points(points) for name, points in chart.series.items()}
+    series = {name: points for name, points in series.items() if points}
+    names = [_label(key) for key in palette]
+    # Bars and dots of one series are told apart by their category, where that is an algorithm.
+    by_category = len(series) == 1 and chart.kind in ("bars", "strip")
+    shown = [str(x) for points in series.values() for x, _ in points] if by_category else list(series)
+    known = dict(zip(names, palette.values(), strict=True))
+    known |= colours.series(name for name in dict.fromkeys(shown) if name not in known)
+    if by_category and not set(shown) & set(names):
+        known = dict.fromkeys(shown, known[shown[0]])
+    paint = {name: _INK if colour == colours.TEXT else colour for name, colour in known.items()}
+    with matplotlib.rc_context(_SETTINGS):
+        figure = Figure(figsize=(7.6, 3.6), layout="constrained")
+        figure.patch.set_visible(False)
+        axes = figure.add_subplot()
+        axes.patch.set_visible(False)
+        if not series:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "no values", ha="center", va="center")
+            return _svg(figure, chart.title, prefix)
+        upright = _PLOTS[chart.kind](axes, series, paint)
+        labels = [_label(chart.x_label), _label(chart.y_label)]
+        axes.set_xlabel(labels[0] if upright else labels[1])
+        axes.set_ylabel(labels[1] if upright else labels[0])
+        if len(series) > 1:
+            figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+        return _svg(figure, chart.title, prefix)
+
+
+def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+    categories = _categories(series)
+    # Labels that would not fit side by side go on the vertical axis.
+    upright = sum(len(name) + 2 for name in categories) <= (60 if len(series) > 1 else 70)
+    thickness = 0.8 / len(series)
+    bar = axes.bar if upright else axes.barh
+    for index, (name, points) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * thickness
+        places = [categories[str(x)] + shift for x, _ in points]
+        keys = [str(x) if len(series) == 1 else name for x, _ in points]
+        drawn = bar(places, [y for _, y in points], thickness * 0.92, label=name)
+        for patch, key in zip(drawn, keys, strict=True):
+            patch.set_facecolor(paint[key])
+            if key == BASELINE:
+                patch.set(facecolor=(0.5, 0.5, 0.5, 0.18), edgecolor=paint[key], linestyle="--", linewidth=1)
+        if len(series) == 1:
+            axes.bar_label(drawn, [_short(y) for _, y in points], padding=3, fontsize=8.5)
+    _name_places(axes, categories, upright)
+    if not upright:
+        axes.figure.set_figheight(max(2.4, 0.9 + len(categories) * max(0.3, 0.16 * len(series))))
+        axes.invert_yaxis()
+    axes.margins(**({"y": 0.1} if upright else {"x": 0.1}))
+    return upright
+
+
+def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+    for index, (name, points) in enumerate(series.items()):
+        style = {"linestyle": "--", "zorder": 3} if name == BASELINE else {}
+        marker = _marker(index) if len(points) <= 25 else None
+        axes.plot(
+            *zip(*points, strict=True),
+            color=paint[name],
+            marker=marker,
+            markersize=4.5,
+            linewidth=1.5,
+            label=name,
+            **style,
+        )
+    places = sorted({x for points in series.values() for x, _ in points})
+    if len(places) <= 12 and all(float(x).is_integer() for x in places):
+        axes.set_xticks(places)
+    axes.grid(axis="y")
+    return True
+
+
+def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+    for index, (name, points) in enumerate(series.items()):
+        face = "none" if name == BASELINE else paint[name]
+        axes.plot(
+            *zip(*points, strict=True),
+            linestyle="none",
+            marker=_marker(index),
+            markersize=7.5,
+            color=paint[name],
+            markerfacecolor=face,
+            label=name,
+        )
+    axes.grid()
+    axes.margins(0.1)
+    return True
+
+
+def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+    categories = _categories(series)
+    upright = sum(len(name) + 2 for name in categories) <= 70
+    for index, (name, points) in enumerate(series.items()):
+        shift = (index - (len(series) - 1) / 2) * 0.7 / len(series)
+        label = name
+        for category, place in categories.items():
+            values = [y for x, y in points if str(x) == category]
+            if not values:
+                continue
+            key = category if len(series) == 1 else name
+            ends, dots = [min(values), max(values)], [place + shift] * len(values)
+            span, middle = [place + shift] * 2, {"color": paint[key], "linewidth": 1.2, "alpha": 0.5}
+            axes.plot(*((span, ends) if upright else (ends, span)), **middle)
+            style = {"markerfacecolor": "none"} if key == BASELINE else {"alpha": 0.85}
+            axes.plot(
+                *((dots, values) if upright else (values, dots)),
+                linestyle="none",
+                marker="o",
+                markersize=6,
+                color=paint[key],
+                label=label,
+                **style,
+            )
+            label = None
+    _name_places(axes, categories, upright)
+    if not upright:
+        axes.figure.set_figheight(max(2.4, 0.9 + 0.3 * len(categories)))
+        axes.invert_yaxis()
+    return upright
+
+
+_PLOTS = {"bars": _bars, "lines": _lines, "points": _scatter, "strip": _strip}
+
+
+def _categories(series: Mapping[str, _Points]) -> dict[str, int]:
+    names = dict.fromkeys(str(x) for points in series.values() for x, _ in points)
+    return {name: place for place, name in enumerate(names)}
+
+
+def _name_places(axes: Axes, categories: Mapping[str, int], upright: bool) -> None:
+    (axes.set_xticks if upright else axes.set_yticks)(list(categories.values()), list(categories))
+    axes.tick_params(axis="x" if upright else "y", length=0)
+    axes.grid(axis="y" if upright else "x")
+
+
+def _marker(index: int) -> str:
+    return _MARKERS[index % len(_MARKERS)]
+
+
+def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
+    return [
+        (_label(x) if isinstance(x, str) else x, y) for x, y in points if not is_missing(y) and math.isfinite(y)
+    ]
+
+
+def _label(text: str) -> str:
+    """Text on one line of a chart, without characters that XML does not know."""
+    text = "".join(sign if sign.isprintable() else " " for sign in str(text))
+    # A leading underscore would hide a series from matplotlib's legend.
+    text = f"\u200b{text}" if text.startswith("_") else text
+    return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 1]}…"
+
+
+def _short(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _svg(figure: Figure, title: str, prefix: str) -> str:
+    """The figure as SVG without matplotlib's metadata, fonts and namespaces, in the colours of its surroundings."""
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
+    root = ElementTree.fromstring(stream.getvalue())
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
+        for name, value in element.attrib.items():
+            element.set(name, _dress(name, value, prefix))
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in ("style", "metadata")]:
+            parent.remove(child)
+    root.attrib = {
+        "xmlns": "http://www.w3.org/2000/svg",
+        "viewBox": root.get("viewBox"),
+        "width": root.get("width"),
+        "role": "img",
+        "aria-label": _label(title),
+        "font-family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+        "stroke-linejoin": "round",
+    }
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _dress(name: str, value: str, prefix: str) -> str:
+    if name == "id":
+        return f"{prefix}-{value}"
+    if name == "href":
+        return f"#{prefix}-{value[1:]}"
+    if name == "clip-path":
+        return value.replace("url(#", f"url(#{prefix}-")
+    if name == "style":
+        value = re.sub(r"font:\s*([\d.]+px)[^;]*", r"font-size: \1", value)
+        return re.sub(r"font-family:[^;]*;?\s*", "", value).replace(_INK, "currentColor")
+    return value

@@ -1,0 +1,25 @@
+"""One colour per algorithm, the same in every table, chart and report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bibench_tf.benchmark import ALGORITHMS, BASELINE
+
+#: The baseline takes the colour of the text, so that it is black on white and white on black.
+TEXT = "currentColor"
+# Middle tones, which read on a light and on a dark page.
+_BUILT_IN = ("#3b7dd8", "#e07b39", "#2a9d6f", "#c94f7c", "#8a63d2", "#c99a12", "#169fb5", "#a0623a")
+_ADDED = ("#7a8b2f", "#d64545", "#6b7c93", "#b565c9", "#4fae4a", "#d98880")
+
+
+def assign(algorithms: Iterable[str]) -> dict[str, str]:
+    """A CSS colour for each algorithm: fixed for the built-in ones, in the order given for a user's own."""
+    colours = {BASELINE: TEXT, **dict(zip(ALGORITHMS, _BUILT_IN, strict=True))}
+    added = [key for key in dict.fromkeys(algorithms) if key not in colours]
+    return colours | series(added)
+
+
+def series(names: Iterable[str]) -> dict[str, str]:
+    """A CSS colour for each of `names`, none of which is an algorithm."""
+    return {name: _ADDED[index % len(_ADDED)] for index, name in enumerate(names)}

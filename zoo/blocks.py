@@ -1,0 +1,63 @@
+"""What the builders of the zoo share: option checks, widths and the layers around the binary ones."""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.errors import BibenchError
+
+BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+
+
+def scaled(channels: int, width: float) -> int:
+    """`channels` times the width multiplier, rounded, at least 1."""
+    if width <= 0:
+        raise BibenchError(f"The width multiplier must be positive, not {width}.")
+    return max(1, round(channels * width))
+
+
+def image_input(input_shape, minimum: int, network: str) -> tf.Tensor:
+    """A Keras input of (height, width, channels).
+
+    Raises BibenchError for another rank, for unknown sizes and for sizes below `minimum`.
+    """
+    shape = tuple(input_shape)
+    if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise BibenchError(f"{network} takes images of a fixed (height, width, channels), not {shape}.")
+    if min(shape[:2]) < minimum:
+        raise BibenchError(
+            f"{network} needs images of at least {minimum} x {minimum} pixels, not {shape[0]} x {shape[1]}."
+        )
+    return tf.keras.Input(shape, name="image")
+
+
+def batch_norm(name: str) -> tf.keras.layers.Layer:
+    """Batch normalization with PyTorch's constants (epsilon 1e-5, new statistics count for a tenth)."""
+    return tf.keras.layers.BatchNormalization(name=name, **BATCH_NORM)
+
+
+def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
+    """A layer for `activation`: `hard_tanh`, `prelu` (a slope per channel), any Keras name or a function."""
+    if activation == "prelu":
+        initializer = tf.keras.initializers.Constant(0.25)
+        return tf.keras.layers.PReLU(alpha_initializer=initializer, shared_axes=[1, 2], name=name)
+    if activation == "hard_tanh":
+        activation = lq.activations.hard_tanh
+    try:
+        return tf.keras.layers.Activation(activation, name=name)
+    except ValueError as error:
+        raise BibenchError(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
+
+
+def classifier(features: tf.Tensor, num_classes: int) -> tf.Tensor:
+    """The full-precision head: logits of shape (B, num_classes)."""
+    if num_classes < 2:
+        raise BibenchError(f"A classifier needs at least two classes, not {num_classes}.")
+    return tf.keras.layers.Dense(num_classes, name="head")(features)
+
+
+def float_conv(filters: int, kernel_size: int, strides: int, name: str) -> tf.keras.layers.Layer:
+    """A full-precision convolution without bias, for stems and shortcuts."""
+    return algorithms.get("full_precision").conv2d(filters, kernel_size, strides=strides, name=name)

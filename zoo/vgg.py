@@ -1,0 +1,61 @@
+"""VGG-Small, the plain network of the binarization papers on CIFAR-10."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.errors import BibenchError
+from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, float_conv, image_input, scaled
+
+
+def vgg_small(
+    algorithm: str | Algorithm = "full_precision",
+    input_shape: Sequence[int] = (32, 32, 3),
+    num_classes: int = 10,
+    *,
+    width: float = 1.0,
+    shortcut: str = "block",
+    activation=None,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """VGG-Small: 2 x 128, 2 x 256, 2 x 512 convolutions of 3x3, a 2x2 max-pool after each pair, one dense layer.
+
+    Each layer is conv, (pool), BN, activation. The first convolution and the dense layer stay in full precision, the
+    five others are binarized. `stem`: `cifar` starts as it is, `imagenet` with conv7x7 / 2 and a max-pool 3x3 / 2;
+    `auto` takes `cifar` below 96 pixels. `shortcut="conv"` adds a shortcut around the binary convolutions that keep
+    size and channels.
+
+    32 x 32 x 3 and 10 classes: 4,660,106 parameters, 608.3 MMACs. Input (B, H, W, C) float32, output logits
+    (B, num_classes). Source: arXiv 1702.00953, section 4; the one dense layer as in later papers (arXiv 1909.10788).
+    """
+    if shortcut not in ("block", "conv"):
+        raise BibenchError(f"shortcut is 'block' or 'conv', not {shortcut!r}.")
+    if stem not in ("auto", "cifar", "imagenet"):
+        raise BibenchError(f"stem is 'auto', 'cifar' or 'imagenet', not {stem!r}.")
+    algorithm = algorithms.get(algorithm)
+    if stem == "auto":
+        stem = "cifar" if len(input_shape) and min(input_shape[:2]) < 96 else "imagenet"
+    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="vgg_small")
+    activation = algorithm.activation if activation is None else activation
+
+    first = scaled(128, width)
+    x = float_conv(first, 3, 1, "stem_conv")(x) if stem == "cifar" else float_conv(first, 7, 2, "stem_conv")(x)
+    if stem == "imagenet":
+        x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+    x = activation_layer(activation, "stem_activation")(batch_norm("stem_bn")(x))
+    for number, (channels, pool) in enumerate(
+        ((128, True), (256, False), (256, True), (512, False), (512, True)), start=2
+    ):
+        channels = scaled(channels, width)
+        y = algorithm.conv2d(channels, 3, name=f"conv{number}")(x)
+        if shortcut == "conv" and x.shape[-1] == channels:
+            y = tf.keras.layers.Add(name=f"add{number}")([y, x])
+        if pool:
+            y = tf.keras.layers.MaxPooling2D(2, name=f"pool{number}")(y)
+        x = activation_layer(activation, f"activation{number}")(batch_norm(f"bn{number}")(y))
+    x = tf.keras.layers.Flatten(name="flatten")(x)
+    return tf.keras.Model(image, classifier(x, num_classes), name="vgg_small")
