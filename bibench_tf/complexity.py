@@ -1,8 +1,9 @@
 """Exact counts of a network: multiply-accumulates, parameters and bits, call by call, nothing skipped.
 
 Built on `larq.models.LayerProfile`, whose rules for the precision of an operation and for batch norm it
-keeps, and which it corrects where our layers need it: only kernels have multiply-accumulates (Larq counts every
-weight that is not called a bias), a layer called twice computes twice, and an unknown layer type is an error.
+keeps, and which it corrects where our layers need it: only kernels have multiply-accumulates (Larq counts
+every weight that is not called a bias), a layer called twice computes twice, and an unknown layer type is
+an error.
 """
 
 from __future__ import annotations
@@ -59,10 +60,10 @@ class LayerCost:
     """What one layer costs for one sample.
 
     `kind` is the class of the layer. `macs` are the multiply-accumulates of all its `calls`, done at
-    `mac_bits` bits: the larger one of the input's and the kernel's, 0 for a layer without any. `weights_binary`
-    and `weights_float` are the deployed parameters of one bit and of more, `bits` what they take; batch norm
-    has two floats a channel, into which it folds. `weights_training` exist in training only and are in none of
-    the other figures.
+    `mac_bits` bits: the larger one of the input's and the kernel's, 0 for a layer without any.
+    `weights_binary` and `weights_float` are the deployed parameters of one bit and of more, `bits` what
+    they take; batch norm has two floats a channel, into which it folds. `weights_training` exist in
+    training only and are in none of the other figures.
     """
 
     name: str

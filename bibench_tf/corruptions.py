@@ -1,8 +1,8 @@
 """Image corruptions of CIFAR-10-C at its five severities, made on the fly.
 
-Source: Hendrycks and Dietterich 2019, arXiv 1903.12261; the severities are those of CIFAR-10-C, chosen for images of
-about 32x32. Image i of a data set gets noise that depends on (seed, i, corruption, severity) alone, however the images
-are batched.
+Source: Hendrycks and Dietterich 2019, arXiv 1903.12261; the severities are those of CIFAR-10-C, chosen for
+images of about 32x32. Image i of a data set gets noise that depends on (seed, i, corruption, severity)
+alone, however the images are batched.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from scipy import ndimage
 from bibench_tf.errors import BibenchError, unknown_name
 
 SEVERITIES = (1, 2, 3, 4, 5)
+# Raised whenever the same call gives other images, so that what was measured with the old ones is measured
+# again.
+VERSION = 1
 
 
 @dataclass(frozen=True)
 class Corruption:
     """One corruption and its parameter at severities 1 to 5.
 
-    `function` takes a float64 image [H, W, C] in 0..1, the parameter and a NumPy generator, and returns the corrupted
-    image, which need not stay within 0..1.
+    `function` takes a float64 image [H, W, C] in 0..1, the parameter and a NumPy generator, and returns the
+    corrupted image, which need not stay within 0..1.
     """
 
     function: Callable[[np.ndarray, Any, np.random.Generator], np.ndarray]
@@ -43,7 +46,8 @@ def names() -> list[str]:
 def check(name: str, channels: int, severity: int = 1) -> Corruption:
     """The corruption called `name`.
 
-    Raises BibenchError for an unknown name, a severity other than 1..5, and a number of channels it cannot work on.
+    Raises BibenchError for an unknown name, a severity other than 1..5, and a number of channels it cannot
+    work on.
     """
     if name not in _CORRUPTIONS:
         raise unknown_name("corruption", name, _CORRUPTIONS)
@@ -57,10 +61,8 @@ def check(name: str, channels: int, severity: int = 1) -> Corruption:
     return corruption
 
 
-def apply(
-    name: str, images: np.ndarray, severity: int, *, seed: int = 0, first_index: int = 0
-) -> np.ndarray:
-    """`images` (uint8 [N, H, W, C], C 1 or 3) corrupted; `first_index` is the place of the first in its data set.
+def apply(name: str, images: np.ndarray, severity: int, *, seed: int = 0, first_index: int = 0) -> np.ndarray:
+    """`images` (uint8 [N, H, W, C], C 1 or 3) corrupted; the first is number `first_index` of its data set.
 
     Grey levels are cut to whole numbers, not rounded, as in CIFAR-10-C. Raises BibenchError as `check` does.
     """
@@ -71,7 +73,8 @@ def apply(
     for index, image in enumerate(images):
         random = np.random.default_rng([seed, first_index + index, key, severity])
         corrupted = corruption.function(image / 255.0, parameter, random)
-        # The small number keeps a pixel that was not touched from falling to the level below by rounding error.
+        # The small number keeps a pixel that was not touched from falling to the level below by rounding
+        # error.
         result[index] = np.clip(corrupted, 0, 1) * 255 + 1e-6
     return result
 
@@ -95,7 +98,7 @@ def _defocus_blur(image, disk, random):
 
 
 def _disk(radius: float, blur: float) -> np.ndarray:
-    """A filled circle of `radius` pixels with sum 1, softened by a 3x3 Gaussian of standard deviation `blur`."""
+    """A filled circle of `radius` pixels with sum 1, softened by a 3x3 Gaussian of deviation `blur`."""
     reach = int(np.ceil(radius)) + 1
     x = np.arange(-reach, reach + 1)
     disk = (x**2 + x[:, None] ** 2 <= radius**2).astype(float)
@@ -173,7 +176,9 @@ _CORRUPTIONS = {
     # Factor on the distance from the mean.
     "contrast": Corruption(_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     # Factor and offset of the saturation.
-    "saturate": Corruption(_saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), needs_colour=True),
+    "saturate": Corruption(
+        _saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), needs_colour=True
+    ),
     # Size of the small image relative to the original.
     "pixelate": Corruption(_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
     # Quality of the compression.

@@ -24,7 +24,11 @@ T = TypeVar("T")
 
 
 class RecordError(BibenchError):
-    """A record that cannot be trusted: truncated, edited by hand, of another kind or from a newer version."""
+    """A record that cannot be trusted: truncated, edited by hand or of another kind."""
+
+
+class NewerRecordError(BibenchError):
+    """A record of a newer version. Not a RecordError: nothing may take it for damaged and replace it."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -80,7 +84,8 @@ def write(
 def read_envelope(path: Path) -> dict[str, Any]:
     """The whole checked content of a record file, envelope included.
 
-    Raises RecordError for a file that is unreadable, truncated, edited by hand or from a newer version.
+    Raises RecordError for a file that is unreadable, truncated or edited by hand, and NewerRecordError for one from a
+    newer version.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -88,7 +93,7 @@ def read_envelope(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RecordError(f"{path} is not a readable record ({type(error).__name__}); it is not scored.") from error
     if not isinstance(schema, int) or schema > SCHEMA:
-        raise RecordError(
+        raise NewerRecordError(
             f"{path} has schema {schema}, newer than the {SCHEMA} this version reads: update bibench-tf."
         )
     if digest(content) != signature:

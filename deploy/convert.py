@@ -1,8 +1,8 @@
 """Conversion of Keras models to Larq Compute Engine (LCE) and plain TensorFlow Lite flatbuffers.
 
-A converter can end the whole process with a segmentation fault, and so can an interpreter given a file it does
-not understand. Both therefore run in a process of their own, on a SavedModel that holds the inference graph alone:
-it has no Python class of an algorithm in it, so that process needs none.
+A converter can end the whole process with a segmentation fault, and so can an interpreter given a file it
+does not understand. Both therefore run in a process of their own, on a SavedModel that holds the inference
+graph alone: it has no Python class of an algorithm in it, so that process needs none.
 """
 
 from __future__ import annotations
@@ -37,27 +37,31 @@ def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
 
 
 def convert_float(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
-    """The plain TensorFlow Lite flatbuffer of a model, float32, without quantization; otherwise as `convert`."""
+    """The plain TensorFlow Lite flatbuffer of a model, float32 throughout; otherwise as `convert`."""
     return _convert(model, "tflite", timeout_s)
 
 
 def export(model: tf.keras.Model, folder: Path) -> None:
     """Write the inference graph of a model with static batch 1 as a SavedModel to `folder`.
 
-    Raises ConversionError when the model is not float32 throughout, has an unknown size besides the batch, or has
-    two outputs of one layer.
+    Raises ConversionError when the model is not float32 throughout, has an unknown size besides the batch,
+    or has two outputs of one layer.
     """
     inputs = {_layer_name(tensor): tensor for tensor in model.inputs}
     outputs = [_layer_name(tensor) for tensor in model.outputs]
     for name, tensor in inputs.items():
         if tensor.dtype != tf.float32:
-            raise ConversionError(f"Input '{name}' is {tensor.dtype.name}; only float32 models are converted.")
+            raise ConversionError(
+                f"Input '{name}' is {tensor.dtype.name}; only float32 models are converted."
+            )
         if None in tensor.shape[1:]:
             raise ConversionError(
                 f"Input '{name}' has the unknown size {tuple(tensor.shape)}; only the batch may be open."
             )
     if len(set(outputs)) < len(outputs):
-        raise ConversionError("Two outputs come from one layer; give each a layer of its own, which names it.")
+        raise ConversionError(
+            "Two outputs come from one layer; give each a layer of its own, which names it."
+        )
     if model.dtype_policy.name != "float32":
         raise ConversionError(
             f"The model's policy is {model.dtype_policy.name}; build it in float32 and load its weights."
@@ -68,7 +72,8 @@ def export(model: tf.keras.Model, folder: Path) -> None:
         return dict(zip(outputs, tf.nest.flatten(values), strict=True))
 
     signature = {name: tf.TensorSpec((1, *tensor.shape[1:]), name=name) for name, tensor in inputs.items()}
-    # A module with the variables alone: saving the Keras model would trace every layer again, training included.
+    # A module with the variables alone: saving the Keras model would trace every layer again, training
+    # included.
     module = tf.Module()
     module.variables_of_model = list(model.weights)
     tf.saved_model.save(module, str(folder), tf.function(infer).get_concrete_function(**signature))

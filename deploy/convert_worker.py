@@ -1,6 +1,7 @@
-"""The process a conversion runs in: `python -m bibench_tf.deploy.convert_worker lce|tflite SAVED_MODEL OUTPUT`.
+"""The process of a conversion: `python -m bibench_tf.deploy.convert_worker lce|tflite SAVED_MODEL OUTPUT`.
 
-Exit code 1 and a last line with the reason when the model cannot be converted or its conversion cannot be run.
+Exit code 1 and a last line with the reason when the model cannot be converted or its conversion cannot be
+run.
 """
 
 from __future__ import annotations

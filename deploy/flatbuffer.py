@@ -33,12 +33,12 @@ def binary_convolutions(flatbuffer: bytes) -> int:
 
 
 def input_order(flatbuffer: bytes) -> list[str]:
-    """The names of the inputs in the order an interpreter takes them; it need not be that of the Keras model."""
+    """The names of the inputs in the order of an interpreter, which need not be that of the Keras model."""
     return _order(flatbuffer, "Inputs")
 
 
 def output_order(flatbuffer: bytes) -> list[str]:
-    """The names of the outputs in the order an interpreter gives them; it need not be that of the Keras model."""
+    """The names of the outputs in the order of an interpreter, which need not be that of the Keras model."""
     return _order(flatbuffer, "Outputs")
 
 

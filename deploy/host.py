@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -56,8 +54,9 @@ class Timing:
 def load(flatbuffer: bytes, runtime: str, threads: int = 1) -> HostNetwork:
     """A flatbuffer made by `convert` (runtime `lce`) or `convert_float` (`tflite`), ready to run.
 
-    Float operations run on XNNPACK in both. On x86 binary convolutions take LCE's indirect BGEMM kernel, which is
-    several times faster there than its default; elsewhere they take the default, which is written for ARM.
+    Float operations run on XNNPACK in both. On x86 binary convolutions take LCE's indirect BGEMM kernel,
+    which is several times faster there than its default; elsewhere they take the default, which is written
+    for ARM.
     """
     if runtime == "lce":
         return _load_lce(flatbuffer, threads)
@@ -70,7 +69,9 @@ def predict(flatbuffer: bytes, images: np.ndarray, runtime: str = "lce") -> np.n
     """The output (N, ...) of a flatbuffer with one input and one output, for float32 images (N, H, W, C)."""
     network = load(flatbuffer, runtime)
     if len(network.input_shapes) != 1:
-        raise BibenchError(f"The flatbuffer takes {len(network.input_shapes)} inputs; one is needed to predict.")
+        raise BibenchError(
+            f"The flatbuffer takes {len(network.input_shapes)} inputs; one is needed to predict."
+        )
     images = np.ascontiguousarray(images, np.float32)
     return np.concatenate([network.run([image[np.newaxis]])[0] for image in images])
 
@@ -100,23 +101,11 @@ def latency(
     return {name: _latency(times) for name, times in samples.items()}
 
 
-def describe() -> dict[str, str | int]:
-    """This computer: model of the CPU, number of CPUs, machine type and system."""
-    return {
-        "cpu": _cpu_model(),
-        "cpus": os.cpu_count() or 1,
-        "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
 def _load_lce(flatbuffer: bytes, threads: int) -> HostNetwork:
     from larq_compute_engine.tflite.python.interpreter import Interpreter
 
     indirect = platform.machine() in _X86
-    interpreter = Interpreter(
-        flatbuffer, num_threads=threads, use_indirect_bgemm=indirect, use_xnnpack=True
-    )
+    interpreter = Interpreter(flatbuffer, num_threads=threads, use_indirect_bgemm=indirect, use_xnnpack=True)
     return HostNetwork(
         kernel=f"LCE {'indirect BGEMM' if indirect else 'default'} kernel, XNNPACK",
         threads=threads,
@@ -160,13 +149,3 @@ def _turn(network: HostNetwork, inputs: Sequence[np.ndarray], seconds: float) ->
 def _latency(times: list[float]) -> Latency:
     p10, median, p90 = (1e3 * float(value) for value in np.percentile(times, [10, 50, 90]))
     return Latency(median_ms=median, p10_ms=p10, p90_ms=p90, repetitions=len(times))
-
-
-def _cpu_model() -> str:
-    # `platform` knows the model on macOS and Windows only.
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith(("model name", "Model"))]
-    return models[0] if models else platform.processor() or platform.machine()

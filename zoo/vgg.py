@@ -29,7 +29,7 @@ def vgg_small(
     `auto` takes `cifar` below 96 pixels. `shortcut="conv"` adds a shortcut around the binary convolutions that keep
     size and channels.
 
-    32 x 32 x 3 and 10 classes: 4,660,106 parameters, 608.3 MMACs. Input (B, H, W, C) float32, output logits
+    32 x 32 x 3 and 10 classes: 4,660,106 parameters, 607.6 MMACs. Input (B, H, W, C) float32, output logits
     (B, num_classes). Source: arXiv 1702.00953, section 4; the one dense layer as in later papers (arXiv 1909.10788).
     """
     if shortcut not in ("block", "conv"):

@@ -18,27 +18,26 @@ def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
 
 
 class ScheduleCallback(tf.keras.callbacks.Callback):
-    """Moves the schedules of a model at the start of each epoch or, with `total_steps`, before each step."""
+    """Moves the schedules of a model at the start of each epoch or, with `steps`, before each step.
 
-    def __init__(self, total_steps: int | None = None):
+    `epochs` is the whole length of the training where several calls of `fit` make it up; the default is the length
+    of this `fit`.
+    """
+
+    def __init__(self, epochs: int | None = None, steps: int | None = None):
         super().__init__()
-        self.total_steps = total_steps
-        self._step = 0
+        if steps is not None and steps < 1:
+            raise BibenchError(f"A schedule needs at least one step, not {steps}.")
+        self.epochs = epochs
+        self.steps = steps
 
     def on_epoch_begin(self, epoch, logs=None):
         """Epochs are counted by Keras, so a resumed training goes on where it stopped."""
-        if self.total_steps is None:
-            update_schedules(self.model, epoch, self.params["epochs"])
-
-    def on_train_begin(self, logs=None):
-        """Steps are counted by the optimizer, for the same reason."""
-        if self.total_steps is not None:
-            if self.total_steps < 1:
-                raise BibenchError(f"A schedule needs at least one step, not {self.total_steps}.")
-            self._step = int(self.model.optimizer.iterations)
+        if self.steps is None:
+            update_schedules(self.model, epoch, self.epochs or self.params["epochs"])
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Before each step."""
-        if self.total_steps is not None:
-            update_schedules(self.model, min(self._step, self.total_steps - 1), self.total_steps)
-            self._step += 1
+        """Steps are counted by the optimizer, for the same reason."""
+        if self.steps is not None:
+            step = int(self.model.optimizer.iterations)
+            update_schedules(self.model, min(step, self.steps - 1), self.steps)

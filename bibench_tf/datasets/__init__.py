@@ -1,8 +1,8 @@
 """Image data sets, by name.
 
-`get` describes a data set without reading its images and without importing TensorFlow. A data set of your own is a
-function (data_dir, download) -> ImageDataset, made known by `register` or by an entry point of the group
-`bibench_tf.datasets`; see docs/data.md.
+`get` describes a data set without reading its images and without importing TensorFlow. A data set of your
+own is a function (data_dir, download) -> ImageDataset, made known by `register` or by an entry point of the
+group `bibench_tf.datasets`; see docs/data.md.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def names() -> list[str]:
 def get(name: str, data_dir: Path | str | None = None, download: bool = False) -> ImageDataset:
     """The data set called `name`.
 
-    `data_dir` is where TensorFlow Datasets keeps prepared data; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
-    Nothing is fetched from the network unless `download` is true. Raises BibenchError for an unknown name and for
-    data that are missing.
+    `data_dir` is where TensorFlow Datasets keeps prepared data; by default TFDS_DATA_DIR or
+    ~/tensorflow_datasets. Nothing is fetched from the network unless `download` is true. Raises
+    BibenchError for an unknown name and for data that are missing.
     """
     if name in _FACTORIES:
         factory = _FACTORIES[name]

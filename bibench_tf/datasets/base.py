@@ -25,9 +25,10 @@ Corrupt = Callable[[np.ndarray, int], np.ndarray]
 class ImageDataset(abc.ABC):
     """A labelled image data set with a training and a test split.
 
-    `input_shape` is (height, width, channels) of the images a network sees. `mean` and `std` have one number per
-    channel on the 0..255 scale; images leave the pipelines as (pixel - mean) / std. `fingerprint` is a hexadecimal
-    digest that changes when the data change. Nothing is read from the disk before batches are asked for.
+    `input_shape` is (height, width, channels) of the images a network sees. `mean` and `std` have one
+    number per channel on the 0..255 scale; images leave the pipelines as (pixel - mean) / std.
+    `fingerprint` is a hexadecimal digest that changes when the data change. Nothing is read from the disk
+    before batches are asked for.
     """
 
     name: str
@@ -52,8 +53,9 @@ class ImageDataset(abc.ABC):
     ) -> tf.data.Dataset:
         """One shuffled epoch: (float32 images [B, H, W, C], int32 labels [B]), incomplete last batch dropped.
 
-        Its content depends on `seed` and `epoch` (integers from 0) alone, bit for bit. Without `augment` the images
-        are only shuffled and normalised. Raises BibenchError for a batch larger than the training split.
+        Its content depends on `seed` and `epoch` (integers from 0) alone, bit for bit. Without `augment`
+        the images are only shuffled and normalised. Raises BibenchError for a batch larger than the
+        training split.
         """
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
@@ -70,8 +72,8 @@ class ImageDataset(abc.ABC):
     ) -> tf.data.Dataset:
         """The test images, or the first `limit`, in fixed order: (float32 [B, H, W, C], int32 [B]).
 
-        `corrupt` gets uint8 images [B, H, W, C] and the index of the first one, before they are normalised, and
-        returns images of the same shape and type.
+        `corrupt` gets uint8 images [B, H, W, C] and the index of the first one, before they are normalised,
+        and returns images of the same shape and type.
         """
         _check_batch_size(batch_size)
         if limit is not None and limit < 1:
@@ -98,8 +100,8 @@ class Splits(NamedTuple):
 class ArrayImages(ImageDataset):
     """A data set that fits in memory; `load` returns its arrays and is called once, when they are needed.
 
-    Augmentation: `padding` black pixels on each side, a random crop of the original size, and with probability 0.5
-    a left-right flip.
+    Augmentation: `padding` black pixels on each side, a random crop of the original size, and with
+    probability 0.5 a left-right flip.
     """
 
     load: Callable[[], Splits]
@@ -151,7 +153,12 @@ class ArrayImages(ImageDataset):
 
         data = self.splits
         return pipelines.array_test_batches(
-            data.test_images[:limit], data.test_labels[:limit], batch_size, corrupt, mean=self.mean, std=self.std
+            data.test_images[:limit],
+            data.test_labels[:limit],
+            batch_size,
+            corrupt,
+            mean=self.mean,
+            std=self.std,
         )
 
 
@@ -159,9 +166,9 @@ class ArrayImages(ImageDataset):
 class RecordImages(ImageDataset):
     """A data set too large for memory, streamed from TFRecord files of `image` (JPEG) and `label`.
 
-    Augmentation: a random crop of 8..100 % of the area and aspect ratio 3/4..4/3, resized to the input shape, and
-    with probability 0.5 a left-right flip. Test images (and training images without augmentation) are resized to
-    `resize` pixels on the short side and cropped in the middle.
+    Augmentation: a random crop of 8..100 % of the area and aspect ratio 3/4..4/3, resized to the input
+    shape, and with probability 0.5 a left-right flip. Test images (and training images without
+    augmentation) are resized to `resize` pixels on the short side and cropped in the middle.
     """
 
     train_files: tuple[Path, ...]

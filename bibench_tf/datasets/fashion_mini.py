@@ -17,7 +17,8 @@ SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
 def load(file: Path = FILE) -> Splits:
     """The arrays in `file`: uint8 images [8000, 28, 28, 1] and [2000, 28, 28, 1], labels 0..9.
 
-    Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released with.
+    Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released
+    with.
     """
     try:
         found = fingerprint_files([file])
@@ -32,9 +33,9 @@ def load(file: Path = FILE) -> Splits:
 def get(data_dir: Path | None = None, download: bool = False) -> ArrayImages:
     """A stratified subset of Fashion-MNIST: 800 training and 200 test images of each of the ten classes.
 
-    Training images are drawn from the official training split and test images from the official test split, see
-    `bibench_tf.datasets.make_fashion_mini`. `data_dir` and `download` do not matter here. Source: Xiao, Rasul and
-    Vollgraf 2017, arXiv 1708.07747.
+    Training images are drawn from the official training split and test images from the official test split,
+    see `bibench_tf.datasets.make_fashion_mini`. `data_dir` and `download` do not matter here. Source: Xiao,
+    Rasul and Vollgraf 2017, arXiv 1708.07747.
     """
     del data_dir, download
     return ArrayImages(

@@ -2,8 +2,9 @@
 
     python -m bibench_tf.datasets.make_fashion_mini FOLDER
 
-FOLDER holds `train-images-idx3-ubyte.gz` and its three companions, as Debian's package `dataset-fashion-mnist`
-installs them in /usr/share/datasets/fashion-mnist. The drawn images depend on SEED alone.
+FOLDER holds `train-images-idx3-ubyte.gz` and its three companions, as Debian's package
+`dataset-fashion-mnist` installs them in /usr/share/datasets/fashion-mnist. The drawn images depend on SEED
+alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ TEST_PER_CLASS = 200
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The uint8 array in a gzipped IDX file: two zeros, type 8, rank, then the shape as big-endian 32-bit numbers."""
+    """The uint8 array in a gzipped IDX file: two zeros, type 8, rank, shape in big-endian 32-bit numbers."""
     content = gzip.decompress(path.read_bytes())
     if content[:3] != b"\x00\x00\x08":
         raise ValueError(f"{path} is not an IDX file of bytes")
@@ -35,8 +36,8 @@ def read_idx(path: Path) -> np.ndarray:
 def draw(folder: Path) -> tuple[Splits, dict[str, np.ndarray]]:
     """The subset, and for each split the chosen positions in the official one.
 
-    Each class is drawn without replacement from the official split of the same name, and the whole is shuffled so
-    that any first part of it is nearly balanced too.
+    Each class is drawn without replacement from the official split of the same name, and the whole is
+    shuffled so that any first part of it is nearly balanced too.
     """
     random = np.random.default_rng(SEED)
     arrays, positions = [], {}

@@ -1,8 +1,8 @@
 """Image data sets that TensorFlow Datasets (TFDS) prepares: `cifar10` and `imagenet2012`.
 
-What is already prepared is found and described by plain file operations, so that missing data are reported at once:
-TFDS itself takes seconds to import, and minutes to give up where there is no network. TFDS is asked only to download
-and prepare.
+What is already prepared is found and described by plain file operations, so that missing data are reported
+at once: TFDS itself takes seconds to import, and minutes to give up where there is no network. TFDS is
+asked only to download and prepare.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _IMAGENET_ARCHIVES = ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar")
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set as it lies prepared on the disk: the folder of its version, and the files of each split in order."""
+    """A data set as it lies on the disk: the folder of its version, and the files of each split in order."""
 
     folder: Path
     info: dict[str, Any]
@@ -41,8 +41,9 @@ class Prepared:
 def cifar10(data_dir: Path | None = None, download: bool = False) -> ArrayImages:
     """CIFAR-10: 50,000 training and 10,000 test colour images of 32x32 in ten classes, held in memory.
 
-    Normalised by mean and standard deviation of BiBench's CIFAR-10 configurations. Raises BibenchError when the data
-    are not prepared. Source: Krizhevsky 2009, "Learning multiple layers of features from tiny images".
+    Normalised by mean and standard deviation of BiBench's CIFAR-10 configurations. Raises BibenchError when
+    the data are not prepared. Source: Krizhevsky 2009, "Learning multiple layers of features from tiny
+    images".
     """
     prepared = _prepared("cifar10", ("train", "test"), data_dir, download)
     return ArrayImages(
@@ -63,11 +64,11 @@ def cifar10(data_dir: Path | None = None, download: bool = False) -> ArrayImages
 
 
 def imagenet2012(data_dir: Path | None = None, download: bool = False) -> RecordImages:
-    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 validation images in 1,000 classes, streamed at 224x224.
+    """ImageNet (ILSVRC 2012): 1,281,167 training and 50,000 test images, 1,000 classes, streamed at 224x224.
 
     The validation split serves as test split. The archives have to be fetched by hand, after signing in at
-    image-net.org; with `download` TFDS prepares them. Raises BibenchError when the data are not prepared. Source:
-    Russakovsky et al. 2015, arXiv 1409.0575; mean and standard deviation as in BiBench.
+    image-net.org; with `download` TFDS prepares them. Raises BibenchError when the data are not prepared.
+    Source: Russakovsky et al. 2015, arXiv 1409.0575; mean and standard deviation as in BiBench.
     """
     prepared = _prepared("imagenet2012", ("train", "validation"), data_dir, download)
     return RecordImages(
@@ -82,7 +83,9 @@ def imagenet2012(data_dir: Path | None = None, download: bool = False) -> Record
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         # Its 150 GB are not read for a digest: version, examples and bytes of every shard stand for them.
-        fingerprint=fingerprint_description({key: prepared.info[key] for key in ("name", "version", "splits")}),
+        fingerprint=fingerprint_description(
+            {key: prepared.info[key] for key in ("name", "version", "splits")}
+        ),
         train_files=prepared.files["train"],
         test_files=prepared.files["validation"],
     )
@@ -102,9 +105,9 @@ def _prepared(name: str, splits: tuple[str, ...], data_dir: Path | None, downloa
             else ""
         )
         raise BibenchError(
-            f"The data set '{name}' is not prepared in {root}: either pass --download to fetch and prepare it "
-            f"there{by_hand}, or prepare it with TensorFlow Datasets and pass --data-dir with the folder that "
-            f"holds {name}/."
+            f"The data set '{name}' is not prepared in {root}: either pass --download to fetch and prepare "
+            f"it there{by_hand}, or prepare it with TensorFlow Datasets and pass --data-dir with the folder "
+            f"that holds {name}/."
         )
     return _describe(name, splits, folder)
 
@@ -124,7 +127,7 @@ def _describe(name: str, splits: tuple[str, ...], folder: Path) -> Prepared:
     try:
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
         shards = {split["name"]: [int(count) for count in split["shardLengths"]] for split in info["splits"]}
-        classes = tuple((folder / "label.labels.txt").read_text(encoding="utf-8").split())
+        classes = tuple((folder / "label.labels.txt").read_text(encoding="utf-8").splitlines())
         shards = {split: shards[split] for split in splits}
         if info["name"] != name or info.get("fileFormat", "tfrecord") != "tfrecord":
             raise ValueError(f"it holds {info['name']} as {info.get('fileFormat')}")
@@ -148,8 +151,8 @@ def _download_and_prepare(name: str, root: Path) -> None:
         for archive in _IMAGENET_ARCHIVES:
             if not (manual / archive).is_file():
                 raise BibenchError(
-                    f"'imagenet2012' cannot be downloaded without signing in: fetch {archive} at image-net.org, "
-                    f"put it into {manual} and call again."
+                    f"'imagenet2012' cannot be downloaded without signing in: fetch {archive} at "
+                    f"image-net.org, put it into {manual} and call again."
                 )
     import tensorflow_datasets as tfds
 

@@ -20,6 +20,7 @@ from bibench_tf.scores import Chart
 # Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
 _INK = "#010203"
 _RULE = "#808080"
+_NAMESPACE = "http://www.w3.org/2000/svg"
 _MARKERS = "osD^vPXp<>h*d8"
 _LABEL_LENGTH = 28
 _SETTINGS = {
@@ -51,7 +52,8 @@ _Points = list[tuple[str | float, float]]
 def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
     """The chart as one SVG element; `prefix` keeps its identifiers apart from those of other charts.
 
-    `palette` maps algorithms to colours (`colours.assign`). Points without a value are left out.
+    `palette` maps algorithms to colours (`colours.assign`). Points without a value are left out. The element
+    takes text colour from its surroundings: pass it through `inline` or `standalone`.
     """
     series = {_label(name): _points(points) for name, points in chart.series.items()}
     series = {name: points for name, points in series.items() if points}
@@ -80,6 +82,16 @@ def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
         if len(series) > 1:
             figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
         return _svg(figure, chart.title, prefix)
+
+
+def inline(svg: str) -> str:
+    """A drawn chart for the inside of an HTML page, where SVG needs no namespace."""
+    return svg.replace(f' xmlns="{_NAMESPACE}"', "", 1)
+
+
+def standalone(svg: str) -> str:
+    """A drawn chart as a file of its own, dark on white wherever it is shown."""
+    return svg.replace("<svg ", '<svg style="color: #22262b; background: #fff" ', 1) + "\n"
 
 
 def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
@@ -196,16 +208,23 @@ def _marker(index: int) -> str:
 
 def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
     return [
-        (_label(x) if isinstance(x, str) else x, y) for x, y in points if not is_missing(y) and math.isfinite(y)
+        (_label(x) if isinstance(x, str) else x, y)
+        for x, y in points
+        if not is_missing(y) and math.isfinite(y)
     ]
 
 
 def _label(text: str) -> str:
-    """Text on one line of a chart, without characters that XML does not know."""
-    text = "".join(sign if sign.isprintable() else " " for sign in str(text))
+    """A name short enough for a chart."""
+    text = _printable(str(text))
     # A leading underscore would hide a series from matplotlib's legend.
     text = f"\u200b{text}" if text.startswith("_") else text
     return text if len(text) <= _LABEL_LENGTH else f"{text[: _LABEL_LENGTH - 1]}…"
+
+
+def _printable(text: str) -> str:
+    """Text on one line, without the characters that XML does not know."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def _short(value: float) -> str:
@@ -213,7 +232,7 @@ def _short(value: float) -> str:
 
 
 def _svg(figure: Figure, title: str, prefix: str) -> str:
-    """The figure as SVG without matplotlib's metadata, fonts and namespaces, in the colours of its surroundings."""
+    """The figure as SVG without matplotlib's metadata, fonts and namespaces."""
     stream = io.StringIO()
     figure.savefig(stream, format="svg", metadata=dict.fromkeys(["Creator", "Date", "Format", "Type"]))
     root = ElementTree.fromstring(stream.getvalue())
@@ -226,11 +245,11 @@ def _svg(figure: Figure, title: str, prefix: str) -> str:
         for child in [child for child in parent if child.tag in ("style", "metadata")]:
             parent.remove(child)
     root.attrib = {
-        "xmlns": "http://www.w3.org/2000/svg",
+        "xmlns": _NAMESPACE,
         "viewBox": root.get("viewBox"),
         "width": root.get("width"),
         "role": "img",
-        "aria-label": _label(title),
+        "aria-label": _printable(title),
         "font-family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
         "stroke-linejoin": "round",
     }

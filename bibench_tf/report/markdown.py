@@ -71,7 +71,7 @@ def _overall(scores: Sequence[TrackScore]) -> str:
         return "No track was scored."
     keys = algorithms(scores)
     rows = [["algorithm", *(escape(score.title) + _mark(score) for score in scores)]]
-    rows.append(["", *(escape(score.metric) for score in scores)])
+    rows.append(["metric", *(escape(score.metric) for score in scores)])
     cells = [(percent(score), best(score)) for score in scores]
     for key in keys:
         row = [(values.get(key, MISSING), key in winners) for values, winners in cells]

@@ -29,7 +29,9 @@ class Grid:
 
 def is_missing(value: object) -> bool:
     """Whether `value` is None, NaN or another of pandas' empty values."""
-    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    return (
+        value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def score_of(score: TrackScore, algorithm: str) -> float | None:
@@ -72,8 +74,10 @@ def figures(table: pd.DataFrame) -> Grid:
 def flat(table: pd.DataFrame) -> pd.DataFrame:
     """The table with its index, where it says something, as columns, and with one level of headings."""
     if not isinstance(table.index, pd.RangeIndex) and len(table.index):
-        names = [name or ("algorithm" if table.index.nlevels == 1 else f"level_{level}") for level, name in
-                 enumerate(table.index.names)]
+        names = [
+            name or ("algorithm" if table.index.nlevels == 1 else f"level_{level}")
+            for level, name in enumerate(table.index.names)
+        ]
         table = table.reset_index(names=names)
     else:
         table = table.copy()
@@ -91,11 +95,10 @@ def gaps(score: TrackScore, keys: Sequence[str]) -> str | None:
         return None
     mentions = re.compile(rf"(?<!\w)({'|'.join(re.escape(key) for key in missing)})(?!\w)")
     reasons = [line for line in dict.fromkeys((*score.failures, *score.notes)) if mentions.search(line)]
-    if not reasons:
-        reasons = ["See the failures below."] if score.failures else ["The track gives no reason."]
+    reasons = reasons or list(score.failures) or ["The track gives no reason."]
     shown, more = reasons[:_REASONS_SHOWN], len(reasons) - _REASONS_SHOWN
     if more > 0:
-        shown.append(f"And {more} more below.")
+        shown.append(f"({more} more.)")
     return f"{score.title}: no score for {', '.join(missing)}. {' '.join(shown)}"
 
 

@@ -11,10 +11,10 @@ from bibench_tf.scores import TrackScore
 
 
 def to_text(scores: Sequence[TrackScore]) -> str:
-    """The scores as an aligned table in percent of full precision, with its notes; for one track its figures too.
+    """The scores as an aligned table in percent of full precision, with notes; for one track its figures too.
 
-    Plain ASCII but for names and notes, so that any terminal shows it: `*` marks the best binarized network,
-    `+` a track that covers only a part, `-` a missing score.
+    Plain ASCII but for names and notes, so that any terminal shows it: `*` marks the best binarized
+    network, `+` a track that covers only a part, `-` a missing score.
     """
     if not scores:
         return "No track was scored."
@@ -25,7 +25,10 @@ def to_text(scores: Sequence[TrackScore]) -> str:
         header.append(score.track if score.complete else f"{score.track}+")
         columns.append([("*" if key in winners else "") + values.get(key, MISSING) for key in keys])
     overall = Grid(header, list(zip(*columns, strict=True)), [False] + [True] * len(scores))
-    parts = ["Overall metrics in percent of full precision (100); more is better, * is the best.", _set(overall)]
+    parts = [
+        "Overall metrics in percent of full precision (100); more is better, * is the best.",
+        _set(overall),
+    ]
     if len(scores) == 1 and not scores[0].table.empty:
         parts.append(_set(figures(scores[0].table)))
     lines = [f"+ {line}" for line in map(partial, scores) if line]

@@ -8,7 +8,7 @@ HOW_TO_READ = (
     "different tracks measure different things and are not to be added up."
 )
 SOURCE = (
-    "The overall metrics follow BiBench (Qin et al., ICML 2023, arXiv 2301.11233) as recalled; the formulas are "
-    "not verified word for word. The CSV and JSON files beside this report hold all numbers unrounded, "
+    "The overall metrics follow BiBench (Qin et al., ICML 2023, arXiv 2301.11233) as recalled; the formulas "
+    "are not verified word for word. The CSV and JSON files beside this report hold all numbers unrounded, "
     "full precision scoring 1."
 )

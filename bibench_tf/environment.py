@@ -1,0 +1,53 @@
+"""What a figure was measured on: hardware and package versions, without anything that identifies the machine."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_PACKAGES = (
+    "bibench-tf",
+    "tensorflow",
+    "tf-keras",
+    "tensorflow-addons",
+    "tensorflow-datasets",
+    "larq",
+    "larq-compute-engine",
+    "numpy",
+)
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """CPU model, cores, memory in GiB, operating system, Python and package versions."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,197 @@
+"""Executes planned runs: those without a result, one after the other, surviving failures and interruptions."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from bibench_tf import datasets, environment, records
+from bibench_tf.benchmark import Session
+from bibench_tf.errors import BibenchError
+from bibench_tf.runs import RunResult, RunSpec, RunStore
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from bibench_tf.datasets import ImageDataset
+    from bibench_tf.training import Progress
+
+
+def ordered(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Every run once, and a run that others start from before those."""
+    unique: dict[str, RunSpec] = {}
+    for spec in specs:
+        for needed in filter(None, (spec.parent, spec)):
+            unique.setdefault(needed.id, needed)
+    return list(unique.values())
+
+
+def execute(specs: Iterable[RunSpec], session: Session) -> None:
+    """Train every run that has no result yet.
+
+    A run that fails is recorded as failed and the others go on; so does one that diverges. Runs that another process
+    is training are left to it, and waited for at the end. A damaged result is set aside, named on stderr, and its run
+    done again. Raises BibenchError for what no run could do without, such as missing data.
+    """
+    store = RunStore(session.results)
+    load = cache(partial(datasets.get, data_dir=session.data_dir, download=session.download))
+    pending = [spec for spec in ordered(specs) if not _has_result(store, spec)]
+    if not pending:
+        return
+    steps = {spec.id: spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size) for spec in pending}
+    with progress_bar(sum(steps.values()), "step", session) as bar:
+        waiting = False
+        while pending:
+            spec = pending.pop(0)
+            if waiting:
+                bar.set_description(f"waiting for another process: {spec.architecture} {spec.algorithm}")
+                time.sleep(1)
+            if _execute_one(spec, store, load, bar):
+                waiting = False
+            else:
+                # Held by another process; when only such runs are left, there is nothing to do but wait.
+                pending.append(spec)
+                waiting = all(_is_locked(store, other) for other in pending)
+
+
+def progress_bar(total: int, unit: str, session: Session) -> tqdm:
+    """A bar on stderr with an estimate of the time left; on a file or pipe a line every half minute."""
+    interval_s = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(
+        total=total,
+        unit=unit,
+        disable=session.quiet,
+        file=sys.stderr,
+        mininterval=interval_s,
+        maxinterval=max(10, interval_s),
+        dynamic_ncols=True,
+        smoothing=0.05,
+    )
+
+
+def _lock(store: RunStore, spec: RunSpec) -> FileLock:
+    return FileLock(store.folder(spec) / ".lock", timeout=0)
+
+
+def _is_locked(store: RunStore, spec: RunSpec) -> bool:
+    try:
+        with _lock(store, spec):
+            return False
+    except Timeout:
+        return True
+
+
+def _has_result(store: RunStore, spec: RunSpec) -> bool:
+    try:
+        result = store.result(spec)
+    except records.RecordError as error:
+        path = store.folder(spec) / "result.json"
+        path.replace(path.with_suffix(".json.damaged"))
+        print(f"{error} Its run is done again; the file is kept as {path.name}.damaged.", file=sys.stderr)
+        return False
+    # A failure may have had its cause in the machine, so it is tried again; a divergence is a result.
+    return result is not None and result.status != "failed"
+
+
+def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm) -> bool:
+    """Train one run; False when another process holds it."""
+    folder = store.folder(spec)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BibenchError(f"Cannot write to {store.root}: {error.strerror}.") from error
+    try:
+        with _lock(store, spec):
+            start = bar.n
+            if not _has_result(store, spec):
+                bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
+                result = _train(spec, store, load(spec.task), bar)
+                records.write(folder / "result.json", result, environment=environment.describe())
+            # What a resumed, failed or foreign run did not step through counts as done.
+            total = spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size)
+            bar.update(start + total - bar.n)
+            return True
+    except Timeout:
+        return False
+
+
+def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm) -> RunResult:
+    from bibench_tf import training  # TensorFlow starts only when there is something to train
+
+    folder = store.folder(spec)
+    common = {"run_id": spec.id, "spec": _spec_data(spec), "dataset": _dataset_data(data)}
+
+    def on_epoch(progress: Progress) -> None:
+        latest = progress.history[-1]
+        bar.set_postfix_str(f"epoch {latest['epoch']}/{spec.recipe.epochs}, accuracy {latest['accuracy']:.1%}")
+
+    try:
+        model = training.initial_model(partial(_build, spec, data), spec.seed)
+        if spec.parent is not None:
+            training.copy_weights(store.model(spec.parent), model)
+        progress = training.train(
+            model, data, spec.recipe, seed=spec.seed, folder=folder, on_step=bar.update, on_epoch=on_epoch
+        )
+    except training.Diverged as error:
+        return RunResult(**common, status="diverged", error=str(error))
+    except BibenchError as error:
+        return RunResult(**common, status="failed", error=str(error))
+    except Exception as error:
+        (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        return RunResult(**common, status="failed", error=f"{type(error).__name__}: {error}"[:500])
+    records.write_atomically(store.model_path(spec), lambda path: model.save(path))
+    return RunResult(**common, status="completed", **_summary(progress, model))
+
+
+def _build(spec: RunSpec, data: ImageDataset) -> tf.keras.Model:
+    from bibench_tf import zoo
+
+    return zoo.build(
+        spec.architecture,
+        algorithm=spec.algorithm,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        width=spec.width,
+    )
+
+
+def _spec_data(spec: RunSpec) -> dict:
+    return dataclasses.asdict(spec)
+
+
+def _dataset_data(data: ImageDataset) -> dict:
+    return {
+        "name": data.name,
+        "fingerprint": data.fingerprint,
+        "train_examples": data.train_examples,
+        "test_examples": data.test_examples,
+    }
+
+
+def _summary(progress: Progress, model: tf.keras.Model) -> dict:
+    def known(name):
+        return [epoch[name] for epoch in progress.history if epoch[name] is not None]
+
+    last = progress.history[-1]
+    step_times_ms = known("train_step_time_ms")
+    return {
+        "accuracy": last["accuracy"],
+        "best_accuracy": max(known("accuracy")),
+        "test_loss": last["test_loss"],
+        "train_step_time_ms": statistics.median(step_times_ms) if step_times_ms else None,
+        "train_time_s": sum(known("train_time_s")) or None,
+        "peak_process_memory_mib": max(known("peak_process_memory_mib"), default=None),
+        "epochs_completed": progress.epochs_completed,
+        "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
+        "history": progress.history,
+    }

@@ -1,0 +1,122 @@
+"""Runs: what is trained, under which id, and where its results are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bibench_tf import recipes, records
+from bibench_tf.errors import BibenchError
+from bibench_tf.recipes import Recipe
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training: everything that decides its outcome, apart from the machine."""
+
+    task: str
+    architecture: str
+    algorithm: str
+    recipe: Recipe
+    seed: int = 0
+    width: float = 1.0
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the specification's SHA-256.
+
+        Fields at their default are left out, so that a field added later does not change the ids of earlier runs.
+        """
+        return records.digest(_without_defaults(self))[:12]
+
+    @property
+    def parent(self) -> RunSpec | None:
+        """The full-precision run whose weights this one starts from."""
+        if self.recipe.start is None or self.algorithm == "full_precision":
+            return None
+        return dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunSpec:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**data, "recipe": recipes.from_dict(data["recipe"])})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run. Accuracies are top-1 on the test images, from 0 to 1.
+
+    `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
+    checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size sampled while
+    training; what the process held before counts too.
+    """
+
+    run_id: str
+    spec: dict[str, Any]
+    status: Literal["completed", "diverged", "failed"]
+    error: str | None = None
+    accuracy: float | None = None
+    best_accuracy: float | None = None
+    test_loss: float | None = None
+    train_step_time_ms: float | None = None
+    train_time_s: float | None = None
+    peak_process_memory_mib: float | None = None
+    epochs_completed: int = 0
+    trainable_parameters: int | None = None
+    dataset: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class RunStore:
+    """The runs of one results folder, each in `runs/<network>-<algorithm>-<id>`."""
+
+    def __init__(self, folder: Path | str):
+        self.root = Path(folder)
+
+    def folder(self, spec: RunSpec) -> Path:
+        """Where the files of a run are, whether it exists or not."""
+        return self.root / "runs" / f"{spec.architecture}-{spec.algorithm}-{spec.id}"
+
+    def result(self, spec: RunSpec) -> RunResult | None:
+        """The result of a run, None before it has one. Raises RecordError for a damaged record."""
+        path = self.folder(spec) / "result.json"
+        if not path.exists():
+            return None
+        result = records.read(path, RunResult)
+        if result.run_id != spec.id:
+            raise records.RecordError(f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored.")
+        return result
+
+    def model_path(self, spec: RunSpec) -> Path:
+        """The trained network of a run, a Keras file."""
+        return self.folder(spec) / "model.keras"
+
+    def model(self, spec: RunSpec) -> tf.keras.Model:
+        """The trained network of a run, for inference. Raises BibenchError when there is none."""
+        import tensorflow as tf
+
+        from bibench_tf import algorithms
+
+        algorithms.get(spec.algorithm)  # its classes must be registered before Keras reads the file
+        path = self.model_path(spec)
+        if not path.exists():
+            raise BibenchError(f"{path} is missing: train the run first.")
+        try:
+            return tf.keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise BibenchError(f"{path} cannot be loaded: {error}") from error
+
+
+def _without_defaults(specification: Any) -> dict[str, Any]:
+    content = {}
+    for each in dataclasses.fields(specification):
+        value = getattr(specification, each.name)
+        if value != each.default:
+            content[each.name] = _without_defaults(value) if dataclasses.is_dataclass(value) else value
+    return content

@@ -1,0 +1,45 @@
+"""What all tests share: a quiet TensorFlow on the CPU, the folder of shared data, and the second lane's skips."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+# Before anything imports TensorFlow.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+os.environ["MPLBACKEND"] = "Agg"
+
+import pytest
+
+import bibench_tf  # noqa: F401  chooses Keras 2 where TensorFlow would take Keras 3
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the tests that need TensorFlow Addons where it cannot be installed."""
+    if importlib.util.find_spec("tensorflow_addons") is not None:
+        return
+    skip = pytest.mark.skip(reason="TensorFlow Addons is not installed (second lane)")
+    for item in items:
+        if item.get_closest_marker("addons"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder `shared` beside the repository: reference data that is not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip("the folder 'shared' is not beside the repository")
+    return SHARED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def fresh_keras():
+    """Layer names count from the start in every test module, whatever ran before it."""
+    yield
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].keras.backend.clear_session()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bibench_tf import datasets
+from bibench_tf.errors import BibenchError
+
+
+def arrays(count=20):
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, 6, 5, 3), dtype=np.uint8)
+    return images, np.arange(count) % 4
+
+
+def make(splits, **changes):
+    description = {
+        "name": "mine",
+        "title": "Mine",
+        "source": "generated",
+        "licence": "none",
+        "input_shape": (6, 5, 3),
+        "class_names": ("a", "b", "c", "d"),
+        "train_examples": 20,
+        "test_examples": 20,
+        "mean": (1.0, 2.0, 3.0),
+        "std": (4.0, 5.0, 6.0),
+        "fingerprint": "0",
+        "load": lambda: splits,
+    }
+    return datasets.ArrayImages(**{**description, **changes})
+
+
+def test_names_and_unknown_name():
+    assert {"fashion_mini", "cifar10", "imagenet2012"} <= set(datasets.names())
+    with pytest.raises(BibenchError, match="Did you mean 'cifar10'.*fashion_mini"):
+        datasets.get("cifar")
+
+
+def test_a_registered_data_set_is_found_once(monkeypatch):
+    monkeypatch.setattr(datasets, "_FACTORIES", dict(datasets._FACTORIES))
+    mine = make(datasets.Splits(*arrays(), *arrays()))
+    datasets.register("mine", lambda data_dir, download: mine)
+    assert datasets.get("mine") is mine and "mine" in datasets.names()
+    with pytest.raises(BibenchError, match="already"):
+        datasets.register("mine", lambda data_dir, download: mine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s._replace(test_images=s.test_images.astype(np.float32)),
+        lambda s: s._replace(train_images=s.train_images[:-1]),
+        lambda s: s._replace(train_labels=s.train_labels + 1),
+        lambda s: s._replace(test_labels=s.test_labels[:-1]),
+    ],
+)
+def test_arrays_that_do_not_fit_their_description_are_refused(change):
+    dataset = make(change(datasets.Splits(*arrays(), *arrays())))
+    with pytest.raises(BibenchError, match="'mine'"):
+        dataset.test_batches(4)
+
+
+@pytest.mark.parametrize("arguments", [(0, 0, 0), (21, 0, 0), (4, -1, 0), (4, 0, -1)])
+def test_bad_training_batches_are_refused(arguments):
+    batch_size, seed, epoch = arguments
+    with pytest.raises(BibenchError):
+        make(None).train_batches(batch_size, seed=seed, epoch=epoch)
+
+
+def test_bad_test_batches_are_refused():
+    with pytest.raises(BibenchError):
+        make(None).test_batches(0)
+    with pytest.raises(BibenchError):
+        make(None).test_batches(4, limit=0)
+
+
+def test_array_fingerprint_sees_bytes_shape_and_type():
+    base = np.arange(6, dtype=np.uint8)
+    changed = base.copy()
+    changed[3] ^= 1
+    variants = [base, changed, base.reshape(2, 3), base.view(np.int8)]
+    assert len({datasets.fingerprint_arrays([variant]) for variant in variants}) == 4
+    assert datasets.fingerprint_arrays([base[::-1]]) == datasets.fingerprint_arrays([base[::-1].copy()])
+
+
+def test_describing_a_data_set_imports_no_tensorflow():
+    code = (
+        "import sys; from bibench_tf import datasets; d = datasets.get('fashion_mini'); "
+        "assert d.num_classes == 10 and d.fingerprint; assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,54 @@
+"""What tracks share: the main runs of a benchmark."""
+
+from __future__ import annotations
+
+from bibench_tf import recipes
+from bibench_tf.benchmark import BASELINE, Benchmark
+from bibench_tf.recipes import Recipe
+from bibench_tf.runs import RunResult, RunSpec, RunStore
+from bibench_tf.records import RecordError
+
+
+def main_recipe(benchmark: Benchmark) -> Recipe:
+    """The recipe of the benchmark's binary networks."""
+    return recipes.get(benchmark.recipe, epochs=benchmark.epochs)
+
+
+def spec_for(benchmark: Benchmark, algorithm: str, task: str, architecture: str, recipe: Recipe) -> RunSpec:
+    """One run. The baseline of a recipe that starts from full precision is the network it starts from."""
+    if algorithm == BASELINE and recipe.start is not None:
+        recipe = recipe.start
+    return RunSpec(task, architecture, algorithm, recipe, benchmark.seed, benchmark.width)
+
+
+def main_specs(
+    benchmark: Benchmark, task: str | None = None, architecture: str | None = None
+) -> dict[str, RunSpec]:
+    """The runs of the baseline and every algorithm on one task and network, by algorithm."""
+    return {
+        algorithm: spec_for(
+            benchmark,
+            algorithm,
+            benchmark.tasks[0] if task is None else task,
+            benchmark.architecture if architecture is None else architecture,
+            main_recipe(benchmark),
+        )
+        for algorithm in benchmark.all_algorithms
+    }
+
+
+def read_result(store: RunStore, spec: RunSpec, failures: list[str]) -> RunResult | None:
+    """The result of a completed run; any other becomes a sentence in `failures` and None."""
+    name = f"{spec.algorithm} on {spec.task} with {spec.architecture}"
+    try:
+        result = store.result(spec)
+    except RecordError as error:
+        failures.append(str(error))
+        return None
+    if result is None:
+        failures.append(f"{name} has not been trained.")
+    elif result.status != "completed":
+        failures.append(f"{name} {result.status}: {result.error}.")
+    else:
+        return result
+    return None
