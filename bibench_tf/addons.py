@@ -1,8 +1,8 @@
 """Everything that comes from TensorFlow Addons, and nothing else.
 
-TensorFlow Addons 0.23 exists for the first lane only (Python 3.10 and 3.11 with TensorFlow 2.15): it has no wheel for
-Python 3.12 and fails to import with TensorFlow 2.16 and later. No other module imports it, so the second lane lacks
-what stands here and nothing more:
+TensorFlow Addons 0.23 exists for the first lane only (Python 3.10 and 3.11 with TensorFlow 2.15): it has no
+wheel for Python 3.12 and fails to import with TensorFlow 2.16 and later. No other module imports it, so the
+second lane lacks what stands here and nothing more:
 
 - `rectified_adam`: the RAdam optimizer, `tensorflow_addons.optimizers.RectifiedAdam`.
 """
@@ -19,22 +19,21 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def rectified_adam(
-    learning_rate: float | tf.keras.optimizers.schedules.LearningRateSchedule, weight_decay: float = 0.0
-) -> tf.keras.optimizers.legacy.Optimizer:
+def rectified_adam(learning_rate: float, weight_decay: float = 0.0) -> tf.keras.optimizers.legacy.Optimizer:
     """The RAdam optimizer of TensorFlow Addons (first lane only).
 
-    Adam whose step is scaled by a rectifier once the variance of its second moment is tractable (at least five
-    effective steps), and is a plain momentum step until then. Betas are 0.9 and 0.999, epsilon 1e-7.
+    Adam whose step is scaled by a rectifier once the variance of its second moment is tractable (at least
+    five effective steps), and is a plain momentum step until then. Betas are 0.9 and 0.999, epsilon 1e-7.
 
     Args:
-        learning_rate: step size, or a schedule of it over optimizer steps.
+        learning_rate: step size; a callback may set another between epochs.
         weight_decay: decoupled decay: each step also subtracts learning_rate * weight_decay * weight.
 
     Raises:
         BibenchError: TensorFlow Addons is not installed, as in the second lane.
 
-    Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020 (arXiv:1908.03265).
+    Source: Liu et al., "On the Variance of the Adaptive Learning Rate and Beyond", ICLR 2020
+    (arXiv:1908.03265).
     """
     optimizers = _import_addons("The optimizer 'radam'").optimizers
     return optimizers.RectifiedAdam(learning_rate=learning_rate, weight_decay=weight_decay)
@@ -44,11 +43,11 @@ def _import_addons(what: str) -> ModuleType:
     """The module tensorflow_addons, without the notice about its end of life that it prints at import."""
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=r"(?s)\s*TensorFlow Addons \(TFA\)", category=UserWarning)
+            warnings.filterwarnings("ignore", message=r"\s*TensorFlow Addons \(TFA\)", category=UserWarning)
             import tensorflow_addons
     except ImportError as error:
         raise BibenchError(
-            f"{what} needs TensorFlow Addons, which exists for Python 3.10 and 3.11 only; choose --optimizer adam "
-            "or install bibench-tf with one of those."
+            f"{what} needs TensorFlow Addons, which exists for Python 3.10 and 3.11 only; choose adam or "
+            "sgd, or install bibench-tf with one of those."
         ) from error
     return tensorflow_addons

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bibench_tf.errors import BibenchError
+
 BASELINE = "full_precision"
 ALGORITHMS = ("bnn", "xnor", "dorefa", "bireal", "xnorpp", "reactnet", "recu", "fda")
+
+
+def parse_network(network: str) -> tuple[str, float]:
+    """`resnet20@0.5` as name and width multiplier; without @ the width is 1. Raises BibenchError for a bad width."""
+    name, at, width = network.partition("@")
+    try:
+        return name, float(width) if at else 1.0
+    except ValueError:
+        raise BibenchError(f"'{network}' is not a network; write NAME or NAME@WIDTH, such as resnet20@0.5.") from None
 
 
 @dataclass(frozen=True)
@@ -16,20 +27,21 @@ class Benchmark:
 
     `architecture` is the network of the task, robustness, training, complexity and inference tracks;
     `architectures` are those of the architecture track. `algorithms` leaves out the full-precision baseline,
-    which is always run. `epochs` overrides the recipe's. `grid` names the optimizer settings of the training track.
+    which is always run. Networks may carry a width multiplier: `resnet20@0.5`. `epochs` overrides the recipe's.
+    `grid` names the settings of the training track. `corrupted_images` is how many test images are corrupted, None for
+    all.
     """
 
     tasks: tuple[str, ...] = ("fashion_mini",)
-    architecture: str = "resnet20"
-    architectures: tuple[str, ...] = ("resnet20", "vgg_small")
+    architecture: str = "resnet20@0.5"
+    architectures: tuple[str, ...] = ("resnet20@0.5", "vgg_small@0.125")
     algorithms: tuple[str, ...] = ALGORITHMS
     recipe: str = "quick"
     epochs: int | None = None
-    width: float = 1.0
     seed: int = 0
     corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate")
     corrupted_images: int | None = 1000
-    grid: tuple[str, ...] = ("adam-high-cosine", "adam-low-cosine", "adam-high-step", "adam-low-step")
+    grid: tuple[str, ...] = ("adam-2e-3-cosine", "adam-2e-4-cosine", "sgd-1e-1-cosine", "sgd-1e-2-cosine")
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:
@@ -50,4 +62,3 @@ class Session:
     data_dir: Path | None = None
     download: bool = False
     quiet: bool = False
-    notes: list[str] = field(default_factory=list)

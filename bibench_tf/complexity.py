@@ -12,46 +12,35 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
-import larq as lq
 import pandas as pd
-import tensorflow as tf
-from larq.models import LayerProfile, WeightProfile
 
 from bibench_tf import metrics
 from bibench_tf.errors import BibenchError
 
-# Weights that exist while training only: FDA's noise modules, and the state of schedules.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# FDA's noise modules, which inference leaves out.
 TRAINING_ONLY_PREFIXES = ("weight_noise_", "input_noise_")
-TRAINING_ONLY_NAMES = frozenset({"tau", "noise_scale", "noise_terms"})
 
-_KERAS = tf.keras.layers
-# Kernels are named as Keras names them. Every position of the output uses a whole kernel once ...
-_PER_OUTPUT = (
-    _KERAS.Conv1D,
-    _KERAS.Conv2D,
-    _KERAS.Conv3D,
-    _KERAS.DepthwiseConv1D,
-    _KERAS.DepthwiseConv2D,
-    _KERAS.Dense,
-)
+# Layers of Keras, by name. Every position of the output uses a whole kernel once ...
+_PER_OUTPUT = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense")
 # ... and in a transposed convolution every position of the input. (Keras derives them from the plain ones.)
-_PER_INPUT = (_KERAS.Conv1DTranspose, _KERAS.Conv2DTranspose, _KERAS.Conv3DTranspose)
+_PER_INPUT = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _KERNELS = ("kernel", "depthwise_kernel")
-
-# Exact types: a subclass may compute something that these do not.
-_WITHOUT_MACS = frozenset(
-    getattr(_KERAS, name)
-    for name in (
-        *("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Masking", "Embedding"),
-        *("BatchNormalization", "LayerNormalization"),
-        *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "ThresholdedReLU"),
-        *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"),
-        *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"),
-        *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
-        *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D"),
-        *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise"),
-    )
+# For these the exact type counts: a subclass may compute something that they do not.
+_WITHOUT_MACS = (
+    *("InputLayer", "Flatten", "Reshape", "Permute", "RepeatVector", "Masking", "Embedding"),
+    *("BatchNormalization", "LayerNormalization"),
+    *("Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Softmax", "ThresholdedReLU"),
+    *("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate"),
+    *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"),
+    *("GlobalMaxPooling1D", "GlobalMaxPooling2D", "GlobalAveragePooling1D", "GlobalAveragePooling2D"),
+    *("ZeroPadding1D", "ZeroPadding2D", "Cropping1D", "Cropping2D", "UpSampling1D", "UpSampling2D"),
+    *("Dropout", "SpatialDropout1D", "SpatialDropout2D", "GaussianDropout", "GaussianNoise"),
 )
 
 
@@ -158,13 +147,23 @@ def ratios(network: ModelCost, baseline: ModelCost) -> tuple[float, float]:
 
 
 def summary_text(model: tf.keras.Model) -> str:
-    """The table `larq.models.summary` prints, as Larq counts it."""
+    """The table `larq.models.summary` prints, as Larq counts it.
+
+    Raises BibenchError for a kernel quantizer that does not tell its precision, which Larq cannot count.
+    """
+    import larq as lq
+
     lines: list[str] = []
-    lq.models.summary(model, print_fn=lines.append)
+    try:
+        lq.models.summary(model, print_fn=lines.append)
+    except TypeError as error:
+        raise BibenchError("Larq's summary needs a `precision` of every kernel quantizer.") from error
     return "\n".join(lines)
 
 
 def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, object]]:
+    import tensorflow as tf
+
     # Only these two attributes of Keras know the calls of a graph; `model.layers` has each layer once.
     if not getattr(model, "_is_graph_network", False):
         raise BibenchError(
@@ -185,12 +184,14 @@ def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, object]]:
 
 
 def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence) -> LayerCost:
-    profile = LayerProfile(layer)
+    from larq.models import LayerProfile
+    from larq.quantizers import Quantizer
+
     weights = [_Weight(weight) for weight in layer.weights]
     deployed = [weight for weight in weights if not weight.training_only]
     training = sum(weight.count for weight in weights if weight.training_only)
     macs, mac_bits = 0, 0
-    if isinstance(layer, _PER_OUTPUT):
+    if isinstance(layer, _keras(*_PER_OUTPUT)):
         kernels = [weight for weight in deployed if weight.name in _KERNELS]
         odd = [weight.name for weight in deployed if weight not in kernels and weight.rank > 1]
         if odd:
@@ -199,8 +200,8 @@ def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence) -> Lay
                 "operations cannot be counted."
             )
         macs = sum(weight.count for weight in kernels) * sum(_positions(name, layer, call) for call in calls)
-        mac_bits = max(profile.input_precision or 32, *(weight.bits for weight in kernels))
-    elif type(layer) not in _WITHOUT_MACS and not isinstance(layer, lq.quantizers.Quantizer):
+        mac_bits = max(_input_bits(layer), *(weight.bits for weight in kernels))
+    elif type(layer) not in _keras(*_WITHOUT_MACS) and not isinstance(layer, Quantizer):
         raise BibenchError(
             f"Layer '{name}' is of type {type(layer).__name__}, whose operations cannot be counted; "
             "bibench_tf/complexity.py lists the known types."
@@ -208,7 +209,8 @@ def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence) -> Lay
     binary = sum(weight.count for weight in deployed if weight.bits == 1)
     total = sum(weight.count for weight in deployed)
     bits = sum(weight.count * weight.bits for weight in deployed)
-    if isinstance(layer, _KERAS.BatchNormalization):
+    if isinstance(layer, _keras("BatchNormalization")):
+        profile = LayerProfile(layer)
         total, bits = profile.weight_count(), profile.memory
     return LayerCost(
         name=name,
@@ -225,18 +227,33 @@ def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence) -> Lay
 
 class _Weight:
     def __init__(self, variable):
+        from larq.models import WeightProfile
+
         profile = WeightProfile(variable)
         self.name = variable.name.split("/")[-1].split(":")[0]
         self.rank = len(variable.shape)
         self.count = profile.count
         # Larq gives None for a quantizer that does not tell its precision.
         self.bits = profile.bitwidth or 32
-        self.training_only = self.name in TRAINING_ONLY_NAMES or self.name.startswith(TRAINING_ONLY_PREFIXES)
+        # A scalar that is not learned is the state of a schedule over the training, such as ReCU's tau.
+        scheduled = self.rank == 0 and not variable.trainable
+        self.training_only = scheduled or self.name.startswith(TRAINING_ONLY_PREFIXES)
+
+
+@cache
+def _keras(*names: str) -> tuple[type, ...]:
+    import tensorflow as tf
+
+    return tuple(getattr(tf.keras.layers, name) for name in names)
+
+
+def _input_bits(layer: tf.keras.layers.Layer) -> int:
+    return getattr(getattr(layer, "input_quantizer", None), "precision", None) or 32
 
 
 def _positions(name: str, layer: tf.keras.layers.Layer, call) -> int:
     """How often one call applies the whole kernel to a sample."""
-    shape = call.input_shapes if isinstance(layer, _PER_INPUT) else call.output_shapes
+    shape = call.input_shapes if isinstance(layer, _keras(*_PER_INPUT)) else call.output_shapes
     channels_first = getattr(layer, "data_format", None) == "channels_first"
     positions = shape[2:] if channels_first else shape[1:-1]
     if None in positions:

@@ -36,6 +36,6 @@ if [ -n "$without_venv" ]; then
 else
     hint="apt install python3.11 python3.11-venv"
     case " $versions " in *" 3.12 "*) hint="$hint (Ubuntu 24.04: python3.12 python3.12-venv)" ;; esac
-    echo "needs Python $listed (${found:-none on the PATH}): $hint or pyenv install 3.11, then make PYTHON=/path/to/python"
+    echo "needs Python $listed (${found:-none on the PATH}): $hint, or pyenv install 3.11 && pyenv local 3.11, or name one with PYTHON=/path/to/python3.11"
 fi
 exit 1

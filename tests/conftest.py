@@ -1,4 +1,4 @@
-"""What all tests share: a quiet TensorFlow on the CPU, the folder of shared data, and the second lane's skips."""
+"""What all tests share: a quiet TensorFlow on the CPU, the shared folder, and the second lane's skips."""
 
 from __future__ import annotations
 

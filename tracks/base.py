@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bibench_tf import recipes
-from bibench_tf.benchmark import BASELINE, Benchmark
+from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
 from bibench_tf.recipes import Recipe
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.records import RecordError
@@ -18,7 +18,8 @@ def spec_for(benchmark: Benchmark, algorithm: str, task: str, architecture: str,
     """One run. The baseline of a recipe that starts from full precision is the network it starts from."""
     if algorithm == BASELINE and recipe.start is not None:
         recipe = recipe.start
-    return RunSpec(task, architecture, algorithm, recipe, benchmark.seed, benchmark.width)
+    name, width = parse_network(architecture)
+    return RunSpec(task, name, algorithm, recipe, benchmark.seed, width)
 
 
 def main_specs(
@@ -52,3 +53,27 @@ def read_result(store: RunStore, spec: RunSpec, failures: list[str]) -> RunResul
     else:
         return result
     return None
+
+
+def read_results(
+    store: RunStore, specs: dict[str, RunSpec], failures: list[str]
+) -> dict[str, RunResult | None]:
+    """`read_result` of each run, by algorithm."""
+    return {algorithm: read_result(store, spec, failures) for algorithm, spec in specs.items()}
+
+
+def training_conditions(benchmark: Benchmark, results: list[RunResult | None]) -> dict[str, str]:
+    """What the runs behind a table have in common."""
+    recipe = main_recipe(benchmark)
+    conditions = {
+        "recipe": f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} "
+        f"{recipe.learning_rate:g}, {recipe.schedule} schedule",
+        "seed": str(benchmark.seed),
+    }
+    for result in filter(None, results):
+        data = result.dataset
+        conditions[f"data: {data['name']}"] = (
+            f"{data['train_examples']:,} training and {data['test_examples']:,} test images, "
+            f"fingerprint {data['fingerprint'][:12]}"
+        )
+    return conditions

@@ -1,25 +1,58 @@
-"""Theoretical complexity: parameters, bits and multiply-accumulates of the network, counted layer by layer."""
+"""Theoretical complexity: parameters, bits and multiply-accumulates, counted layer by layer."""
 
 from __future__ import annotations
 
+import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from tqdm import tqdm
 
-from bibench_tf import metrics
+from bibench_tf import complexity, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
+from bibench_tf.complexity import LayerCost, ModelCost
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import Chart, TrackScore
 
 if TYPE_CHECKING:
-    from bibench_tf.complexity import ModelCost
     from bibench_tf.runs import RunSpec, RunStore
 
 NAME = "complexity"
+VERSION = 1
 TITLE = "Theoretical complexity"
 METRIC = "OM_comp"
 FORMULA = "sqrt(1/2 (r_c^2 + r_s^2)), r_c compression in bits, r_s speed-up with 64 binary operations for one"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What decides a count. `version` changes when the way of counting does."""
+
+    task: str
+    architecture: str
+    algorithm: str
+    width: float
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The counts of one network for one image, layer by layer, or the reason why there are none."""
+
+    key: Key
+    input_shape: tuple[int, ...]
+    num_classes: int
+    layers: tuple[LayerCost, ...] = ()
+    error: str | None = None
+
+    @property
+    def cost(self) -> ModelCost:
+        """The counts, with their sums."""
+        return ModelCost(self.layers)
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
@@ -28,35 +61,49 @@ def plan(benchmark: Benchmark) -> list[RunSpec]:
 
 
 def measure(benchmark: Benchmark, session: Session) -> None:
-    """Nothing: `score` counts."""
+    """Count every network that has no record yet; nothing is trained or timed.
+
+    A network that cannot be counted gets a record with the reason and is tried again the next time. Damaged
+    records are left for the score to report.
+    """
+    pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
+    if not pending:
+        return
+    from bibench_tf import datasets
+
+    dataset = datasets.get(benchmark.tasks[0], session.data_dir, session.download)
+    for key in tqdm(pending, desc=NAME, unit="network", disable=session.quiet, file=sys.stderr):
+        shape = {"input_shape": tuple(dataset.input_shape), "num_classes": dataset.num_classes}
+        try:
+            _, cost = describe(key.architecture, key.algorithm, width=key.width, **shape)
+            record = Complexity(key=key, layers=cost.layers, **shape)
+        except BibenchError as error:
+            record = Complexity(key=key, error=str(error), **shape)
+        records.write(_path(session.results, key), record)
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_comp of each algorithm on the benchmark's network, at the image size and classes of its first task."""
-    from bibench_tf import complexity, datasets
-
-    dataset = datasets.get(benchmark.tasks[0])
-    costs: dict[str, ModelCost] = {}
+    """OM_comp of each algorithm on the benchmark's network, from the counts kept in the results folder."""
+    counted: dict[str, Complexity] = {}
+    failures = []
+    for key in _keys(benchmark):
+        try:
+            counted[key.algorithm] = _counted(store.root, key)
+        except BibenchError as error:
+            failures.append(f"{key.algorithm}: {error}")
+    costs = {algorithm: record.cost for algorithm, record in counted.items()}
     scores: dict[str, float | None] = dict.fromkeys(benchmark.all_algorithms)
     ratios: dict[str, tuple[float, float]] = {}
-    failures = []
-    for algorithm in benchmark.all_algorithms:
-        try:
-            costs[algorithm] = complexity.count(
-                _network(
-                    benchmark.architecture,
-                    algorithm,
-                    dataset.input_shape,
-                    dataset.num_classes,
-                    benchmark.width,
-                )
-            )
-            ratios[algorithm] = complexity.ratios(costs[algorithm], costs[BASELINE])
-            scores[algorithm] = metrics.om_comp(*([ratio] for ratio in ratios[algorithm]))
-        except KeyError:
+    for algorithm, cost in costs.items():
+        if BASELINE not in costs:
             failures.append(f"{algorithm}: there is no full-precision network to compare with.")
-        except (BibenchError, metrics.Undefined) as error:
+            continue
+        try:
+            ratios[algorithm] = complexity.ratios(cost, costs[BASELINE])
+            scores[algorithm] = metrics.om_comp(*([ratio] for ratio in ratios[algorithm]))
+        except metrics.Undefined as error:
             failures.append(f"{algorithm}: {error}")
+    inputs = {(*record.input_shape, record.num_classes) for record in counted.values()}
     return TrackScore(
         track=NAME,
         title=TITLE,
@@ -67,9 +114,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         charts=_charts(ratios),
         conditions={
             "network": f"{benchmark.architecture}, width {benchmark.width:g}",
-            "input": f"{' x '.join(map(str, dataset.input_shape))}, {dataset.num_classes} classes",
-            "counted": "kernels' multiply-accumulates for one image; deployed parameters, two for each channel "
-            "of batch norm",
+            "input": "; ".join(f"{h} x {w} x {c}, {classes} classes" for h, w, c, classes in sorted(inputs)),
+            "counted": "multiply-accumulates of kernels for one image; deployed parameters, two for each "
+            "channel of batch norm",
         },
         notes=[
             "Bits and operations are counted, not measured: the inference track says what they are worth on "
@@ -93,8 +140,6 @@ def describe(
 
     Raises BibenchError for an unknown name and for a size the network does not take.
     """
-    from bibench_tf import complexity
-
     cost = complexity.count(_network(network, algorithm, input_shape, num_classes, width))
     return cost.table(), cost
 
@@ -107,9 +152,53 @@ def summary(
     width: float = 1.0,
 ) -> str:
     """The table `larq.models.summary` prints for the same network. Larq counts scales as operations, too."""
-    from bibench_tf import complexity
-
     return complexity.summary_text(_network(network, algorithm, input_shape, num_classes, width))
+
+
+def _keys(benchmark: Benchmark) -> list[Key]:
+    return [
+        Key(benchmark.tasks[0], benchmark.architecture, algorithm, benchmark.width)
+        for algorithm in benchmark.all_algorithms
+    ]
+
+
+def _path(results: Path, key: Key) -> Path:
+    digest = records.digest(dataclasses.asdict(key))[:12]
+    return results / "complexity" / f"{key.architecture}-{key.algorithm}-{digest}.json"
+
+
+def _is_counted(results: Path, key: Key) -> bool:
+    try:
+        return _path(results, key).exists() and _read(_path(results, key)).error is None
+    except records.RecordError:
+        return True
+
+
+def _counted(results: Path, key: Key) -> Complexity:
+    """The counts of a network; raises BibenchError saying why there are none."""
+    path = _path(results, key)
+    if not path.exists():
+        raise BibenchError("not counted yet.")
+    record = _read(path)
+    if record.key != key:
+        raise records.RecordError(f"{path} belongs to another network; it is not scored.")
+    if record.error is not None:
+        raise BibenchError(record.error)
+    return record
+
+
+def _read(path: Path) -> Complexity:
+    def build(data: dict[str, Any]) -> Complexity:
+        return Complexity(
+            **{
+                **data,
+                "key": Key(**data["key"]),
+                "input_shape": tuple(data["input_shape"]),
+                "layers": tuple(LayerCost(**layer) for layer in data["layers"]),
+            }
+        )
+
+    return records.read(path, Complexity, build)
 
 
 def _network(network: str, algorithm: str, input_shape: Sequence[int], num_classes: int, width: float):

@@ -85,9 +85,9 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     """Evaluate every completed network on clean and corrupted test images.
 
     All networks see a corrupted batch before the next is made. The record of a network is written after
-    each corruption, so that an interrupted measurement goes on with the next one. Records that are damaged
-    are left for the score to report. Raises BibenchError for a corruption that does not fit the images, and
-    for data other than the networks were trained on.
+    each corruption, so that an interrupted measurement goes on with the next one. Damaged records are left
+    for the score to report, and networks that cannot be loaded are noted in the session. Raises BibenchError
+    for a corruption that does not fit the images, and for data other than the networks were trained on.
     """
     from bibench_tf import datasets, environment, runs
 
@@ -103,7 +103,12 @@ def measure(benchmark: Benchmark, session: Session) -> None:
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
             "give those, or another results folder."
         )
-    networks = [_Network(store.folder(spec) / FILE, record, store.model(spec)) for spec, record in started]
+    networks = []
+    for spec, record in started:
+        try:
+            networks.append(_Network(store.folder(spec) / FILE, record, store.model(spec)))
+        except BibenchError as error:
+            session.notes.append(str(error))
     conditions = environment.describe()
     todo = [
         name
@@ -130,11 +135,15 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     """OM_robust of each algorithm from the records beside the main runs; nothing is measured here."""
     measured: dict[str, Robustness] = {}
     failures, notes = [], []
-    for algorithm, spec in base.main_specs(benchmark).items():
+    specs = base.main_specs(benchmark)
+    results = base.read_results(store, specs, failures)
+    for algorithm, result in results.items():
+        if result is None:
+            continue
         try:
-            measured[algorithm] = _measured(benchmark, store, spec)
+            measured[algorithm] = _measured(benchmark, store, specs[algorithm], result)
         except BibenchError as error:
-            failures.append(f"{algorithm}: {error}")
+            failures.append(str(error))
     gaps = {}
     for algorithm, record in measured.items():
         try:
@@ -168,8 +177,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         table=_table(benchmark, measured, gaps, scores),
         charts=[_chart(benchmark, measured)] if measured else [],
         conditions={
-            "data": f"{benchmark.tasks[0]}, {'all' if images is None else f'the first {images}'} test images",
+            **base.training_conditions(benchmark, list(results.values())),
             "network": benchmark.architecture,
+            "images": f"{'all' if images is None else f'the first {images:,}'} test images, clean and corrupted",
             "corruptions": ", ".join(benchmark.corruptions),
             "severities": "1 to 5 of CIFAR-10-C",
             "noise seed": str(benchmark.seed),
@@ -197,11 +207,11 @@ def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Ro
     unfinished = []
     for spec in base.main_specs(benchmark).values():
         path = store.folder(spec) / FILE
+        result = base.read_result(store, spec, failures=[])
+        if result is None:
+            continue
+        settings = _settings(benchmark, spec, result)
         try:
-            result = store.result(spec)
-            if result is None or result.status != "completed":
-                continue
-            settings = _settings(benchmark, spec, result)
             record = records.read(path, Robustness) if path.exists() else settings
         except records.RecordError:
             continue
@@ -212,22 +222,19 @@ def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Ro
     return unfinished
 
 
-def _measured(benchmark: Benchmark, store: RunStore, spec: RunSpec) -> Robustness:
+def _measured(benchmark: Benchmark, store: RunStore, spec: RunSpec, result: RunResult) -> Robustness:
     """The complete record beside a run; raises BibenchError saying why there is none."""
-    result = store.result(spec)
-    if result is None:
-        raise BibenchError("not trained yet.")
-    if result.status != "completed":
-        raise BibenchError(f"the training {result.status}{f' ({result.error})' if result.error else ''}.")
     path = store.folder(spec) / FILE
     if not path.exists():
-        raise BibenchError("trained, but its robustness is not measured yet.")
+        raise BibenchError(f"The robustness of {spec.algorithm} has not been measured.")
     record = records.read(path, Robustness)
     if record.settings != _settings(benchmark, spec, result):
-        raise BibenchError(f"{path} was measured under other settings: measure again.")
+        raise BibenchError(f"{path} was measured under other settings; it is not scored.")
     missing = [name for name in benchmark.corruptions if name not in record.accuracies]
     if missing:
-        raise BibenchError(f"{path} is not finished: {', '.join(missing)} to be measured yet.")
+        raise BibenchError(
+            f"The robustness of {spec.algorithm} has not been measured for {', '.join(missing)}."
+        )
     return record
 
 
@@ -256,20 +263,18 @@ def _gaps(names: Sequence[str], record: Robustness) -> dict[str, float]:
 
 def _table(benchmark, measured, gaps, scores) -> pd.DataFrame:
     rows = []
-    for algorithm, record in measured.items():
-        by_corruption = {
-            name: 100 * float(np.mean(record.accuracies[name])) for name in benchmark.corruptions
-        }
-        rows.append(
-            {
-                "algorithm": algorithm,
-                METRIC: scores[algorithm],
-                "clean accuracy (%)": 100 * record.clean_accuracy,
-                "mean corrupted accuracy (%)": float(np.mean(list(by_corruption.values()))),
-                "mean gap": float(np.mean(list(gaps[algorithm].values()))) if algorithm in gaps else None,
-                **{f"{name} (%)": accuracy for name, accuracy in by_corruption.items()},
+    for algorithm in benchmark.all_algorithms:
+        row = {"algorithm": algorithm}
+        if record := measured.get(algorithm):
+            means = {
+                f"{name} (%)": 100 * float(np.mean(record.accuracies[name])) for name in benchmark.corruptions
             }
-        )
+            row["clean accuracy (%)"] = 100 * record.clean_accuracy
+            row["mean corrupted accuracy (%)"] = float(np.mean(list(means.values())))
+            row.update(means)
+        if algorithm in gaps:
+            row["mean gap"] = float(np.mean(list(gaps[algorithm].values())))
+        rows.append({**row, METRIC: scores[algorithm]})
     return pd.DataFrame(rows)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # records have about 110 kB, so one window takes about 0.2 GB.
 _FILES_AT_ONCE = 16
 _WINDOW = 2048
-# TensorFlow's default is faster, but differs between machines, and darkens red and blue by about one grey level.
+# The default is faster, but differs between machines, and darkens red and blue by about one grey level.
 _ACCURATE = "INTEGER_ACCURATE"
 
 

@@ -5,6 +5,8 @@ import shutil
 import subprocess
 import sys
 import time
+import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from bibench_tf.errors import BibenchError
 
 
 def write_prepared(root, name, splits, version="1.0.0", classes=("a", "b"), image=None, image_format="png"):
-    """A data set as TFDS leaves it: `splits` maps a split to labels by shard; `image` makes one from a label."""
+    """A data set as TFDS leaves it: `splits` maps a split to labels by shard, `image` a label to pixels."""
     import tensorflow as tf
 
     encode = tf.io.encode_png if image_format == "png" else tf.io.encode_jpeg
@@ -120,6 +122,31 @@ def test_prepared_images_are_read_in_order(small_cifar):
 
 def test_prepared_data_are_not_downloaded_again(small_cifar):
     assert datasets.get("cifar10", small_cifar[0], download=True).test_examples == 2
+
+
+def fake_tfds(monkeypatch, download_and_prepare):
+    module = types.ModuleType("tensorflow_datasets")
+    module.builder = lambda name, data_dir: types.SimpleNamespace(
+        download_and_prepare=lambda: download_and_prepare(name, Path(data_dir))
+    )
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+
+
+def test_download_prepares_and_reads(tmp_path, monkeypatch):
+    def prepare(name, root):
+        write_prepared(root, name, {"train": [[0]], "test": [[1]]}, image=cifar_image)
+
+    fake_tfds(monkeypatch, prepare)
+    assert datasets.get("cifar10", tmp_path / "new", download=True).train_examples == 1
+
+
+def test_a_download_that_fails_is_told_in_one_sentence(tmp_path, monkeypatch):
+    def prepare(name, root):
+        raise ConnectionError("no route\nto host")
+
+    fake_tfds(monkeypatch, prepare)
+    with pytest.raises(BibenchError, match="could not be prepared in .*: no route to host"):
+        datasets.get("cifar10", tmp_path, download=True)
 
 
 def test_the_newest_version_is_read(small_cifar):

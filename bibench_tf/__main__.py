@@ -1,0 +1,5 @@
+"""`python -m bibench_tf` is `bibench`."""
+
+from bibench_tf.cli import main
+
+main()

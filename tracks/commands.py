@@ -1,0 +1,291 @@
+"""The commands of the tracks and of the whole benchmark. TensorFlow starts only once the options are accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import click
+
+from bibench_tf import recipes
+from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.errors import BibenchError
+
+_DEFAULT = Benchmark()
+
+
+class _Names(click.ParamType):
+    """Names separated by commas."""
+
+    name = "names"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        return names or self.fail("give at least one name", param, ctx)
+
+    def shell_complete(self, ctx, param, incomplete):
+        return []
+
+
+def _names(option: str, help: str, default: Sequence[str]):
+    text = ",".join(default)
+    return click.option(option, type=_Names(), default=text, show_default=True, metavar="A,B,..", help=help)
+
+
+_ALL_OPTIONS = {
+    "tasks": _names("--tasks", "Data sets; tracks with one task take the first.", _DEFAULT.tasks),
+    "architecture": click.option(
+        "--architecture", default=_DEFAULT.architecture, show_default=True, metavar="NETWORK[@WIDTH]", help="The network."
+    ),
+    "architectures": _names("--architectures", "Networks of the architecture track.", _DEFAULT.architectures),
+    "algorithms": _names(
+        "--algorithms", "Algorithms; the full-precision baseline is always run.", _DEFAULT.algorithms
+    ),
+    "recipe": click.option(
+        "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
+    ),
+    "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
+    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all runs."),
+    "corruptions": _names("--corruptions", "Corruptions of the robustness track.", _DEFAULT.corruptions),
+    "corrupted_images": click.option(
+        "--corrupted-images",
+        type=click.IntRange(min=1),
+        default=_DEFAULT.corrupted_images,
+        show_default=True,
+        help="Test images that are corrupted.",
+    ),
+    "grid": _names("--grid", "Settings of the training track, OPTIMIZER-RATE-SCHEDULE.", _DEFAULT.grid),
+}
+
+_COMMON = ("tasks", "architecture", "algorithms", "recipe", "epochs", "seed")
+
+_SESSION_OPTIONS = (
+    click.option(
+        "--results",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("results"),
+        show_default=True,
+        help="Folder of runs and report. What is there is not done again.",
+    ),
+    click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."
+    ),
+    click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."),
+    click.option(
+        "--algorithm-file",
+        "algorithm_files",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        help="Python file that registers an algorithm of your own; may be repeated.",
+    ),
+    click.option("-q", "--quiet", is_flag=True, help="No progress and no table."),
+)
+
+
+def _benchmark_options(*names: str):
+    """Options of a command, which is then called with a Benchmark, a Session and the remaining options."""
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def command(results, data_dir, download, quiet, algorithm_files, **values):
+            chosen = {name: values.pop(name) for name in names}
+            benchmark = dataclasses.replace(_DEFAULT, **chosen)
+            session = Session(results, data_dir, download, quiet)
+            return function(benchmark, session, algorithm_files, **values)
+
+        for option in reversed((*(_ALL_OPTIONS[name] for name in names), *_SESSION_OPTIONS)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, algorithm_files) -> int:
+    from bibench_tf.tracks import execution
+
+    execution.check_data(benchmark, session)
+    _load_algorithms(algorithm_files)
+    execution.execute(tracks, benchmark, session)
+    return _report(tracks, benchmark, session)
+
+
+def _load_algorithms(files: Sequence[Path]) -> None:
+    if files:
+        from bibench_tf import algorithms
+
+        for file in files:
+            algorithms.load_file(file)
+
+
+def _report(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> int:
+    from bibench_tf import report as reports
+    from bibench_tf.tracks import execution
+
+    scores = execution.score(tracks, benchmark, session.results)
+    path = execution.write_report(scores, benchmark, session.results)
+    failures = sum(len(score.failures) for score in scores)
+    if not session.quiet:
+        click.echo(reports.to_text(scores))
+        click.echo(f"\nReport: {path}")
+    if failures:
+        click.echo(f"bibench: {failures} parts are missing or failed; the report names them.", err=True)
+    return 1 if failures else 0
+
+
+def _track_command(name: str, options: Sequence[str], help: str, example: str):
+    @click.command(name, help=f"{help}\n\n\b\nExample:\n  {example}")
+    @_benchmark_options(*options)
+    def command(benchmark, session, algorithm_files):
+        return _run_tracks([name], benchmark, session, algorithm_files)
+
+    return command
+
+
+@click.command()
+@_benchmark_options(*_ALL_OPTIONS)
+def run(benchmark, session, algorithm_files):
+    """Run the whole benchmark, all six tracks, and write the report.
+
+    Without options: eight algorithms and full precision on fashion_mini, a small real data set inside the package,
+    in about a quarter of an hour on two cores. Interrupt it at any time; the same command goes on where it stopped.
+
+    \b
+    Examples:
+      bibench run
+      bibench run --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short
+      bibench run --algorithms bnn,mine --algorithm-file mine.py --results results/mine
+    """
+    from bibench_tf.tracks import NAMES
+
+    return _run_tracks(NAMES, benchmark, session, algorithm_files)
+
+
+task = _track_command(
+    "task",
+    _COMMON,
+    "Track 1, learning task: how much of the full-precision accuracy each algorithm keeps, task by task.",
+    "bibench task --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short",
+)
+architecture = _track_command(
+    "architecture",
+    ("tasks", "architectures", "algorithms", "recipe", "epochs", "seed"),
+    "Track 2, neural architecture: whether an algorithm keeps its accuracy across networks.",
+    "bibench architecture --architectures resnet20@0.5,vgg_small@0.25 --algorithms bnn,recu",
+)
+robustness = _track_command(
+    "robustness",
+    (*_COMMON, "corruptions", "corrupted_images"),
+    "Track 3, robustness: accuracy on corrupted test images, at five severities.",
+    "bibench robustness --corruptions gaussian_noise,jpeg_compression --corrupted-images 2000",
+)
+training = _track_command(
+    "training",
+    (*_COMMON, "grid"),
+    "Track 4, training consumption: time of a training step, spread of accuracy over hyperparameters.",
+    "bibench training --grid adam-1e-3-cosine,sgd-1e-1-step --epochs 5",
+)
+inference = _track_command(
+    "inference",
+    _COMMON,
+    "Track 6, hardware inference: conversion to Larq Compute Engine, parity, latency on this host and file size.",
+    "bibench inference --algorithms bireal,reactnet",
+)
+
+
+def _shape(ctx, param, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(size) for size in value.lower().split("x"))
+    except ValueError:
+        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
+
+
+@click.command()
+@_benchmark_options(*_COMMON)
+@click.option("--network", metavar="NETWORK[@WIDTH]", help="Count this network alone, and nothing else.")
+@click.option("--algorithm", default="bnn", show_default=True, help="The algorithm of --network.")
+@click.option("--input-shape", default="32x32x3", show_default=True, callback=_shape, help="Images of --network.")
+@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="Classes of --network.")
+@click.option("--per-layer", is_flag=True, help="A row for each layer of --network.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts of --network as JSON.")
+def complexity(
+    benchmark, session, algorithm_files, network, algorithm, input_shape, classes, per_layer, as_json
+):
+    """Track 5, theoretical complexity: parameters, bits and operations, counted layer by layer.
+
+    \b
+    Examples:
+      bibench complexity
+      bibench complexity --network resnet18 --algorithm bireal --input-shape 224x224x3 --classes 1000 --per-layer
+    """
+    if network is None:
+        return _run_tracks(["complexity"], benchmark, session, algorithm_files)
+    _load_algorithms(algorithm_files)
+    from bibench_tf.tracks import complexity as track
+
+    click.echo(track.describe_text(network, algorithm, input_shape, classes, per_layer=per_layer, as_json=as_json))
+    return 0
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
+@click.option("-q", "--quiet", is_flag=True, help="No table.")
+def report(results, algorithm_files, quiet):
+    """Score a results folder again and write its report: Markdown, CSV, JSON and one HTML file.
+
+    \b
+    Example:
+      bibench report results
+    """
+    stored = _stored(results)
+    _load_algorithms(algorithm_files)
+    return _report(stored.tracks, stored.benchmark, Session(results, quiet=quiet))
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+def status(results):
+    """Show which runs of a results folder are done.
+
+    \b
+    Example:
+      bibench status results
+    """
+    from bibench_tf.tracks import execution
+
+    stored = _stored(results)
+    rows = execution.status(stored.tracks, stored.benchmark, results)
+    for state, line in rows:
+        click.echo(f"{state:<10} {line}")
+    done = sum(state == "completed" for state, _ in rows)
+    click.echo(f"{done} of {len(rows)} runs completed.")
+    return 0
+
+
+def _stored(results: Path):
+    from bibench_tf.tracks import execution
+
+    stored = execution.stored_benchmark(results)
+    if stored is None:
+        raise BibenchError(f"{results} holds no benchmark: there is no {execution.FILE} in it.")
+    return stored
+
+
+@click.command("names")
+def list_names():
+    """List algorithms, networks, data sets, recipes and corruptions."""
+    from bibench_tf import algorithms, corruptions, datasets, zoo
+
+    for title, known in (
+        ("Algorithms", algorithms.names()),
+        ("Networks", zoo.names()),
+        ("Data sets", datasets.names()),
+        ("Recipes", recipes.names()),
+        ("Corruptions", corruptions.names()),
+    ):
+        click.echo(f"{title}: {', '.join(known)}")
+    return 0

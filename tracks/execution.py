@@ -1,0 +1,130 @@
+"""From a benchmark to scores: check, plan, train, measure, score; and the benchmark kept with its results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bibench_tf import datasets, environment, recipes, records, report, runner
+from bibench_tf.benchmark import Benchmark, Session, parse_network
+from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.runs import RunStore
+from bibench_tf.scores import TrackScore
+from bibench_tf.tracks import NAMES, load
+from bibench_tf.tracks.base import main_recipe
+
+FILE = "benchmark.json"
+
+
+@dataclass(frozen=True)
+class StoredBenchmark:
+    """The benchmark a results folder belongs to, and the tracks that were run for it."""
+
+    benchmark: Benchmark
+    tracks: tuple[str, ...]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> StoredBenchmark:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(Benchmark.from_dict(data["benchmark"]), tuple(data["tracks"]))
+
+
+def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
+    """Do everything the tracks need that is not done yet: train, then measure."""
+    check_data(benchmark, session)
+    check_names(benchmark, session)
+    modules = [load(name) for name in tracks]
+    _store_benchmark(tracks, benchmark, session.results)
+    runner.execute([spec for module in modules for spec in module.plan(benchmark)], session)
+    for module in modules:
+        module.measure(benchmark, session)
+
+
+def check_data(benchmark: Benchmark, session: Session) -> None:
+    """Refuse missing data and a results folder of a newer version, before TensorFlow starts."""
+    stored_benchmark(session.results)
+    recipe = recipes.get(benchmark.recipe, epochs=benchmark.epochs)
+    for task in benchmark.tasks:
+        data = datasets.get(task, data_dir=session.data_dir, download=session.download)
+        if data.train_examples < recipe.batch_size:
+            raise BibenchError(
+                f"A batch of {recipe.batch_size} is more than the {data.train_examples} training images of {task}."
+            )
+
+
+def check_names(benchmark: Benchmark, session: Session) -> None:
+    """Refuse unknown names and networks that do not fit the images, before anything is written."""
+    from bibench_tf import algorithms, corruptions, zoo
+    from bibench_tf.tracks import training
+
+    for key in benchmark.all_algorithms:
+        algorithms.get(key)
+    for setting in benchmark.grid:
+        training.grid_recipe(main_recipe(benchmark), setting)
+    for name in benchmark.corruptions:
+        if name not in corruptions.names():
+            raise unknown_name("corruption", name, corruptions.names())
+    for task in benchmark.tasks:
+        data = datasets.get(task, data_dir=session.data_dir, download=session.download)
+        for network in dict.fromkeys((benchmark.architecture, *benchmark.architectures)):
+            name, width = parse_network(network)
+            zoo.build(name, input_shape=data.input_shape, num_classes=data.num_classes, width=width)
+
+
+def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[TrackScore]:
+    """The scores of the tracks from what a results folder holds."""
+    store = RunStore(results)
+    return [load(name).score(benchmark, store) for name in tracks]
+
+
+def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Path) -> Path:
+    """Write the report into the results folder; returns the path of the HTML file.
+
+    Its conditions are those of the machine the benchmark ran on, as stored with it.
+    """
+    envelope = records.read_envelope(results / FILE)
+    machine = envelope["environment"]
+    conditions = {
+        "hardware": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of memory, "
+        f"{machine['system']}",
+        "software": ", ".join(
+            f"{name} {version}" for name, version in {"Python": machine["python"], **machine["packages"]}.items()
+        ),
+        "started": envelope["created"],
+        "provenance": envelope["provenance"],
+    }
+    title = f"Binarization benchmark: {', '.join(benchmark.tasks)}, {benchmark.architecture}"
+    return report.write(scores, results / "report", title=title, conditions=conditions)
+
+
+def status(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[tuple[str, str]]:
+    """State and description of every planned run: completed, diverged, failed, damaged, started or waiting."""
+    store = RunStore(results)
+    planned = runner.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
+    rows = []
+    for spec in planned:
+        try:
+            result = store.result(spec)
+            state = result.status if result else "started" if store.folder(spec).exists() else "waiting"
+        except records.RecordError:
+            state = "damaged"
+        rows.append((state, f"{spec.task} {spec.architecture} {spec.algorithm} {spec.recipe.name} {spec.id}"))
+    return rows
+
+
+def stored_benchmark(results: Path) -> StoredBenchmark | None:
+    """The benchmark of a results folder; None where there is none yet."""
+    path = results / FILE
+    return records.read(path, StoredBenchmark, StoredBenchmark.from_dict) if path.exists() else None
+
+
+def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> None:
+    stored = stored_benchmark(results)
+    before = stored.tracks if stored is not None and stored.benchmark == benchmark else ()
+    together = [name for name in NAMES if name in (*before, *tracks)]
+    if stored is not None and stored.benchmark == benchmark and stored.tracks == tuple(together):
+        return
+    record = StoredBenchmark(benchmark, tuple(together))
+    records.write(results / FILE, record, environment=environment.describe())
