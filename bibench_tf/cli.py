@@ -12,16 +12,32 @@ from bibench_tf.errors import BibenchError
 
 # name: (module, attribute, help). The help stands here so that `bibench --help` loads nothing else.
 _COMMANDS = {
-    "run": ("bibench_tf.tracks.commands", "run", "Run the whole benchmark, all six tracks, and write the report."),
+    "run": (
+        "bibench_tf.tracks.commands",
+        "run",
+        "Run the whole benchmark, all six tracks, and write the report.",
+    ),
     "task": ("bibench_tf.tracks.commands", "task", "Track 1, learning task: accuracy by algorithm and task."),
-    "architecture": ("bibench_tf.tracks.commands", "architecture", "Track 2, neural architecture: accuracy by network."),
+    "architecture": (
+        "bibench_tf.tracks.commands",
+        "architecture",
+        "Track 2, neural architecture: accuracy by network.",
+    ),
     "robustness": ("bibench_tf.tracks.commands", "robustness", "Track 3, robustness to corrupted images."),
-    "training": ("bibench_tf.tracks.commands", "training", "Track 4, training time and hyperparameter sensitivity."),
+    "training": (
+        "bibench_tf.tracks.commands",
+        "training",
+        "Track 4, training time and hyperparameter sensitivity.",
+    ),
     "complexity": ("bibench_tf.tracks.commands", "complexity", "Track 5, parameters, bits and operations."),
     "inference": ("bibench_tf.tracks.commands", "inference", "Track 6, latency and file size with LCE."),
     "report": ("bibench_tf.tracks.commands", "report", "Score a results folder again and write its report."),
     "status": ("bibench_tf.tracks.commands", "status", "Show which runs of a results folder are done."),
-    "names": ("bibench_tf.tracks.commands", "list_names", "List algorithms, networks, data sets, recipes, corruptions."),
+    "names": (
+        "bibench_tf.tracks.commands",
+        "list_names",
+        "List algorithms, networks, data sets, recipes, corruptions.",
+    ),
 }
 
 

@@ -99,12 +99,17 @@ def train(
     trainer = tf.keras.Model(model.inputs, model.outputs)
     if recipe.weight_decay:
         # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
-        trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
+        trainer.add_loss(
+            lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights])
+        )
     optimizer = optimizer_for(recipe)
     trainer.compile(
         optimizer,
         loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy", tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy")],
+        metrics=[
+            "accuracy",
+            tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+        ],
     )
     checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
@@ -216,5 +221,3 @@ def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Mo
     tf.keras.backend.clear_session()
     tf.keras.utils.set_random_seed(seed)
     return build()
-
-

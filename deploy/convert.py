@@ -7,11 +7,13 @@ graph alone: it has no Python class of an algorithm in it, so that process needs
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,8 @@ import tensorflow as tf
 from bibench_tf.errors import BibenchError
 
 Runtime = Literal["lce", "tflite"]
+
+_POLL_S = 0.02
 
 
 class ConversionError(BibenchError):
@@ -33,12 +37,94 @@ def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
     ConversionError when the model is not float32 or has an unknown size besides the batch, when the converter
     fails, crashes or takes longer than `timeout_s`, and when the interpreter does not run the result.
     """
-    return _convert(model, "lce", timeout_s)
+    with Converter(timeout_s) as converter:
+        return converter.convert(model, "lce")
 
 
 def convert_float(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
     """The plain TensorFlow Lite flatbuffer of a model, float32 throughout; otherwise as `convert`."""
-    return _convert(model, "tflite", timeout_s)
+    with Converter(timeout_s) as converter:
+        return converter.convert(model, "tflite")
+
+
+class Converter:
+    """Converts several models, one after the other, in one process beside this one.
+
+    Starting that process takes longer than converting a small network. When it crashes or is stopped at
+    `timeout_s`, only the model in it is lost: the next one gets a new process. Use it in a `with` statement.
+    """
+
+    def __init__(self, timeout_s: float = 600):
+        """Give each conversion at most `timeout_s`."""
+        self.timeout_s = timeout_s
+        self._process: subprocess.Popen | None = None
+
+    def __enter__(self) -> Converter:
+        """Start the process, which gets ready while the first model is being prepared."""
+        self._folder = Path(tempfile.mkdtemp(prefix="bibench-"))
+        self._start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        """End the process and delete its files."""
+        self._stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def convert(self, model: tf.keras.Model, runtime: Runtime = "lce") -> bytes:
+        """The flatbuffer for one runtime, as `bibench_tf.deploy.convert.convert` describes it."""
+        source, target = self._folder / "saved_model", self._folder / "model.tflite"
+        try:
+            export(model, source)
+            self._run({"runtime": runtime, "source": str(source), "target": str(target)})
+            return target.read_bytes()
+        finally:
+            shutil.rmtree(source, ignore_errors=True)
+            target.unlink(missing_ok=True)
+
+    def _run(self, job: dict[str, str]) -> None:
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        failure = Path(job["target"] + ".error")
+        try:
+            self._process.stdin.write(json.dumps(job) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # It has ended meanwhile; the loop below says why.
+        end = time.monotonic() + self.timeout_s
+        while not Path(job["target"]).exists():
+            if failure.exists():
+                reason = failure.read_text(encoding="utf-8")
+                failure.unlink()
+                raise ConversionError(f"The conversion failed: {reason}")
+            if self._process.poll() is not None:
+                raise ConversionError(self._end_of_process())
+            if time.monotonic() > end:
+                self._stop()
+                raise ConversionError(f"The conversion was stopped after {self.timeout_s:g} s.")
+            time.sleep(_POLL_S)
+
+    def _start(self) -> None:
+        # What the converter's libraries print goes to a file: nobody reads a pipe while they work.
+        with open(self._folder / "log.txt", "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bibench_tf.deploy.convert_worker"],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                encoding="utf-8",
+            )
+
+    def _stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _end_of_process(self) -> str:
+        code = self._process.returncode
+        if code < 0:
+            return f"The converter crashed ({signal.Signals(-code).name})."
+        log = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        return f"The converter ended with code {code}: {next(filter(str.strip, reversed(log)), 'no message')}"
 
 
 def export(model: tf.keras.Model, folder: Path) -> None:
@@ -77,38 +163,6 @@ def export(model: tf.keras.Model, folder: Path) -> None:
     module = tf.Module()
     module.variables_of_model = list(model.weights)
     tf.saved_model.save(module, str(folder), tf.function(infer).get_concrete_function(**signature))
-
-
-def _convert(model: tf.keras.Model, runtime: Runtime, timeout_s: float) -> bytes:
-    with tempfile.TemporaryDirectory(prefix="bibench-") as folder:
-        source, target = Path(folder, "saved_model"), Path(folder, "model.tflite")
-        export(model, source)
-        _run_worker([runtime, str(source), str(target)], timeout_s)
-        return target.read_bytes()
-
-
-def _run_worker(arguments: list[str], timeout_s: float) -> None:
-    command = [sys.executable, "-m", "bibench_tf.deploy.convert_worker", *arguments]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1"}
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=timeout_s,
-            check=False,
-            text=True,
-            errors="replace",
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ConversionError(f"The conversion was stopped after {timeout_s:g} s.") from error
-    if done.returncode < 0:
-        raise ConversionError(f"The converter crashed ({signal.Signals(-done.returncode).name}).")
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
-        raise ConversionError(f"The conversion failed: {lines[-1] if lines else 'without a message'}")
 
 
 def _layer_name(tensor) -> str:

@@ -1,29 +1,34 @@
-"""The process of a conversion: `python -m bibench_tf.deploy.convert_worker lce|tflite SAVED_MODEL OUTPUT`.
+"""The process of conversions: `python -m bibench_tf.deploy.convert_worker`, started by `convert.Converter`.
 
-Exit code 1 and a last line with the reason when the model cannot be converted or its conversion cannot be
-run.
+Each line of its input is a job, a JSON object of `runtime` (`lce` or `tflite`), `source` (a SavedModel) and
+`target`. It is answered by the file `target`, which has run once, or by `target.error` with the reason.
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
+# Conversion leaves a GPU to whoever trains on it.
+os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
-def main(arguments: list[str]) -> int:
-    """Convert, run once on zeros, then write the flatbuffer."""
-    runtime, source, target = arguments
-    try:
-        flatbuffer = _CONVERTERS[runtime](source)
-        _run_once(flatbuffer, runtime)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:500]
-        print(f"{type(error).__name__}: {reason}", file=sys.stderr)
-        return 1
-    Path(target).write_bytes(flatbuffer)
-    return 0
+
+def main() -> None:
+    """Do the jobs until the input ends."""
+    for line in sys.stdin:
+        job = json.loads(line)
+        try:
+            flatbuffer = _CONVERTERS[job["runtime"]](job["source"])
+            _run_once(flatbuffer, job["runtime"])
+        except Exception as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+            _write(Path(job["target"] + ".error"), reason.encode())
+        else:
+            _write(Path(job["target"]), flatbuffer)
 
 
 def _to_lce(source: str) -> bytes:
@@ -47,7 +52,14 @@ def _run_once(flatbuffer: bytes, runtime: str) -> None:
             raise ValueError("The converted model gives numbers that are not finite for an input of zeros.")
 
 
+def _write(path: Path, content: bytes) -> None:
+    # The other process waits for the name, which must not appear before the content.
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_bytes(content)
+    temporary.replace(path)
+
+
 _CONVERTERS = {"lce": _to_lce, "tflite": _to_tflite}
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main()

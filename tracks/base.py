@@ -5,8 +5,8 @@ from __future__ import annotations
 from bibench_tf import recipes
 from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
 from bibench_tf.recipes import Recipe
-from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.records import RecordError
+from bibench_tf.runs import RunResult, RunSpec, RunStore
 
 
 def main_recipe(benchmark: Benchmark) -> Recipe:

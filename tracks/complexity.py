@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from bibench_tf import complexity, metrics, records
-from bibench_tf.benchmark import BASELINE, Benchmark, Session
+from bibench_tf.benchmark import BASELINE, Benchmark, Session, parse_network
 from bibench_tf.complexity import LayerCost, ModelCost
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import Chart, TrackScore
@@ -33,9 +34,8 @@ class Key:
     """What decides a count. `version` changes when the way of counting does."""
 
     task: str
-    architecture: str
+    network: str
     algorithm: str
-    width: float
     version: int = VERSION
 
 
@@ -75,7 +75,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     for key in tqdm(pending, desc=NAME, unit="network", disable=session.quiet, file=sys.stderr):
         shape = {"input_shape": tuple(dataset.input_shape), "num_classes": dataset.num_classes}
         try:
-            _, cost = describe(key.architecture, key.algorithm, width=key.width, **shape)
+            _, cost = describe(key.network, key.algorithm, **shape)
             record = Complexity(key=key, layers=cost.layers, **shape)
         except BibenchError as error:
             record = Complexity(key=key, error=str(error), **shape)
@@ -113,7 +113,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         table=_table(costs, ratios, scores),
         charts=_charts(ratios),
         conditions={
-            "network": f"{benchmark.architecture}, width {benchmark.width:g}",
+            "network": benchmark.architecture,
             "input": "; ".join(f"{h} x {w} x {c}, {classes} classes" for h, w, c, classes in sorted(inputs)),
             "counted": "multiply-accumulates of kernels for one image; deployed parameters, two for each "
             "channel of batch norm",
@@ -121,8 +121,8 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         notes=[
             "Bits and operations are counted, not measured: the inference track says what they are worth on "
             "this computer.",
-            "Operations besides the multiply-accumulates of convolutions and dense layers (batch norm, scales, "
-            "thresholds, pooling, activations) are not counted, as in BiBench.",
+            "Operations besides the multiply-accumulates of convolutions and dense layers (batch norm, "
+            "scales, thresholds, pooling, activations) are not counted, as in BiBench.",
         ],
         failures=failures,
         complete=False,
@@ -130,41 +130,103 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
 
 
 def describe(
-    network: str,
-    algorithm: str,
-    input_shape: Sequence[int] = (32, 32, 3),
-    num_classes: int = 10,
-    width: float = 1.0,
+    network: str, algorithm: str, input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10
 ) -> tuple[pd.DataFrame, ModelCost]:
-    """What one network of the zoo costs: one row per layer, and the whole.
+    """What one network of the zoo (`resnet20`, `resnet20@0.5`) costs: one row per layer, and the whole.
 
     Raises BibenchError for an unknown name and for a size the network does not take.
     """
-    cost = complexity.count(_network(network, algorithm, input_shape, num_classes, width))
+    cost = complexity.count(_build(network, algorithm, input_shape, num_classes))
     return cost.table(), cost
 
 
-def summary(
+def describe_text(
     network: str,
     algorithm: str,
     input_shape: Sequence[int] = (32, 32, 3),
     num_classes: int = 10,
-    width: float = 1.0,
+    *,
+    per_layer: bool = False,
+    as_json: bool = False,
 ) -> str:
-    """The table `larq.models.summary` prints for the same network. Larq counts scales as operations, too."""
-    return complexity.summary_text(_network(network, algorithm, input_shape, num_classes, width))
+    """`describe` for reading, with Larq's own summary below it, or as JSON. Raises what `describe` raises."""
+    model = _build(network, algorithm, input_shape, num_classes)
+    cost = complexity.count(model)
+    baseline = complexity.count(_build(network, BASELINE, input_shape, num_classes))
+    r_c, r_s = complexity.ratios(cost, baseline)
+    whole = {
+        "network": network,
+        "algorithm": algorithm,
+        "input_shape": list(input_shape),
+        "num_classes": num_classes,
+        "parameters": cost.parameters,
+        "weights_binary": cost.weights_binary,
+        "weights_float": cost.weights_float,
+        "weights_training": cost.weights_training,
+        "bits": cost.bits,
+        "macs": cost.macs,
+        "macs_binary": cost.macs_binary,
+        "macs_float": cost.macs_float,
+        "r_c": r_c,
+        "r_s": r_s,
+        "om_comp": metrics.om_comp([r_c], [r_s]),
+    }
+    if as_json:
+        layers = {"layers": cost.table().to_dict("records")} if per_layer else {}
+        return json.dumps({**whole, **layers}, indent=1)
+    lines = [f"{_WORDS.get(name, name)}: {_readable(value)}" for name, value in whole.items()]
+    parts = [
+        "\n".join(lines),
+        f"As Larq counts it (scales are operations, too):\n{complexity.summary_text(model)}",
+    ]
+    if per_layer:
+        parts.insert(1, cost.table().to_string(index=False))
+    return "\n\n".join(parts)
+
+
+_WORDS = {
+    "input_shape": "input shape",
+    "num_classes": "classes",
+    "parameters": "deployed parameters",
+    "weights_binary": "  of one bit",
+    "weights_float": "  of more",
+    "weights_training": "parameters for training only",
+    "bits": "bits of the deployed parameters",
+    "macs": "multiply-accumulates for one image",
+    "macs_binary": "  of bits",
+    "macs_float": "  of floats",
+    "r_c": "compression r_c",
+    "r_s": "theoretical speed-up r_s",
+    "om_comp": METRIC,
+}
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, list):
+        return " x ".join(map(str, value))
+    return (
+        f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    )
+
+
+def _build(network: str, algorithm: str, input_shape: Sequence[int], num_classes: int):
+    from bibench_tf import zoo
+
+    name, width = parse_network(network)
+    return zoo.build(
+        name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, width=width
+    )
 
 
 def _keys(benchmark: Benchmark) -> list[Key]:
     return [
-        Key(benchmark.tasks[0], benchmark.architecture, algorithm, benchmark.width)
-        for algorithm in benchmark.all_algorithms
+        Key(benchmark.tasks[0], benchmark.architecture, algorithm) for algorithm in benchmark.all_algorithms
     ]
 
 
 def _path(results: Path, key: Key) -> Path:
     digest = records.digest(dataclasses.asdict(key))[:12]
-    return results / "complexity" / f"{key.architecture}-{key.algorithm}-{digest}.json"
+    return results / "complexity" / f"{key.network}-{key.algorithm}-{digest}.json"
 
 
 def _is_counted(results: Path, key: Key) -> bool:
@@ -199,14 +261,6 @@ def _read(path: Path) -> Complexity:
         )
 
     return records.read(path, Complexity, build)
-
-
-def _network(network: str, algorithm: str, input_shape: Sequence[int], num_classes: int, width: float):
-    from bibench_tf import zoo
-
-    return zoo.build(
-        network, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, width=width
-    )
 
 
 def _table(

@@ -23,6 +23,7 @@ from bibench_tf.tracks import base
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from bibench_tf.deploy.convert import Converter
     from bibench_tf.deploy.host import HostNetwork, Latency
     from bibench_tf.runs import RunSpec, RunStore
 
@@ -38,6 +39,7 @@ PARITY_IMAGES = 500
 # image decides whether a conversion is right, and the largest difference is only reported.
 PARITY_LIMIT = 1e-3
 VERSION = 1
+_BATCH_SIZE = 100
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     data other than the networks were trained on.
     """
     from bibench_tf import datasets, runs
+    from bibench_tf.deploy import convert
 
     store = runs.RunStore(session.results)
     pending = dict(_pending(benchmark, store))
@@ -115,13 +118,13 @@ def measure(benchmark: Benchmark, session: Session) -> None:
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
             "give those, or another results folder."
         )
-    batches = dataset.test_batches(PARITY_IMAGES, limit=PARITY_IMAGES)
+    batches = dataset.test_batches(_BATCH_SIZE, limit=PARITY_IMAGES)
     images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
     # The full-precision network comes first: the others are timed against it.
-    for spec, record in tqdm(
-        pending.items(), desc=NAME, unit="network", disable=session.quiet, file=sys.stderr
-    ):
-        _measure_one(store, spec, record, _twin(benchmark, store, spec), images, labels)
+    progress = tqdm(pending.items(), desc=NAME, unit="network", disable=session.quiet, file=sys.stderr)
+    with convert.Converter() as converter:
+        for spec, record in progress:
+            _measure_one(converter, store, spec, record, _twin(benchmark, store, spec), images, labels)
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
@@ -193,10 +196,8 @@ def _pending(benchmark: Benchmark, store: RunStore) -> Iterator[tuple[RunSpec, I
         try:
             settings = _settings(benchmark, store, spec)
             record = _read(folder / FILE) if (folder / FILE).exists() else settings
-        except records.RecordError:
-            continue
         except BibenchError:
-            continue
+            continue  # not trained, or damaged: the score says which
         whole = record.settings == settings.settings and record.latency is not None
         twin_missing = settings.baseline is not None and record.baseline_latency is None
         if not whole or twin_missing or _sha256(folder / MODEL_FILE) != record.file_sha256:
@@ -211,6 +212,7 @@ def _twin(benchmark: Benchmark, store: RunStore, spec: RunSpec) -> bytes | None:
 
 
 def _measure_one(
+    converter: Converter,
     store: RunStore,
     spec: RunSpec,
     record: Inference,
@@ -219,21 +221,21 @@ def _measure_one(
     labels: np.ndarray,
 ) -> None:
     from bibench_tf import environment
-    from bibench_tf.deploy import convert, flatbuffer, host
+    from bibench_tf.deploy import flatbuffer, host
 
     folder = store.folder(spec)
     conditions = environment.describe()
     record = dataclasses.replace(record, host={key: conditions[key] for key in ("cpu", "cores", "system")})
-    binary = spec.algorithm != BASELINE
-    model = store.model(spec)
+    runtime = "tflite" if spec.algorithm == BASELINE else "lce"
     try:
-        content = convert.convert(model) if binary else convert.convert_float(model)
-    except convert.ConversionError as error:
+        model = store.model(spec)
+        content = converter.convert(model, runtime)
+    except BibenchError as error:
         (folder / MODEL_FILE).unlink(missing_ok=True)
         record = dataclasses.replace(record, error=str(error))
         records.write(folder / FILE, record, environment=conditions)
         return
-    network = host.load(content, "lce" if binary else "tflite")
+    network = host.load(content, runtime)
     networks = {"network": network}
     if twin is not None:
         networks["twin"] = host.load(twin, "tflite")
@@ -251,7 +253,7 @@ def _measure_one(
         operations=dict(operations),
         parity=_parity(model, network, images, labels),
         latency=latencies["network"],
-        baseline_latency=latencies["twin"] if twin is not None else None if binary else latencies["network"],
+        baseline_latency=latencies["network"] if spec.algorithm == BASELINE else latencies.get("twin"),
     )
     records.write(folder / FILE, record, environment=conditions)
 
@@ -263,7 +265,7 @@ def _binary_layers(model: tf.keras.Model) -> int:
 
 
 def _parity(model: tf.keras.Model, network: HostNetwork, images: np.ndarray, labels: np.ndarray) -> Parity:
-    expected = np.asarray(model.predict_on_batch(images))
+    expected = model.predict(images, batch_size=_BATCH_SIZE, verbose=0)
     given = np.concatenate([network.run([images[index : index + 1]])[0] for index in range(len(images))])
     difference = np.abs(expected - given).max(axis=1) / np.ptp(expected)
     classes, deployed = expected.argmax(axis=1), given.argmax(axis=1)
@@ -340,8 +342,8 @@ def _table(measured: Mapping[str, Inference], scores: Mapping[str, float | None]
                 "binary layers": record.binary_layers,
                 "run on bits": record.binary_operations,
                 "top-1 agreement with Keras (%)": 100 * record.parity.top1_agreement,
-                "median difference to Keras": record.parity.median_difference,
-                "largest difference to Keras": record.parity.largest_difference,
+                "median difference to Keras (ppm of range)": 1e6 * record.parity.median_difference,
+                "largest difference to Keras (ppm of range)": 1e6 * record.parity.largest_difference,
                 "accuracy of the file (%)": 100 * record.parity.deployed_accuracy,
             }
         )

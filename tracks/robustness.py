@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from bibench_tf import corruptions, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
@@ -85,11 +84,11 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     """Evaluate every completed network on clean and corrupted test images.
 
     All networks see a corrupted batch before the next is made. The record of a network is written after
-    each corruption, so that an interrupted measurement goes on with the next one. Damaged records are left
-    for the score to report, and networks that cannot be loaded are noted in the session. Raises BibenchError
-    for a corruption that does not fit the images, and for data other than the networks were trained on.
+    each corruption, so that an interrupted measurement goes on with the next one. A damaged record is set
+    aside, named on stderr, and made again. Raises BibenchError for a corruption that does not fit the images,
+    for data other than the networks were trained on, and for a network that cannot be loaded.
     """
-    from bibench_tf import datasets, environment, runs
+    from bibench_tf import datasets, environment, runner, runs
 
     store = runs.RunStore(session.results)
     started = _unfinished(benchmark, store)
@@ -103,12 +102,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
             "give those, or another results folder."
         )
-    networks = []
-    for spec, record in started:
-        try:
-            networks.append(_Network(store.folder(spec) / FILE, record, store.model(spec)))
-        except BibenchError as error:
-            session.notes.append(str(error))
+    networks = [_Network(store.folder(spec) / FILE, record, store.model(spec)) for spec, record in started]
     conditions = environment.describe()
     todo = [
         name
@@ -116,7 +110,8 @@ def measure(benchmark: Benchmark, session: Session) -> None:
         if any(name not in network.record.accuracies for network in networks)
     ]
     steps = 1 + len(todo) * len(corruptions.SEVERITIES)
-    with tqdm(total=steps, desc=NAME, unit="set", disable=session.quiet, file=sys.stderr) as progress:
+    with runner.progress_bar(steps, "set", session) as progress:
+        progress.set_description(NAME)
         chosen = [network for network in networks if network.record.clean_accuracy is None]
         for network, accuracy in zip(chosen, _accuracies(chosen, dataset), strict=True):
             network.keep(conditions, clean_accuracy=accuracy)
@@ -179,7 +174,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         conditions={
             **base.training_conditions(benchmark, list(results.values())),
             "network": benchmark.architecture,
-            "images": f"{'all' if images is None else f'the first {images:,}'} test images, clean and corrupted",
+            "test images": "all" if images is None else f"the first {images:,}, clean and corrupted",
             "corruptions": ", ".join(benchmark.corruptions),
             "severities": "1 to 5 of CIFAR-10-C",
             "noise seed": str(benchmark.seed),
@@ -213,8 +208,10 @@ def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Ro
         settings = _settings(benchmark, spec, result)
         try:
             record = records.read(path, Robustness) if path.exists() else settings
-        except records.RecordError:
-            continue
+        except records.RecordError as error:
+            aside = path.replace(path.with_suffix(".json.damaged"))
+            print(f"{error} It is measured again; the file is kept as {aside.name}.", file=sys.stderr)
+            record = settings
         if record.settings != settings:
             record = settings
         if record.clean_accuracy is None or not set(benchmark.corruptions) <= set(record.accuracies):
@@ -232,9 +229,7 @@ def _measured(benchmark: Benchmark, store: RunStore, spec: RunSpec, result: RunR
         raise BibenchError(f"{path} was measured under other settings; it is not scored.")
     missing = [name for name in benchmark.corruptions if name not in record.accuracies]
     if missing:
-        raise BibenchError(
-            f"The robustness of {spec.algorithm} has not been measured for {', '.join(missing)}."
-        )
+        raise BibenchError(f"Robustness of {spec.algorithm} to {', '.join(missing)} has not been measured.")
     return record
 
 

@@ -52,7 +52,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             ),
             *(_curves(task, results[task]) for task in benchmark.tasks),
         ],
-        conditions=training_conditions(benchmark, [found for each in results.values() for found in each.values()]),
+        conditions=training_conditions(
+            benchmark, [found for each in results.values() for found in each.values()]
+        ),
         notes=["Accuracy is that of the last epoch on the test images; the best epoch is not picked by it."],
         failures=failures,
     )

@@ -45,7 +45,11 @@ def grid_recipe(recipe: Recipe, setting: str) -> Recipe:
         learning_rate = float(rate)
     except ValueError:
         learning_rate = 0.0
-    if optimizer not in ("adam", "sgd", "radam") or schedule not in ("cosine", "step", "constant") or learning_rate <= 0:
+    if (
+        optimizer not in ("adam", "sgd", "radam")
+        or schedule not in ("cosine", "step", "constant")
+        or learning_rate <= 0
+    ):
         raise BibenchError(
             f"'{setting}' is not a setting of the grid; write OPTIMIZER-RATE-SCHEDULE, such as adam-1e-3-cosine or "
             "sgd-1e-1-step."
@@ -100,7 +104,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 "algorithm",
                 "top-1 accuracy (%)",
                 {
-                    setting: [(algorithm, 100 * one.accuracy) for algorithm, one in results[setting].items() if one]
+                    setting: [
+                        (algorithm, 100 * one.accuracy) for algorithm, one in results[setting].items() if one
+                    ]
                     for setting in benchmark.grid
                 },
             ),
@@ -111,7 +117,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 "ms",
                 {
                     "step time": [
-                        (algorithm, time_ms) for algorithm, found in by_algorithm.items() if (time_ms := _time_ms(found))
+                        (algorithm, time_ms)
+                        for algorithm, found in by_algorithm.items()
+                        if (time_ms := _time_ms(found))
                     ]
                 },
             ),

@@ -1,7 +1,7 @@
 """The networks: builder functions that return ordinary Keras models, with any algorithm.
 
-    from bibench_tf import zoo
-    model = zoo.resnet18(algorithm="reactnet", input_shape=(32, 32, 3), num_classes=10)
+from bibench_tf import zoo
+model = zoo.resnet18(algorithm="reactnet", input_shape=(32, 32, 3), num_classes=10)
 """
 
 from __future__ import annotations

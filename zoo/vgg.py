@@ -30,7 +30,7 @@ def vgg_small(
     size and channels.
 
     32 x 32 x 3 and 10 classes: 4,660,106 parameters, 607.6 MMACs. Input (B, H, W, C) float32, output logits
-    (B, num_classes). Source: arXiv 1702.00953, section 4; the one dense layer as in later papers (arXiv 1909.10788).
+    (B, num_classes). Source: arXiv 1702.00953; the one dense layer as in later papers (arXiv 1909.10788).
     """
     if shortcut not in ("block", "conv"):
         raise BibenchError(f"shortcut is 'block' or 'conv', not {shortcut!r}.")
@@ -43,7 +43,11 @@ def vgg_small(
     activation = algorithm.activation if activation is None else activation
 
     first = scaled(128, width)
-    x = float_conv(first, 3, 1, "stem_conv")(x) if stem == "cifar" else float_conv(first, 7, 2, "stem_conv")(x)
+    x = (
+        float_conv(first, 3, 1, "stem_conv")(x)
+        if stem == "cifar"
+        else float_conv(first, 7, 2, "stem_conv")(x)
+    )
     if stem == "imagenet":
         x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     x = activation_layer(activation, "stem_activation")(batch_norm("stem_bn")(x))

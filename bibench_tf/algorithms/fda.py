@@ -19,12 +19,12 @@ _FAN_IN_PER_HIDDEN_UNIT = 64
 
 
 def noise_scale_at(epoch: float, epochs: float) -> float:
-    """alpha = 0.05 (1 + cos(pi (epoch + 1) / epochs)), for `epoch` from 0; 0 in the last one."""
+    """Alpha = 0.05 (1 + cos(pi (epoch + 1) / epochs)), for `epoch` from 0; 0 in the last one."""
     return 0.05 * (1 + math.cos(math.pi * (epoch + 1) / epochs))
 
 
 def noise_terms_at(epoch: float, epochs: float) -> int:
-    """n = 9 + floor(9 epoch / epochs), the last index of the Fourier series."""
+    """N = 9 + floor(9 epoch / epochs), the last index of the Fourier series."""
     return 9 + int(9 * epoch / epochs)
 
 
@@ -78,7 +78,9 @@ class _FourierSign(lq.quantizers.Quantizer):
 
     def _add_state(self, name, value):
         initializer = tf.keras.initializers.Constant(value)
-        return self.add_weight(f"{self.side}_schedule_{name}", shape=(), initializer=initializer, trainable=False)
+        return self.add_weight(
+            f"{self.side}_schedule_{name}", shape=(), initializer=initializer, trainable=False
+        )
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
         """Set alpha and n for `epoch` (from 0) of `epochs`."""

@@ -33,7 +33,15 @@ class FullPrecision(Algorithm):
     ):
         """`tf.keras.layers.Conv2D`."""
         return self._convolution(
-            tf.keras.layers.Conv2D, filters, kernel_size, strides, padding, dilation_rate, groups, use_bias, name
+            tf.keras.layers.Conv2D,
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            dilation_rate,
+            groups,
+            use_bias,
+            name,
         )
 
     def conv1d(
@@ -49,7 +57,15 @@ class FullPrecision(Algorithm):
     ):
         """`tf.keras.layers.Conv1D`."""
         return self._convolution(
-            tf.keras.layers.Conv1D, filters, kernel_size, strides, padding, dilation_rate, groups, use_bias, name
+            tf.keras.layers.Conv1D,
+            filters,
+            kernel_size,
+            strides,
+            padding,
+            dilation_rate,
+            groups,
+            use_bias,
+            name,
         )
 
     def dense(self, units, use_bias=True, name=None):

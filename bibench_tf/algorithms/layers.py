@@ -93,8 +93,10 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         if self.output_scale_kind == "spatial":
             height, width = self._output_size(input_shape)
             if height is None or width is None:
-                raise BibenchError(f"Layer '{self.name}' learns a scale for each output row and column; "
-                                   f"its input needs a fixed height and width, not {tuple(input_shape)}.")
+                raise BibenchError(
+                    f"Layer '{self.name}' learns a scale for each output row and column; "
+                    f"its input needs a fixed height and width, not {tuple(input_shape)}."
+                )
             # A sequence is an image of height 1: it has a scale along its length only.
             self.height_scale = self._add_scale("height_scale", height) if self._has_height else None
             self.width_scale = self._add_scale("width_scale", width)
@@ -235,7 +237,16 @@ class BinaryDense(BinaryConv2D):
 
     def get_config(self):
         config = super().get_config()
-        own = ("filters", "kernel_size", "strides", "padding", "pad_values", "data_format", "dilation_rate", "groups")
+        own = (
+            "filters",
+            "kernel_size",
+            "strides",
+            "padding",
+            "pad_values",
+            "data_format",
+            "dilation_rate",
+            "groups",
+        )
         return {"units": self.filters, **{key: value for key, value in config.items() if key not in own}}
 
 

@@ -31,7 +31,7 @@ def _scaled_sign(x: tf.Tensor, scale: tf.Tensor):
 
 
 def scaled_sign(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """scale * sign(x), sign(0) = +1; gradient to x: dy where |x| <= 1, else 0 (without the scale)."""
+    """Scale * sign(x), sign(0) = +1; gradient to x: dy where |x| <= 1, else 0 (without the scale)."""
     return _scaled_sign(x, tf.stop_gradient(scale))
 
 

@@ -20,7 +20,8 @@ _TAU_START, _TAU_END = 0.85, 0.99
 def tau_at(epoch: float, epochs: float) -> float:
     """The quantile tau at the start of `epoch` (from 0) of `epochs`: 0.85 at first, towards 0.99.
 
-    tau = A e^(epoch / epochs) + B, A = (0.99 - 0.85) / (e - 1), B = 0.85 - A. Source: arXiv 2103.12369; its released code.
+    tau = A e^(epoch / epochs) + B, A = (0.99 - 0.85) / (e - 1), B = 0.85 - A.
+    Source: arXiv 2103.12369; its released code.
     """
     slope = (_TAU_END - _TAU_START) / (math.e - 1)
     return slope * math.exp(epoch / epochs) + _TAU_START - slope
@@ -56,7 +57,9 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
 
     def build(self, input_shape):
         if math.prod(input_shape[:-1]) < 2:
-            raise ValueError("ReCU standardises the weights of each output channel and needs at least two of them.")
+            raise ValueError(
+                "ReCU standardises the weights of each output channel and needs at least two of them."
+            )
         self.tau = self.add_weight("tau", shape=(), initializer="ones", trainable=False)
         super().build(input_shape)
 

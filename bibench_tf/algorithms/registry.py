@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ ENTRY_POINT_GROUP = "bibench_tf.algorithms"
 FILES_VARIABLE = "BIBENCH_ALGORITHM_FILES"
 
 _registered: dict[str, type[Algorithm]] = {}
+_plug_ins_loaded = False
 AlgorithmClass = TypeVar("AlgorithmClass", bound=type[Algorithm])
 
 
@@ -26,9 +26,14 @@ def register(algorithm: AlgorithmClass) -> AlgorithmClass:
     """
     for attribute in ("key", "title", "paper"):
         if not isinstance(getattr(algorithm, attribute, None), str):
-            raise BibenchError(f"{algorithm.__qualname__} needs a class attribute '{attribute}' to be registered.")
+            raise BibenchError(
+                f"{algorithm.__qualname__} needs a class attribute '{attribute}' to be registered."
+            )
     known = _registered.get(algorithm.key)
-    if known is not None and (known.__module__, known.__qualname__) != (algorithm.__module__, algorithm.__qualname__):
+    if known is not None and (known.__module__, known.__qualname__) != (
+        algorithm.__module__,
+        algorithm.__qualname__,
+    ):
         raise BibenchError(
             f"The algorithm key '{algorithm.key}' of {algorithm.__module__}.{algorithm.__qualname__} is taken by "
             f"{known.__module__}.{known.__qualname__}."
@@ -79,13 +84,18 @@ def load_file(path: str | Path) -> None:
         os.environ[FILES_VARIABLE] = os.pathsep.join([*files, str(path)])
 
 
-@cache
 def _load_plug_ins() -> None:
+    global _plug_ins_loaded
+    if _plug_ins_loaded:
+        return
+    _plug_ins_loaded = True  # before they are loaded, for they may ask for other algorithms themselves
     for entry_point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
         try:
             loaded = entry_point.load()
         except Exception as error:
-            raise BibenchError(f"The algorithm plug-in '{entry_point.name}' cannot be loaded: {error}.") from error
+            raise BibenchError(
+                f"The algorithm plug-in '{entry_point.name}' cannot be loaded: {error}."
+            ) from error
         if isinstance(loaded, type) and issubclass(loaded, Algorithm):
             register(loaded)
     for name in os.environ.get(FILES_VARIABLE, "").split(os.pathsep):

@@ -27,7 +27,12 @@ NAMES = {
 }
 # What docs/fidelity.md says of fully connected layers: (algorithm, quantity) that differ by design.
 DENSE_DEVIATIONS = {
-    "xnor": {"y", "dx", "kernel", "bias"},  # the convolution's estimator: no centring, A left out of the gradient
+    "xnor": {
+        "y",
+        "dx",
+        "kernel",
+        "bias",
+    },  # the convolution's estimator: no centring, A left out of the gradient
     "dorefa": {"kernel"},  # the scale is left out of the gradient, as in the convolution
     "bireal": {"y"},  # the bias is added
     "reactnet": {"y", "kernel"},  # the threshold acts in the forward pass, the bias is added
@@ -51,7 +56,10 @@ class Case:
         return value.T if ".fc" in name else value.ravel()
 
     def layer(self):
-        algorithm, param = algorithms.get(self.key), {k[6:]: k for k in self.vectors.files if k.startswith("param.")}
+        algorithm, param = (
+            algorithms.get(self.key),
+            {k[6:]: k for k in self.vectors.files if k.startswith("param.")},
+        )
         used_bias = "bias" in param and "bias" not in self.meta["unused_parameters"]
         filters = self.vectors["param.weight"].shape[0]
         if self.kind == "linear":
@@ -119,7 +127,9 @@ def check(case, mode, skip=()):
     for name, expected in case.expected(mode):
         if name in skip or expected.size == 0:
             continue
-        actual = np.reshape(got[name], Case.trim(expected, got[name]).shape if name.endswith("scale") else expected.shape)
+        actual = np.reshape(
+            got[name], Case.trim(expected, got[name]).shape if name.endswith("scale") else expected.shape
+        )
         assert worst(actual, Case.trim(expected, actual) if name.endswith("scale") else expected) < 1e-5, name
         compared += 1
     return compared

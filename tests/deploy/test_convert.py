@@ -1,0 +1,219 @@
+"""Conversion: what becomes binary, whether it computes the same, and what happens when it fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import ClassVar
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.deploy import convert as conversion
+from bibench_tf.deploy import flatbuffer, host
+from bibench_tf.deploy.convert import ConversionError, Converter
+
+layers = tf.keras.layers
+RNG = np.random.default_rng(7)
+IMAGES = RNG.normal(size=(40, 12, 10, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def converter():
+    with Converter() as converter:
+        yield converter
+
+
+def shake(model):
+    """Give every weight that starts at a special value one that would show a mistake."""
+    rng = np.random.default_rng(3)
+    for layer in model.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            size = layer.gamma.shape
+            signs = rng.choice([-1.0, 1.0], size)
+            layer.gamma.assign(signs * rng.uniform(0.5, 1.5, size))
+            layer.beta.assign(rng.normal(0, 0.5, size))
+            layer.moving_mean.assign(rng.normal(0, 0.5, size))
+            layer.moving_variance.assign(rng.uniform(0.5, 2, size))
+        for weight in layer.weights:
+            name = weight.name.split("/")[-1].split(":")[0]
+            if name.endswith("_scale"):
+                weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+            elif name in ("bias", "input_shift"):
+                weight.assign(rng.normal(0, 0.3, weight.shape))
+    return model
+
+
+def network(algorithm):
+    image = layers.Input((12, 10, 3), name="image")
+    x = layers.BatchNormalization()(layers.Conv2D(32, 3, padding="same")(image))
+    x = layers.BatchNormalization()(algorithm.conv2d(32, 3)(x))
+    x = layers.BatchNormalization()(algorithm.conv2d(48, 3, strides=2, use_bias=True)(x))
+    x = layers.GlobalAveragePooling2D()(x)
+    return shake(tf.keras.Model(image, layers.Dense(5, name="head")(x)))
+
+
+def assert_same(expected, given):
+    # A value that rounding moves across zero flips a sign, and with it one image: the median image decides.
+    difference = np.abs(expected - given).reshape(len(given), -1).max(axis=1) / np.ptp(expected)
+    assert np.median(difference) < 1e-5
+    assert np.mean(difference < 1e-3) >= 0.9
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_every_binary_layer_runs_on_bits(converter, name):
+    model = network(algorithms.get(name))
+    content = converter.convert(model)
+    assert flatbuffer.binary_convolutions(content) == 2
+    assert flatbuffer.operators(content)["CONV_2D"] == 1
+    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+
+
+@pytest.mark.parametrize("name", ["bnn", "xnor", "xnorpp", "reactnet", "recu"])
+def test_sequences_and_rows_run_on_bits(converter, name):
+    algorithm = algorithms.get(name)
+    sequence = layers.Input((20, 32))
+    x = layers.BatchNormalization()(algorithm.conv1d(32, 3)(sequence))
+    x = layers.BatchNormalization()(algorithm.dense(8)(x))
+    model = shake(tf.keras.Model(sequence, x))
+    content = converter.convert(model)
+    assert flatbuffer.binary_convolutions(content) == 2
+    inputs = RNG.normal(size=(30, 20, 32)).astype(np.float32)
+    assert_same(model.predict(inputs, verbose=0), host.predict(content, inputs))
+
+
+def test_full_precision_is_converted_without_a_change(converter):
+    model = network(algorithms.get("full_precision"))
+    content = converter.convert(model, "tflite")
+    assert flatbuffer.operators(content)["CONV_2D"] == 3
+    given = host.predict(content, IMAGES, "tflite")
+    np.testing.assert_allclose(given, model.predict(IMAGES, verbose=0), rtol=1e-4, atol=1e-4)
+
+
+def test_inputs_and_outputs_are_found_by_name(converter):
+    first, second = layers.Input((4,), name="zz"), layers.Input((4,), name="aa")
+    total = layers.Add(name="total")([first, second])
+    outputs = [
+        layers.Subtract(name="difference")([first, second]),
+        layers.Multiply(name="product")([first, second]),
+        total,
+    ]
+    content = converter.convert(tf.keras.Model([first, second], outputs))
+    assert sorted(flatbuffer.input_order(content)) == ["aa", "zz"]
+    values = {"zz": np.float32([[1, 2, 3, 4]]), "aa": np.float32([[5, 7, 9, 11]])}
+    given = host.load(content, "lce").run([values[name] for name in flatbuffer.input_order(content)])
+    by_name = dict(zip(flatbuffer.output_order(content), given, strict=True))
+    np.testing.assert_array_equal(by_name["difference"], values["zz"] - values["aa"])
+    np.testing.assert_array_equal(by_name["product"], values["zz"] * values["aa"])
+    np.testing.assert_array_equal(by_name["total"], values["zz"] + values["aa"])
+
+
+def test_an_algorithm_only_this_process_knows(converter):
+    class SignOfTwice(lq.quantizers.Quantizer):
+        precision = 1
+
+        def call(self, inputs):
+            return lq.math.sign(2.0 * inputs)
+
+    @dataclass(frozen=True)
+    class Mine(algorithms.Algorithm):
+        key: ClassVar[str] = "mine"
+
+        def input_quantizer(self):
+            return SignOfTwice()
+
+        def kernel_quantizer(self):
+            return SignOfTwice()
+
+    model = network(Mine())
+    content = converter.convert(model)
+    assert flatbuffer.binary_convolutions(content) == 2
+    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+
+
+def unsupported():
+    image = layers.Input((4, 4), name="image")
+    return tf.keras.Model(image, layers.Lambda(tf.linalg.inv, name="inverse")(image))
+
+
+def test_a_failure_is_told_and_the_next_model_is_converted(converter):
+    with pytest.raises(ConversionError, match="^The conversion failed: .*MatrixInverse"):
+        converter.convert(unsupported())
+    assert converter.convert(tf.keras.Sequential([layers.Input((3,)), layers.Dense(2, name="head")]))
+
+
+class Children:
+    """Starts these programs in place of the worker, then the worker itself."""
+
+    def __init__(self, monkeypatch, *programs):
+        self.programs, self.popen, self.started = list(programs), subprocess.Popen, []
+        monkeypatch.setattr(conversion.subprocess, "Popen", self)
+
+    def __call__(self, command, **options):
+        assert command[0] == sys.executable
+        if self.programs:
+            command = [sys.executable, "-c", self.programs.pop(0)]
+        self.started.append(self.popen(command, **options))
+        return self.started[-1]
+
+
+READ = "import os, signal, sys, time; sys.stdin.readline();"
+
+
+def dense():
+    return tf.keras.Sequential([layers.Input((3,)), layers.Dense(2, name="head")])
+
+
+def test_a_crash_loses_one_model_only(monkeypatch):
+    children = Children(monkeypatch, READ + "os.kill(os.getpid(), signal.SIGSEGV)")
+    with Converter() as converter:
+        with pytest.raises(ConversionError, match=r"crashed \(SIGSEGV\)"):
+            converter.convert(dense())
+        assert converter.convert(dense())
+    assert len(children.started) == 2
+    assert all(child.poll() is not None for child in children.started)
+
+
+def test_a_dead_worker_tells_why(monkeypatch):
+    Children(monkeypatch, "raise SystemExit('no such library')")
+    with pytest.raises(ConversionError, match="code 1: no such library"), Converter() as converter:
+        converter.convert(dense())
+
+
+def test_a_conversion_that_takes_too_long_is_stopped(monkeypatch):
+    children = Children(monkeypatch, READ + "time.sleep(600)")
+    with pytest.raises(ConversionError, match="stopped after 0.3 s"):
+        conversion.convert(dense(), timeout_s=0.3)
+    assert children.started[0].poll() is not None
+
+
+def test_a_file_the_interpreter_refuses_is_not_converted(converter):
+    # The converter fuses a factor of rank 3 into the binary convolution without a look, and writes a bad file.
+    image = layers.Input((8, 8, 32))
+    quantized = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    x = lq.layers.QuantConv2D(32, 3, padding="same", pad_values=1, **quantized)(image)
+    factor = tf.constant(RNG.uniform(0.5, 1.5, (8, 8, 1)).astype(np.float32))
+    with pytest.raises(ConversionError, match="^The conversion failed"):
+        converter.convert(tf.keras.Model(image, layers.Lambda(lambda v: v * factor, name="scale")(x)))
+
+
+def test_models_that_cannot_be_exported(converter):
+    pixel = layers.Input((None, None, 3), name="image")
+    with pytest.raises(ConversionError, match="'image' has the unknown size"):
+        converter.convert(tf.keras.Model(pixel, layers.Conv2D(2, 3)(pixel)))
+    words = layers.Input((5,), dtype="int32", name="words")
+    with pytest.raises(ConversionError, match="'words' is int32"):
+        converter.convert(tf.keras.Model(words, layers.Embedding(9, 4)(words)))
+    row = layers.Input((6,))
+    halves = layers.Lambda(lambda v: tf.split(v, 2, axis=-1), name="halves")(row)
+    with pytest.raises(ConversionError, match="Two outputs come from one layer"):
+        converter.convert(tf.keras.Model(row, halves))
+    mixed = layers.Input((6,))
+    half = layers.Dense(2, dtype="mixed_float16", name="half")(mixed)
+    with pytest.raises(ConversionError, match="float16"):
+        converter.convert(tf.keras.Model(mixed, half))
