@@ -177,9 +177,7 @@ def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, object]]:
                 yield name, node
                 continue
             if tf.nest.flatten(node.input_shapes) != tf.nest.flatten(node.layer.input_shape):
-                raise BibenchError(
-                    f"Model '{name}' is called with another input shape than it was built for."
-                )
+                raise BibenchError(f"Model '{name}' is called with another input shape than it was built for.")
             yield from _calls(node.layer, name + "/")
 
 

@@ -24,6 +24,7 @@ from bibench_tf.errors import BibenchError
 Runtime = Literal["lce", "tflite"]
 
 _POLL_S = 0.02
+_OTHER_FLOATS = ("float16", "bfloat16", "float64")
 
 
 class ConversionError(BibenchError):
@@ -137,21 +138,19 @@ def export(model: tf.keras.Model, folder: Path) -> None:
     outputs = [_layer_name(tensor) for tensor in model.outputs]
     for name, tensor in inputs.items():
         if tensor.dtype != tf.float32:
-            raise ConversionError(
-                f"Input '{name}' is {tensor.dtype.name}; only float32 models are converted."
-            )
+            raise ConversionError(f"Input '{name}' is {tensor.dtype.name}; only float32 models are converted.")
         if None in tensor.shape[1:]:
             raise ConversionError(
                 f"Input '{name}' has the unknown size {tuple(tensor.shape)}; only the batch may be open."
             )
     if len(set(outputs)) < len(outputs):
-        raise ConversionError(
-            "Two outputs come from one layer; give each a layer of its own, which names it."
-        )
-    if model.dtype_policy.name != "float32":
-        raise ConversionError(
-            f"The model's policy is {model.dtype_policy.name}; build it in float32 and load its weights."
-        )
+        raise ConversionError("Two outputs come from one layer; give each a layer of its own, which names it.")
+    for layer in (model, *model.submodules):
+        dtype = getattr(layer, "compute_dtype", "float32")
+        if dtype in _OTHER_FLOATS:
+            raise ConversionError(
+                f"Layer '{layer.name}' computes in {dtype}; build the model in float32 and load its weights."
+            )
 
     def infer(**tensors):
         values = model([tensors[name] for name in inputs], training=False)

@@ -23,7 +23,7 @@ def main() -> None:
         job = json.loads(line)
         try:
             flatbuffer = _CONVERTERS[job["runtime"]](job["source"])
-            _run_once(flatbuffer, job["runtime"])
+            _check(flatbuffer, job["runtime"])
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
             _write(Path(job["target"] + ".error"), reason.encode())
@@ -43,9 +43,13 @@ def _to_tflite(source: str) -> bytes:
     return tf.lite.TFLiteConverter.from_saved_model(source).convert()
 
 
-def _run_once(flatbuffer: bytes, runtime: str) -> None:
+def _check(flatbuffer: bytes, runtime: str) -> None:
     from bibench_tf.deploy import host
+    from bibench_tf.deploy.flatbuffer import unknown_operators
 
+    unknown = unknown_operators(flatbuffer)
+    if unknown:
+        raise ValueError(f"TensorFlow Lite has no operation for {', '.join(unknown)}.")
     network = host.load(flatbuffer, runtime)
     for output in network.run([np.zeros(shape, np.float32) for shape in network.input_shapes]):
         if not np.isfinite(output).all():

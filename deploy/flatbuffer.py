@@ -11,25 +11,25 @@ from tensorflow.lite.python import schema_py_generated as schema
 
 BINARY_CONVOLUTION = "LceBconv2d"
 
-_BUILTIN_NAMES = {
-    code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")
-}
+_BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+_KNOWN = frozenset(_BUILTIN_NAMES.values())
 
 
 def operators(flatbuffer: bytes) -> Counter[str]:
     """How often each operation occurs, over all subgraphs; custom operations under their own names."""
     model = schema.Model.GetRootAsModel(flatbuffer, 0)
+    codes = [_name(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())]
     subgraphs = (model.Subgraphs(index) for index in range(model.SubgraphsLength()))
     return Counter(
-        _operator_name(model.OperatorCodes(subgraph.Operators(index).OpcodeIndex()))
+        codes[subgraph.Operators(index).OpcodeIndex()]
         for subgraph in subgraphs
         for index in range(subgraph.OperatorsLength())
     )
 
 
-def binary_convolutions(flatbuffer: bytes) -> int:
-    """The number of convolutions that run on bits."""
-    return operators(flatbuffer)[BINARY_CONVOLUTION]
+def unknown_operators(flatbuffer: bytes) -> list[str]:
+    """The operations that neither TensorFlow Lite nor Larq Compute Engine has; such a file does not run."""
+    return sorted(name for name in operators(flatbuffer) if name not in _KNOWN and not name.startswith("Lce"))
 
 
 def input_order(flatbuffer: bytes) -> list[str]:
@@ -50,7 +50,7 @@ def _order(flatbuffer: bytes, side: str) -> list[str]:
     return [names[index] for index in getattr(subgraph, f"{side}AsNumpy")()]
 
 
-def _operator_name(code) -> str:
+def _name(code) -> str:
     # Older files keep the code in the deprecated byte, newer ones in the full field; the other one is 0.
     builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     return code.CustomCode().decode() if builtin == schema.BuiltinOperator.CUSTOM else _BUILTIN_NAMES[builtin]

@@ -69,9 +69,7 @@ def predict(flatbuffer: bytes, images: np.ndarray, runtime: str = "lce") -> np.n
     """The output (N, ...) of a flatbuffer with one input and one output, for float32 images (N, H, W, C)."""
     network = load(flatbuffer, runtime)
     if len(network.input_shapes) != 1:
-        raise BibenchError(
-            f"The flatbuffer takes {len(network.input_shapes)} inputs; one is needed to predict."
-        )
+        raise BibenchError(f"The flatbuffer takes {len(network.input_shapes)} inputs; one is needed to predict.")
     images = np.ascontiguousarray(images, np.float32)
     return np.concatenate([network.run([image[np.newaxis]])[0] for image in images])
 
@@ -90,9 +88,7 @@ def latency(
     for network in networks.values():
         _turn(network, inputs, timing.warm_up_s)
     order = list(networks)
-    while any(
-        sum(times) < timing.minimum_s or len(times) < timing.minimum_repetitions for times in samples.values()
-    ):
+    while any(sum(times) < timing.minimum_s or len(times) < timing.minimum_repetitions for times in samples.values()):
         for name in order:
             # The first inference of a turn finds the caches as another network left them.
             networks[name].run(inputs)
@@ -106,12 +102,17 @@ def _load_lce(flatbuffer: bytes, threads: int) -> HostNetwork:
 
     indirect = platform.machine() in _X86
     interpreter = Interpreter(flatbuffer, num_threads=threads, use_indirect_bgemm=indirect, use_xnnpack=True)
+
+    def run(values, keep_alive=flatbuffer):
+        # `keep_alive`: nothing says that the interpreter copies the file. Its public `predict` splits batches in
+        # Python, at a cost that a small network would notice.
+        return interpreter.interpreter.predict(list(values))
+
     return HostNetwork(
         kernel=f"LCE {'indirect BGEMM' if indirect else 'default'} kernel, XNNPACK",
         threads=threads,
         input_shapes=tuple(tuple(shape) for shape in interpreter.input_shapes),
-        # Its public `predict` splits batches in Python, at a cost that a small network would notice.
-        run=lambda inputs: interpreter.interpreter.predict(list(inputs)),
+        run=run,
     )
 
 

@@ -196,9 +196,7 @@ def test_every_layer_of_every_network_is_in_the_table():
         counted = complexity.count(model)
         assert {layer.name for layer in counted.layers} == {layer.name for layer in model.layers}
         # Without BN's fusion every variable is counted somewhere.
-        fused = sum(
-            2 * layer.gamma.shape[0] for layer in model.layers if isinstance(layer, layers.BatchNormalization)
-        )
+        fused = sum(2 * layer.gamma.shape[0] for layer in model.layers if isinstance(layer, layers.BatchNormalization))
         assert counted.parameters + counted.weights_training + fused == model.count_params()
 
 

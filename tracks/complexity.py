@@ -204,24 +204,18 @@ _WORDS = {
 def _readable(value: object) -> str:
     if isinstance(value, list):
         return " x ".join(map(str, value))
-    return (
-        f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-    )
+    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _build(network: str, algorithm: str, input_shape: Sequence[int], num_classes: int):
     from bibench_tf import zoo
 
     name, width = parse_network(network)
-    return zoo.build(
-        name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, width=width
-    )
+    return zoo.build(name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, width=width)
 
 
 def _keys(benchmark: Benchmark) -> list[Key]:
-    return [
-        Key(benchmark.tasks[0], benchmark.architecture, algorithm) for algorithm in benchmark.all_algorithms
-    ]
+    return [Key(benchmark.tasks[0], benchmark.architecture, algorithm) for algorithm in benchmark.all_algorithms]
 
 
 def _path(results: Path, key: Key) -> Path:

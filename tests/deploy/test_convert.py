@@ -50,6 +50,7 @@ def shake(model):
 
 
 def network(algorithm):
+    tf.keras.utils.set_random_seed(11)
     image = layers.Input((12, 10, 3), name="image")
     x = layers.BatchNormalization()(layers.Conv2D(32, 3, padding="same")(image))
     x = layers.BatchNormalization()(algorithm.conv2d(32, 3)(x))
@@ -69,7 +70,7 @@ def assert_same(expected, given):
 def test_every_binary_layer_runs_on_bits(converter, name):
     model = network(algorithms.get(name))
     content = converter.convert(model)
-    assert flatbuffer.binary_convolutions(content) == 2
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     assert flatbuffer.operators(content)["CONV_2D"] == 1
     assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
 
@@ -77,12 +78,13 @@ def test_every_binary_layer_runs_on_bits(converter, name):
 @pytest.mark.parametrize("name", ["bnn", "xnor", "xnorpp", "reactnet", "recu"])
 def test_sequences_and_rows_run_on_bits(converter, name):
     algorithm = algorithms.get(name)
+    tf.keras.utils.set_random_seed(11)
     sequence = layers.Input((20, 32))
     x = layers.BatchNormalization()(algorithm.conv1d(32, 3)(sequence))
     x = layers.BatchNormalization()(algorithm.dense(8)(x))
     model = shake(tf.keras.Model(sequence, x))
     content = converter.convert(model)
-    assert flatbuffer.binary_convolutions(content) == 2
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     inputs = RNG.normal(size=(30, 20, 32)).astype(np.float32)
     assert_same(model.predict(inputs, verbose=0), host.predict(content, inputs))
 
@@ -132,7 +134,7 @@ def test_an_algorithm_only_this_process_knows(converter):
 
     model = network(Mine())
     content = converter.convert(model)
-    assert flatbuffer.binary_convolutions(content) == 2
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
 
 
@@ -142,7 +144,7 @@ def unsupported():
 
 
 def test_a_failure_is_told_and_the_next_model_is_converted(converter):
-    with pytest.raises(ConversionError, match="^The conversion failed: .*MatrixInverse"):
+    with pytest.raises(ConversionError, match="^The conversion failed: .* no operation for MatrixInverse"):
         converter.convert(unsupported())
     assert converter.convert(tf.keras.Sequential([layers.Input((3,)), layers.Dense(2, name="head")]))
 
@@ -180,7 +182,7 @@ def test_a_crash_loses_one_model_only(monkeypatch):
 
 
 def test_a_dead_worker_tells_why(monkeypatch):
-    Children(monkeypatch, "raise SystemExit('no such library')")
+    Children(monkeypatch, *["raise SystemExit('no such library')"] * 2)
     with pytest.raises(ConversionError, match="code 1: no such library"), Converter() as converter:
         converter.convert(dense())
 
@@ -193,7 +195,7 @@ def test_a_conversion_that_takes_too_long_is_stopped(monkeypatch):
 
 
 def test_a_file_the_interpreter_refuses_is_not_converted(converter):
-    # The converter fuses a factor of rank 3 into the binary convolution without a look, and writes a bad file.
+    # The converter fuses a factor of rank 3 into the binary convolution and writes a bad file.
     image = layers.Input((8, 8, 32))
     quantized = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
     x = lq.layers.QuantConv2D(32, 3, padding="same", pad_values=1, **quantized)(image)
@@ -215,5 +217,5 @@ def test_models_that_cannot_be_exported(converter):
         converter.convert(tf.keras.Model(row, halves))
     mixed = layers.Input((6,))
     half = layers.Dense(2, dtype="mixed_float16", name="half")(mixed)
-    with pytest.raises(ConversionError, match="float16"):
+    with pytest.raises(ConversionError, match="'half' computes in float16"):
         converter.convert(tf.keras.Model(mixed, half))

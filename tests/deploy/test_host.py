@@ -48,9 +48,7 @@ def test_unknown_runtime():
         host.load(b"", "onnx")
 
 
-@pytest.mark.parametrize(
-    ("machine", "kernel"), [("x86_64", "indirect"), ("AMD64", "indirect"), ("aarch64", "default")]
-)
+@pytest.mark.parametrize(("machine", "kernel"), [("x86_64", "indirect"), ("AMD64", "indirect"), ("aarch64", "default")])
 def test_kernel_by_machine(monkeypatch, machine, kernel):
     import larq_compute_engine.tflite.python.interpreter as lce
 

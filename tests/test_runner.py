@@ -1,0 +1,324 @@
+"""Training and the runner: resume, failures, two processes, damaged records.
+
+Run as a script, this file trains the run of the tests into the folder given: the tests kill it, and start it twice.
+"""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from bibench_tf import datasets, records, runner, training, zoo
+from bibench_tf.benchmark import Session
+from bibench_tf.errors import BibenchError
+from bibench_tf.recipes import Recipe
+from bibench_tf.runs import RunResult, RunSpec, RunStore
+
+RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
+# FDA has everything a resume must restore: optimizer slots, batch-norm statistics, schedules and noise weights.
+SPEC = RunSpec("tiny", "resnet20", "fda", RECIPE, width=0.25)
+
+
+def tiny(data_dir=None, download=False):
+    """64 training and 32 test images of four classes, which differ in brightness."""
+    rng = np.random.default_rng(0)
+
+    def split(count):
+        labels = np.arange(count) % 4
+        images = rng.integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
+        return images.astype(np.uint8), labels.astype(np.int32)
+
+    arrays = datasets.Splits(*split(64), *split(32))
+    return datasets.ArrayImages(
+        name="tiny",
+        title="Tiny",
+        source="made by the tests",
+        licence="none",
+        input_shape=(8, 8, 1),
+        class_names=tuple("abcd"),
+        train_examples=64,
+        test_examples=32,
+        mean=(90.0,),
+        std=(60.0,),
+        fingerprint=datasets.fingerprint_arrays(arrays),
+        load=lambda: arrays,
+        padding=1,
+    )
+
+
+if __name__ == "__main__":
+    datasets.register("tiny", tiny)
+    runner.execute([SPEC], Session(results=Path(sys.argv[1]), quiet=True))
+    sys.exit()
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    monkeypatch.setitem(datasets._FACTORIES, "tiny", tiny)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """The store of the run, trained without interruption."""
+    folder = tmp_path_factory.mktemp("reference")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(datasets._FACTORIES, "tiny", tiny)
+        runner.execute([SPEC], Session(results=folder, quiet=True))
+    return RunStore(folder)
+
+
+def same_outcome(result: RunResult, other: RunResult) -> bool:
+    """Equal in everything but times and memory."""
+
+    def figures(one):
+        return [{k: v for k, v in epoch.items() if "time" not in k and "memory" not in k} for epoch in one.history]
+
+    return (result.status, result.accuracy, result.test_loss, figures(result)) == (
+        other.status,
+        other.accuracy,
+        other.test_loss,
+        figures(other),
+    )
+
+
+def weights(store):
+    return store.model(SPEC).get_weights()
+
+
+def assert_same_weights(store, other):
+    for one, two in zip(weights(store), weights(other), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_run_learns_and_records(reference):
+    result = reference.result(SPEC)
+    assert result.status == "completed"
+    assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
+    assert result.epochs_completed == 3 and len(result.history) == 3
+    assert result.run_id == SPEC.id and RunSpec.from_dict(result.spec) == SPEC
+    assert result.train_step_time_ms > 0 and result.peak_process_memory_mib > 100
+    assert result.dataset["fingerprint"] == tiny().fingerprint
+    envelope = records.read_envelope(reference.folder(SPEC) / "result.json")
+    assert envelope["provenance"] == "measured" and envelope["environment"]["packages"]["larq"]
+    # The record is the truth about the saved model.
+    model = reference.model(SPEC)
+    correct = [np.mean(model(x).numpy().argmax(-1) == y) for x, y in tiny().test_batches(32)]
+    assert np.mean(correct) == pytest.approx(result.accuracy)
+
+
+def test_the_schedule_has_followed_the_training(reference):
+    state = {w.name.split("/")[-1]: float(w) for w in reference.model(SPEC).weights if "schedule" in w.name}
+    assert state["input_schedule_alpha:0"] == pytest.approx(0, abs=1e-8)
+    assert state["weight_schedule_n:0"] == 9 + int(9 * 2 / 3)
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(reference, tmp_path):
+    other = dataclasses.replace(SPEC, seed=1)
+    runner.execute([SPEC, other], Session(results=tmp_path, quiet=True))
+    store = RunStore(tmp_path)
+    assert same_outcome(store.result(SPEC), reference.result(SPEC))
+    assert_same_weights(store, reference)
+    assert not same_outcome(store.result(other), reference.result(SPEC))
+
+
+def test_a_run_with_a_result_is_not_done_again(reference):
+    before = (reference.folder(SPEC) / "result.json").stat().st_mtime_ns
+    runner.execute([SPEC, SPEC], Session(results=reference.root, quiet=True))
+    assert (reference.folder(SPEC) / "result.json").stat().st_mtime_ns == before
+
+
+def start(folder):
+    return subprocess.Popen([sys.executable, __file__, str(folder)], env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("epochs_before_the_kill", [0, 1, 2])
+def test_killed_at_any_epoch_it_ends_with_the_same_numbers(reference, tmp_path, epochs_before_the_kill):
+    process = start(tmp_path)
+    folder = RunStore(tmp_path).folder(SPEC)
+    wanted = folder / (f"checkpoint-{epochs_before_the_kill}" if epochs_before_the_kill else ".lock")
+    deadline = time.monotonic() + 240
+    while not wanted.exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    store = RunStore(tmp_path)
+    assert store.result(SPEC) is None
+    runner.execute([SPEC], Session(results=tmp_path, quiet=True))
+    assert same_outcome(store.result(SPEC), reference.result(SPEC))
+    assert_same_weights(store, reference)
+    assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
+
+
+@pytest.mark.slow
+def test_two_processes_on_one_folder_share_the_work(reference, tmp_path):
+    processes = [start(tmp_path), start(tmp_path)]
+    assert [process.wait(240) for process in processes] == [0, 0]
+    store = RunStore(tmp_path)
+    assert same_outcome(store.result(SPEC), reference.result(SPEC))
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated progress", "missing checkpoint", "garbled checkpoint"])
+def test_a_damaged_checkpoint_costs_time_but_no_wrong_number(reference, tmp_path, damage):
+    data = tiny()
+
+    def train(recipe_epochs, folder):
+        model = training.initial_model(lambda: build(data), SPEC.seed)
+        folder.mkdir(exist_ok=True)
+        return training.train(model, data, RECIPE, seed=0, folder=folder, on_epoch=stop_after(recipe_epochs))
+
+    with pytest.raises(KeyboardInterrupt):
+        train(2, tmp_path / "run")
+    progress = tmp_path / "run" / "progress.json"
+    if damage == "truncated progress":
+        progress.write_text(progress.read_text()[:100])
+    if damage == "missing checkpoint":
+        (tmp_path / "run" / "checkpoint-2").rename(tmp_path / "elsewhere")
+    if damage == "garbled checkpoint":
+        for path in (tmp_path / "run" / "checkpoint-2").glob("*.data*"):
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    finished = train(99, tmp_path / "run")
+    assert [epoch["accuracy"] for epoch in finished.history] == [
+        epoch["accuracy"] for epoch in reference.result(SPEC).history
+    ]
+
+
+def build(data):
+    return zoo.build("resnet20", algorithm="fda", input_shape=data.input_shape, num_classes=4, width=0.25)
+
+
+def stop_after(epochs):
+    def stop(progress):
+        if progress.epochs_completed == epochs:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
+    recipe = dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=1e30, schedule="constant")
+    spec = dataclasses.replace(SPEC, algorithm="full_precision", recipe=recipe)
+    runner.execute([spec], Session(results=tmp_path, quiet=True))
+    result = RunStore(tmp_path).result(spec)
+    assert result.status == "diverged" and "not finite" in result.error
+    assert result.accuracy is None
+    assert not RunStore(tmp_path).model_path(spec).exists()
+
+
+def test_a_failure_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):
+    good = dataclasses.replace(SPEC, algorithm="bnn", recipe=dataclasses.replace(RECIPE, epochs=1))
+    bad = dataclasses.replace(good, algorithm="dorefa")
+    real = zoo.build
+
+    def build(name, algorithm, **options):
+        if algorithm == "dorefa":
+            raise MemoryError("no memory")
+        return real(name, algorithm=algorithm, **options)
+
+    monkeypatch.setattr(zoo, "build", build)
+    runner.execute([bad, good], Session(results=tmp_path, quiet=True))
+    store = RunStore(tmp_path)
+    assert store.result(bad).status == "failed" and store.result(bad).error == "MemoryError: no memory"
+    assert store.result(good).status == "completed"
+    monkeypatch.setattr(zoo, "build", real)
+    runner.execute([bad], Session(results=tmp_path, quiet=True))
+    assert store.result(bad).status == "completed", "a failure is tried again"
+
+
+def test_a_damaged_result_is_named_kept_and_done_again(tmp_path, capsys):
+    spec = dataclasses.replace(SPEC, algorithm="bnn", recipe=dataclasses.replace(RECIPE, epochs=1))
+    session = Session(results=tmp_path, quiet=True)
+    runner.execute([spec], session)
+    store = RunStore(tmp_path)
+    before, path = store.result(spec), store.folder(spec) / "result.json"
+    content = json.loads(path.read_text())
+    content["data"]["accuracy"] = 0.999
+    path.write_text(json.dumps(content))
+    with pytest.raises(records.RecordError, match="changed after it was written"):
+        store.result(spec)
+    runner.execute([spec], session)
+    assert str(path) in capsys.readouterr().err
+    assert same_outcome(store.result(spec), before)
+    assert path.with_suffix(".json.damaged").exists()
+
+
+def test_a_result_copied_from_another_run_is_refused(reference, tmp_path):
+    other = dataclasses.replace(SPEC, seed=7)
+    store = RunStore(tmp_path)
+    store.folder(other).mkdir(parents=True)
+    (store.folder(other) / "result.json").write_text((reference.folder(SPEC) / "result.json").read_text())
+    with pytest.raises(records.RecordError, match="belongs to run"):
+        store.result(other)
+
+
+def test_binary_networks_start_from_the_full_precision_run(tmp_path):
+    start = dataclasses.replace(RECIPE, epochs=1)
+    recipe = dataclasses.replace(RECIPE, epochs=1, learning_rate=1e-30, start=start)
+    spec = dataclasses.replace(SPEC, algorithm="bnn", recipe=recipe)
+    assert [one.algorithm for one in runner.ordered([spec])] == ["full_precision", "bnn"]
+    runner.execute([spec], Session(results=tmp_path, quiet=True))
+    store = RunStore(tmp_path)
+    for name in ("stem_conv", "stage1_block1_conv1", "stage2_block1_shortcut_conv", "head"):
+        np.testing.assert_allclose(
+            store.model(spec).get_layer(name).get_weights()[0],
+            store.model(spec.parent).get_layer(name).get_weights()[0],
+            atol=1e-6,
+        )
+
+
+def test_run_ids_depend_on_everything_and_only_on_what_differs_from_defaults():
+    ids = {
+        SPEC.id,
+        dataclasses.replace(SPEC, seed=1).id,
+        dataclasses.replace(SPEC, width=1.0).id,
+        dataclasses.replace(SPEC, algorithm="bnn").id,
+        dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, weight_decay=1e-4)).id,
+    }
+    assert len(ids) == 5
+    # Fixed on purpose: results of earlier versions are found by their ids.
+    assert RunSpec("cifar10", "resnet20", "bnn", RECIPE).id == "15132ffcdd6c"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"), [("cosine", [1, 0.75, 0.25]), ("step", [1, 1, 0.1]), ("constant", [1, 1, 1])]
+)
+def test_learning_rates(schedule, expected):
+    recipe = dataclasses.replace(RECIPE, learning_rate=1.0, schedule=schedule)
+    assert [training.learning_rate(recipe, epoch) for epoch in range(3)] == pytest.approx(expected)
+
+
+def test_weight_decay_is_the_gradient_of_every_trainable_weight(tmp_path):
+    """One SGD step on a loss without influence (learning rate small) shrinks weights by rate * decay * weight."""
+    data = tiny()
+    outcome = {}
+    for decay in (0.0, 0.5):
+        recipe = Recipe("d", 1, 64, "sgd", 0.1, "constant", momentum=0.0, weight_decay=decay, augment=False)
+        model = training.initial_model(lambda: zoo.resnet20("bnn", data.input_shape, 4, width=0.25), 0)
+        before = [weight.numpy() for weight in model.trainable_weights]
+        (tmp_path / str(decay)).mkdir()
+        training.train(model, data, recipe, seed=0, folder=tmp_path / str(decay))
+        outcome[decay] = [weight.numpy() for weight in model.trainable_weights]
+    for start, without, decayed in zip(before, outcome[0.0], outcome[0.5], strict=True):
+        np.testing.assert_allclose(decayed, without - 0.1 * 0.5 * start, atol=2e-6)
+
+
+def test_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BibenchError, match="Cannot write"):
+        runner.execute([SPEC], Session(results=tmp_path / "file", quiet=True))
+
+
+def test_optimizers_follow_the_reference():
+    adam = training.optimizer_for(RECIPE)
+    assert isinstance(adam, tf.keras.optimizers.Adam) and adam.epsilon == 1e-8
+    with pytest.raises(BibenchError, match="Unknown optimizer"):
+        training.optimizer_for(dataclasses.replace(RECIPE, optimizer="lion"))
