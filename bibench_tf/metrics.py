@@ -48,9 +48,7 @@ def relative_accuracy(binary: float, full_precision: float) -> float:
     return _ratio(binary, full_precision, "the relative accuracy")
 
 
-def om_task(
-    accuracies_bi: Mapping[str, Sequence[float]], accuracies_fp: Mapping[str, Sequence[float]]
-) -> float:
+def om_task(accuracies_bi: Mapping[str, Sequence[float]], accuracies_fp: Mapping[str, Sequence[float]]) -> float:
     """Learning task: OM_task = sqrt( 1/N * sum_i mean( A_bi_i / A_fp_i )^2 ), i over the N tasks.
 
     From memory of arXiv 2301.11233, not verified word for word. Both map a task to its results (one per
@@ -93,9 +91,7 @@ def generalization_gap(clean_accuracy: float, corrupted_accuracy: float) -> floa
     return max(0.0, 1.0 - _ratio(corrupted_accuracy, clean_accuracy, "the generalization gap"))
 
 
-def om_robust(
-    gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[str, float | Sequence[float]]
-) -> float:
+def om_robust(gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[str, float | Sequence[float]]) -> float:
     """Corruption robustness: OM_robust = sqrt( 1/C * sum_c mean( G_fp_c / G_bi_c )^2 ), c over corruptions.
 
     From memory of arXiv 2301.11233, not verified word for word. Both map a corruption to its gap, or to

@@ -157,12 +157,22 @@ def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Prog
     except records.RecordError:
         progress = None  # a new start costs time, never a wrong number
     if progress is not None and progress.epochs_completed <= epochs:
-        try:
-            checkpoint.read(str(folder / progress.checkpoint / "state"))
+        state = str(folder / progress.checkpoint / "state")
+        if _is_readable(state):
+            checkpoint.read(state)
             return progress
-        except (tf.errors.OpError, ValueError):
-            pass
     return Progress(epochs_completed=0, checkpoint="")
+
+
+def _is_readable(state: str) -> bool:
+    """Read everything once, which checks its checksums, so that no network is restored by half."""
+    try:
+        reader = tf.train.load_checkpoint(state)
+        for name in reader.get_variable_to_shape_map():
+            reader.get_tensor(name)
+    except (tf.errors.OpError, ValueError, IndexError, RuntimeError):
+        return False
+    return True
 
 
 def _save(checkpoint, folder, epochs_completed, history) -> Progress:

@@ -162,9 +162,7 @@ def test_the_baseline_against_itself_scores_exactly_one(seed):
     assert metrics.om_train(times, times, grid, grid) == 1
     assert metrics.om_infer(times, times, sizes[:1], sizes[:1]) == 1
     count = draw.randint(1, 10**12)
-    assert (
-        metrics.om_comp([metrics.compression_ratio(count, count)], [metrics.speedup_ratio(count, count)]) == 1
-    )
+    assert metrics.om_comp([metrics.compression_ratio(count, count)], [metrics.speedup_ratio(count, count)]) == 1
 
 
 # Each case scores a list of positive numbers; `direction` says which way the score moves when one of them

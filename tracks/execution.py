@@ -9,7 +9,7 @@ from typing import Any
 
 from bibench_tf import datasets, environment, recipes, records, report, runner
 from bibench_tf.benchmark import Benchmark, Session, parse_network
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunStore
 from bibench_tf.scores import TrackScore
 from bibench_tf.tracks import NAMES, load
@@ -63,14 +63,14 @@ def check_names(benchmark: Benchmark, session: Session) -> None:
         algorithms.get(key)
     for setting in benchmark.grid:
         training.grid_recipe(main_recipe(benchmark), setting)
-    for name in benchmark.corruptions:
-        if name not in corruptions.names():
-            raise unknown_name("corruption", name, corruptions.names())
     for task in benchmark.tasks:
         data = datasets.get(task, data_dir=session.data_dir, download=session.download)
         for network in dict.fromkeys((benchmark.architecture, *benchmark.architectures)):
             name, width = parse_network(network)
             zoo.build(name, input_shape=data.input_shape, num_classes=data.num_classes, width=width)
+        if task == benchmark.tasks[0]:
+            for name in benchmark.corruptions:
+                corruptions.check(name, data.input_shape[2])
 
 
 def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[TrackScore]:

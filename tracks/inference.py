@@ -69,9 +69,9 @@ class Inference:
     """A trained network as a file on this computer, and what decides the measurement.
 
     `result` and `baseline` are the digests of the training results of the network and of its full-precision
-    twin. `binary_layers` counts the layers that multiply bits in Keras, `binary_operations` those in the
-    file. `baseline_latency` is that of the twin, measured in turns with `latency`; None when there is no
-    twin. `error` is the reason why there is nothing else.
+    twin. `binary_layers` counts the layers that multiply bits in Keras (None where they cannot be counted),
+    `binary_operations` those in the file. `baseline_latency` is that of the twin, measured in turns with
+    `latency`; None when there is no twin. `error` is the reason why there is nothing else.
     """
 
     run_id: str
@@ -264,10 +264,13 @@ def _measure_one(
     records.write(folder / FILE, record, environment=conditions)
 
 
-def _binary_layers(model: tf.keras.Model) -> int:
+def _binary_layers(model: tf.keras.Model) -> int | None:
     from bibench_tf import complexity
 
-    return sum(layer.calls for layer in complexity.count(model).layers if layer.binary)
+    try:
+        return sum(layer.calls for layer in complexity.count(model).layers if layer.binary)
+    except BibenchError:
+        return None  # a layer of the user's own: the complexity track says which
 
 
 def _parity(model: tf.keras.Model, network: HostNetwork, images: np.ndarray, labels: np.ndarray) -> Parity:
@@ -404,7 +407,7 @@ def _notes(measured: Mapping[str, Inference]) -> list[str]:
         )
     notes.append("BiBench measures on several devices; this is one, the computer the benchmark ran on.")
     for name, record in measured.items():
-        if record.binary_operations != record.binary_layers:
+        if record.binary_layers not in (None, record.binary_operations):
             notes.append(
                 f"{name}: {record.binary_operations} of its {record.binary_layers} binary layers run on "
                 "bits, the rest as float."

@@ -37,9 +37,7 @@ def write(
     _check_names(scores)
     files = _render(scores, title=title, conditions=conditions, failures=failures)
     for name, text in files.items():
-        records.write_atomically(
-            folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8")
-        )
+        records.write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     return folder / "report.html"
 
 

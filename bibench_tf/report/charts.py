@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from xml.etree import ElementTree
 
 import matplotlib
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from bibench_tf.benchmark import BASELINE
 from bibench_tf.report import colours
-from bibench_tf.report.tables import is_missing
+from bibench_tf.report.tables import is_missing, template
 from bibench_tf.scores import Chart
 
 # Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
@@ -55,16 +55,16 @@ def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
     `palette` maps algorithms to colours (`colours.assign`). Points without a value are left out. The element
     takes text colour from its surroundings: pass it through `inline` or `standalone`.
     """
-    series = {_label(name): _points(points) for name, points in chart.series.items()}
+    series = {name: _points(points) for name, points in chart.series.items()}
     series = {name: points for name, points in series.items() if points}
-    names = [_label(key) for key in palette]
     # Bars and dots of one series are told apart by their category, where that is an algorithm.
     by_category = len(series) == 1 and chart.kind in ("bars", "strip")
     shown = [str(x) for points in series.values() for x, _ in points] if by_category else list(series)
-    known = dict(zip(names, palette.values(), strict=True))
-    known |= colours.series(name for name in dict.fromkeys(shown) if name not in known)
-    if by_category and not set(shown) & set(names):
-        known = dict.fromkeys(shown, known[shown[0]])
+    others = list(dict.fromkeys(name for name in shown if name not in palette))
+    if by_category and len(others) == len(set(shown)):
+        known = dict.fromkeys(others, colours.series(series)[next(iter(series))])
+    else:
+        known = {**palette, **colours.series(others)}
     paint = {name: _INK if colour == colours.TEXT else colour for name, colour in known.items()}
     with matplotlib.rc_context(_SETTINGS):
         figure = Figure(figsize=(7.6, 3.6), layout="constrained")
@@ -96,26 +96,26 @@ def standalone(svg: str) -> str:
 
 def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
     categories = _categories(series)
-    # Labels that would not fit side by side go on the vertical axis.
-    upright = sum(len(name) + 2 for name in categories) <= (60 if len(series) > 1 else 70)
+    upright = _fit_side_by_side(categories, legend=len(series) > 1)
     thickness = 0.8 / len(series)
     bar = axes.bar if upright else axes.barh
     for index, (name, points) in enumerate(series.items()):
         shift = (index - (len(series) - 1) / 2) * thickness
         places = [categories[str(x)] + shift for x, _ in points]
         keys = [str(x) if len(series) == 1 else name for x, _ in points]
-        drawn = bar(places, [y for _, y in points], thickness * 0.92, label=name)
+        drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name))
         for patch, key in zip(drawn, keys, strict=True):
             patch.set_facecolor(paint[key])
             if key == BASELINE:
                 patch.set(facecolor=(0.5, 0.5, 0.5, 0.18), edgecolor=paint[key], linestyle="--", linewidth=1)
         if len(series) == 1:
-            axes.bar_label(drawn, [_short(y) for _, y in points], padding=3, fontsize=8.5)
+            shape = template([y for _, y in points])
+            axes.bar_label(drawn, [shape.format(y) for _, y in points], padding=3, fontsize=8.5)
     _name_places(axes, categories, upright)
     if not upright:
         axes.figure.set_figheight(max(2.4, 0.9 + len(categories) * max(0.3, 0.16 * len(series))))
         axes.invert_yaxis()
-    axes.margins(**({"y": 0.1} if upright else {"x": 0.1}))
+    axes.margins(x=0.02 if upright else 0.1, y=0.1 if upright else 0.02)
     return upright
 
 
@@ -129,7 +129,7 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) 
             marker=marker,
             markersize=4.5,
             linewidth=1.5,
-            label=name,
+            label=_label(name),
             **style,
         )
     places = sorted({x for points in series.values() for x, _ in points})
@@ -149,7 +149,7 @@ def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]
             markersize=7.5,
             color=paint[name],
             markerfacecolor=face,
-            label=name,
+            label=_label(name),
         )
     axes.grid()
     axes.margins(0.1)
@@ -158,29 +158,28 @@ def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]
 
 def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
     categories = _categories(series)
-    upright = sum(len(name) + 2 for name in categories) <= 70
+    upright = _fit_side_by_side(categories, legend=len(series) > 1)
+    for category, place in categories.items():
+        # One line from the lowest to the highest value, whatever series they are of.
+        values = [y for points in series.values() for x, y in points if str(x) == category]
+        ends, span = [min(values), max(values)], [place, place]
+        axes.plot(*((span, ends) if upright else (ends, span)), color=paint.get(category, _RULE), alpha=0.5)
     for index, (name, points) in enumerate(series.items()):
-        shift = (index - (len(series) - 1) / 2) * 0.7 / len(series)
-        label = name
-        for category, place in categories.items():
-            values = [y for x, y in points if str(x) == category]
-            if not values:
-                continue
-            key = category if len(series) == 1 else name
-            ends, dots = [min(values), max(values)], [place + shift] * len(values)
-            span, middle = [place + shift] * 2, {"color": paint[key], "linewidth": 1.2, "alpha": 0.5}
-            axes.plot(*((span, ends) if upright else (ends, span)), **middle)
-            style = {"markerfacecolor": "none"} if key == BASELINE else {"alpha": 0.85}
-            axes.plot(
-                *((dots, values) if upright else (values, dots)),
-                linestyle="none",
-                marker="o",
-                markersize=6,
-                color=paint[key],
-                label=label,
-                **style,
-            )
-            label = None
+        one = len(series) == 1
+        places = [categories[str(x)] for x, _ in points]
+        values = [y for _, y in points]
+        dots = axes.scatter(
+            *((places, values) if upright else (values, places)),
+            s=34,
+            marker="o" if one else _marker(index),
+            c=[paint[str(x) if one else name] for x, _ in points],
+            label=_label(name),
+            zorder=3,
+        )
+        hollow = [(str(x) if one else name) == BASELINE for x, _ in points]
+        dots.set_facecolor(
+            ["none" if flag else colour for flag, colour in zip(hollow, dots.get_facecolor(), strict=True)]
+        )
     _name_places(axes, categories, upright)
     if not upright:
         axes.figure.set_figheight(max(2.4, 0.9 + 0.3 * len(categories)))
@@ -196,8 +195,14 @@ def _categories(series: Mapping[str, _Points]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
+def _fit_side_by_side(categories: Iterable[str], *, legend: bool) -> bool:
+    """Whether the labels fit under a horizontal axis, in characters; else they go on the vertical axis."""
+    lengths = [len(_label(name)) for name in categories]
+    return (max(lengths) + 1) * len(lengths) <= (75 if legend else 88)
+
+
 def _name_places(axes: Axes, categories: Mapping[str, int], upright: bool) -> None:
-    (axes.set_xticks if upright else axes.set_yticks)(list(categories.values()), list(categories))
+    (axes.set_xticks if upright else axes.set_yticks)(list(categories.values()), [_label(name) for name in categories])
     axes.tick_params(axis="x" if upright else "y", length=0)
     axes.grid(axis="y" if upright else "x")
 
@@ -207,11 +212,7 @@ def _marker(index: int) -> str:
 
 
 def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
-    return [
-        (_label(x) if isinstance(x, str) else x, y)
-        for x, y in points
-        if not is_missing(y) and math.isfinite(y)
-    ]
+    return [(x, y) for x, y in points if not is_missing(y) and math.isfinite(y)]
 
 
 def _label(text: str) -> str:
@@ -225,10 +226,6 @@ def _label(text: str) -> str:
 def _printable(text: str) -> str:
     """Text on one line, without the characters that XML does not know."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _svg(figure: Figure, title: str, prefix: str) -> str:

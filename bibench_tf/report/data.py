@@ -58,8 +58,7 @@ def track_json(score: TrackScore) -> str:
     content["scores"] = {key: score_of(score, key) for key in score.scores}
     content["table"] = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
     content["charts"] = [
-        {field.name: getattr(chart, field.name) for field in dataclasses.fields(chart)}
-        for chart in score.charts
+        {field.name: getattr(chart, field.name) for field in dataclasses.fields(chart)} for chart in score.charts
     ]
     return _dumps(content)
 

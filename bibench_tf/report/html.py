@@ -19,6 +19,7 @@ from bibench_tf.report.tables import (
     partial,
     percent,
     score_of,
+    unscored,
 )
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
 from bibench_tf.scores import TrackScore
@@ -74,7 +75,7 @@ def _overall(scores: Sequence[TrackScore], keys: Sequence[str], palette: Mapping
     if not scores:
         return '<section id="overall"><h2>Overall</h2><p>No track was scored.</p></section>'
     head = "".join(
-        f'<th scope="col" class="num">{escape(score.title)}{"" if score.complete else f" {INCOMPLETE}"}'
+        f'<th scope="col" class="num">{escape(score.title)}{"" if score.complete else f"&nbsp;{INCOMPLETE}"}'
         f"<small>{escape(score.metric)}</small></th>"
         for score in scores
     )
@@ -83,7 +84,7 @@ def _overall(scores: Sequence[TrackScore], keys: Sequence[str], palette: Mapping
         f'<tr><th scope="row">{_dot(key, palette)}{escape(key)}</th>{"".join(cells)}</tr>'
         for key, *cells in zip(keys, *columns, strict=True)
     )
-    notes = [f"{INCOMPLETE} {line}" for line in map(partial, scores) if line]
+    notes = [f"{INCOMPLETE} {line}" for line in [partial(scores)] if line]
     notes += [f"{MISSING} {line}" for line in (gaps(score, keys) for score in scores) if line]
     lines = "".join(f'<p class="soft">{escape(line)}</p>' for line in notes)
     return (
@@ -103,8 +104,8 @@ def _cells(score: TrackScore, keys: Sequence[str]) -> list[str]:
             cells.append(f'<td class="num none">{MISSING}</td>')
             continue
         text = f"<strong>{texts[key]}</strong>" if key in winners else texts[key]
-        share = 100 * values[key] / longest if longest > 0 else 0
-        cells.append(f'<td class="num bar" style="--share:{share:.1f}%">{text}</td>')
+        share = max(values[key] / longest, 0) if longest > 0 else 0
+        cells.append(f'<td class="num bar" style="--share:{share:.3f}">{text}</td>')
     return cells
 
 
@@ -120,8 +121,8 @@ def _track(score: TrackScore, plots: Sequence[str], keys: Sequence[str]) -> str:
         f"<h2>{escape(score.title)}{badge}</h2>",
         f"<p><b>{escape(score.metric)}</b> = <code>{escape(score.formula)}</code></p>",
     ]
-    if missing := gaps(score, keys):
-        parts.append(f'<p class="soft">{MISSING} {escape(missing)}</p>')
+    if missing := unscored(score, keys):
+        parts.append(f'<p class="soft">No score for {escape(", ".join(missing))}.</p>')
     parts.append(_failures(score.failures))
     if not score.table.empty:
         parts.append(_table(figures(score.table)))
@@ -137,13 +138,9 @@ def _track(score: TrackScore, plots: Sequence[str], keys: Sequence[str]) -> str:
 
 def _table(grid: Grid) -> str:
     kinds = [' class="num"' if numeric else "" for numeric in grid.numeric]
-    head = "".join(
-        f'<th scope="col"{kind}>{escape(text)}</th>' for kind, text in zip(kinds, grid.header, strict=True)
-    )
+    head = "".join(f'<th scope="col"{kind}>{escape(text)}</th>' for kind, text in zip(kinds, grid.header, strict=True))
     rows = "\n".join(
-        "<tr>"
-        + "".join(f"<td{kind}>{escape(text)}</td>" for kind, text in zip(kinds, row, strict=True))
-        + "</tr>"
+        "<tr>" + "".join(f"<td{kind}>{escape(text)}</td>" for kind, text in zip(kinds, row, strict=True)) + "</tr>"
         for row in grid.rows
     )
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>'
@@ -160,8 +157,6 @@ def _list(lines: Sequence[str]) -> str:
 def _definitions(conditions: Mapping[str, str]) -> str:
     return (
         "<dl>"
-        + "".join(
-            f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in conditions.items()
-        )
+        + "".join(f"<dt>{escape(str(key))}</dt><dd>{escape(str(value))}</dd>" for key, value in conditions.items())
         + "</dl>"
     )

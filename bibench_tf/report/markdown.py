@@ -16,6 +16,7 @@ from bibench_tf.report.tables import (
     named,
     partial,
     percent,
+    unscored,
 )
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
 from bibench_tf.scores import TrackScore
@@ -76,15 +77,15 @@ def _overall(scores: Sequence[TrackScore]) -> str:
     for key in keys:
         row = [(values.get(key, MISSING), key in winners) for values, winners in cells]
         rows.append([escape(key), *(f"**{text}**" if wins else text for text, wins in row)])
-    notes = [f"- {INCOMPLETE} {escape(line)}" for line in map(partial, scores) if line]
+    notes = [f"- {INCOMPLETE} {escape(line)}" for line in [partial(scores)] if line]
     notes += [f"- {MISSING} {escape(line)}" for line in (gaps(score, keys) for score in scores) if line]
     return "\n\n".join(["## Overall", _table(rows, [False] + [True] * len(scores)), "\n".join(notes)]).strip()
 
 
 def _track(score: TrackScore, plots: Sequence[str], keys: Sequence[str]) -> list[str]:
     parts = [f"## {escape(score.title)}{_mark(score)}", f"**{escape(score.metric)}** = {code(score.formula)}"]
-    if missing := gaps(score, keys):
-        parts.append(escape(missing))
+    if missing := unscored(score, keys):
+        parts.append(f"No score for {escape(', '.join(missing))}.")
     if not score.table.empty:
         parts.append(table(figures(score.table)))
     for chart, name in zip(score.charts, plots, strict=True):

@@ -29,9 +29,7 @@ class Grid:
 
 def is_missing(value: object) -> bool:
     """Whether `value` is None, NaN or another of pandas' empty values."""
-    return (
-        value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-    )
+    return value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def score_of(score: TrackScore, algorithm: str) -> float | None:
@@ -61,11 +59,11 @@ def percent(score: TrackScore) -> dict[str, str]:
 
 
 def figures(table: pd.DataFrame) -> Grid:
-    """The figures of a track: numbers to a readable number of digits, underscores in headings as spaces."""
+    """The figures of a track: numbers to a readable number of digits, identifiers in headings as words."""
     table = flat(table)
     columns = [_column(table.iloc[:, index].tolist()) for index in range(table.shape[1])]
     return Grid(
-        header=[str(name).replace("_", " ") for name in table.columns],
+        header=[_heading(name) for name in table.columns],
         rows=list(zip(*(texts for texts, _ in columns), strict=True)),
         numeric=[numeric for _, numeric in columns],
     )
@@ -88,9 +86,14 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def unscored(score: TrackScore, keys: Sequence[str]) -> list[str]:
+    """The algorithms of `keys` that have no score."""
+    return [key for key in keys if score_of(score, key) is None]
+
+
 def gaps(score: TrackScore, keys: Sequence[str]) -> str | None:
     """A sentence that names the algorithms of `keys` without a score, and why; None when all have one."""
-    missing = [key for key in keys if score_of(score, key) is None]
+    missing = unscored(score, keys)
     if not missing:
         return None
     mentions = re.compile(rf"(?<!\w)({'|'.join(re.escape(key) for key in missing)})(?!\w)")
@@ -102,28 +105,34 @@ def gaps(score: TrackScore, keys: Sequence[str]) -> str | None:
     return f"{score.title}: no score for {', '.join(missing)}. {' '.join(shown)}"
 
 
-def partial(score: TrackScore) -> str | None:
-    """A sentence that says what an incomplete track leaves out; None for a complete one."""
-    if score.complete:
+def partial(scores: Sequence[TrackScore]) -> str | None:
+    """A sentence that names the incomplete tracks; None when all are complete."""
+    names = [score.title for score in scores if not score.complete]
+    if not names:
         return None
-    return f"{score.title} covers only a part of what BiBench defines. {' '.join(score.notes)}".strip()
+    return f"Covers only a part of what BiBench defines, which the notes of the track name: {', '.join(names)}."
 
 
 def _column(values: Sequence[object]) -> tuple[list[str], bool]:
     numbers = [value for value in values if not is_missing(value)]
     if numbers and all(isinstance(value, Real) and not isinstance(value, bool) for value in numbers):
-        template = _template(numbers)
-        return [MISSING if is_missing(value) else template.format(value) for value in values], True
+        shape = template(numbers)
+        return [MISSING if is_missing(value) else shape.format(value) for value in values], True
     return [_word(value) for value in values], False
 
 
-def _template(numbers: Sequence[float]) -> str:
+def template(numbers: Sequence[float]) -> str:
     """The format that shows four digits of the largest number and two of the smallest."""
     if all(isinstance(value, Integral) for value in numbers):
         return "{:,}"
     sizes = [abs(value) for value in numbers if value and math.isfinite(value)] or [1.0]
     digits = max(3 - math.floor(math.log10(max(sizes))), 1 - math.floor(math.log10(min(sizes))), 0)
-    return f"{{:,.{digits}f}}" if digits <= 4 else "{:.3g}"
+    return f"{{:,.{digits}f}}" if digits <= 5 else "{:.2e}"
+
+
+def _heading(name: str) -> str:
+    # `latency_ms` is read as words, `r_c` and `OM_task` as symbols, and what has spaces is words already.
+    return name if " " in name else re.sub(r"(?<=[a-z\d]{2})_(?=[a-z\d]{2})", " ", name)
 
 
 def _word(value: object) -> str:

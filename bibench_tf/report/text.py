@@ -11,7 +11,7 @@ from bibench_tf.scores import TrackScore
 
 
 def to_text(scores: Sequence[TrackScore]) -> str:
-    """The scores as an aligned table in percent of full precision, with notes; for one track its figures too.
+    """The scores as an aligned table in percent of full precision, with footnotes; for one track its figures too.
 
     Plain ASCII but for names and notes, so that any terminal shows it: `*` marks the best binarized
     network, `+` a track that covers only a part, `-` a missing score.
@@ -31,8 +31,10 @@ def to_text(scores: Sequence[TrackScore]) -> str:
     ]
     if len(scores) == 1 and not scores[0].table.empty:
         parts.append(_set(figures(scores[0].table)))
-    lines = [f"+ {line}" for line in map(partial, scores) if line]
+    lines = [f"+ {line}" for line in [partial(scores)] if line]
     lines += [f"- {line}" for line in (gaps(score, keys) for score in scores) if line]
+    if len(scores) == 1:
+        lines += scores[0].notes
     if lines:
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
