@@ -18,9 +18,7 @@ def parse_network(network: str) -> tuple[str, float]:
     try:
         return name, float(width) if at else 1.0
     except ValueError:
-        raise BibenchError(
-            f"'{network}' is not a network; write NAME or NAME@WIDTH, such as resnet20@0.5."
-        ) from None
+        raise BibenchError(f"'{network}' is not a network; write NAME or NAME@WIDTH, such as resnet20@0.5.") from None
 
 
 @dataclass(frozen=True)

@@ -176,9 +176,7 @@ _CORRUPTIONS = {
     # Factor on the distance from the mean.
     "contrast": Corruption(_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     # Factor and offset of the saturation.
-    "saturate": Corruption(
-        _saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), needs_colour=True
-    ),
+    "saturate": Corruption(_saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)), needs_colour=True),
     # Size of the small image relative to the original.
     "pixelate": Corruption(_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
     # Quality of the compression.

@@ -91,9 +91,7 @@ def read_envelope(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema, signature = content["schema"], content.pop("sha256")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RecordError(
-            f"{path} is not a readable record ({type(error).__name__}); it is not scored."
-        ) from error
+        raise RecordError(f"{path} is not a readable record ({type(error).__name__}); it is not scored.") from error
     if not isinstance(schema, int) or schema > SCHEMA:
         raise NewerRecordError(
             f"{path} has schema {schema}, newer than the {SCHEMA} this version reads: update bibench-tf."

@@ -49,8 +49,7 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
     if not pending:
         return
     steps = {
-        spec.id: spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size)
-        for spec in pending
+        spec.id: spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size) for spec in pending
     }
     with progress_bar(sum(steps.values()), "step", session) as bar:
         waiting = False
@@ -136,9 +135,7 @@ def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm) -> Run
 
     def on_epoch(progress: Progress) -> None:
         latest = progress.history[-1]
-        bar.set_postfix_str(
-            f"epoch {latest['epoch']}/{spec.recipe.epochs}, accuracy {latest['accuracy']:.1%}"
-        )
+        bar.set_postfix_str(f"epoch {latest['epoch']}/{spec.recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
         model = training.initial_model(partial(_build, spec, data), spec.seed)

@@ -90,9 +90,7 @@ class RunStore:
             return None
         result = records.read(path, RunResult)
         if result.run_id != spec.id:
-            raise records.RecordError(
-                f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored."
-            )
+            raise records.RecordError(f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored.")
         return result
 
     def model_path(self, spec: RunSpec) -> Path:

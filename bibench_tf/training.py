@@ -99,9 +99,7 @@ def train(
     trainer = tf.keras.Model(model.inputs, model.outputs)
     if recipe.weight_decay:
         # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
-        trainer.add_loss(
-            lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights])
-        )
+        trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
     optimizer = optimizer_for(recipe)
     trainer.compile(
         optimizer,

@@ -151,8 +151,6 @@ def test_a_second_run_does_nothing_again(benchmark):
 
 @pytest.mark.slow
 def test_a_damaged_record_is_named_and_not_scored(benchmark, tmp_path):
-    import shutil
-
     results = tmp_path / "results"
     shutil.copytree(benchmark[0], results)
     record = next(path for path in results.glob("runs/vgg_small-xnor-*/result.json"))
@@ -169,8 +167,6 @@ def test_a_damaged_record_is_named_and_not_scored(benchmark, tmp_path):
 
 @pytest.mark.slow
 def test_results_of_a_newer_version_are_refused(benchmark, tmp_path):
-    import shutil
-
     results = tmp_path / "results"
     shutil.copytree(benchmark[0], results)
     for record in results.glob("runs/vgg_small-xnor-*/result.json"):

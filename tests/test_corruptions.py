@@ -35,9 +35,7 @@ def flat(level, count=1, size=64, channels=1):
 
 
 def test_the_corruptions_that_the_benchmark_needs_are_there():
-    assert {"gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate"} <= set(
-        corruptions.names()
-    )
+    assert {"gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate"} <= set(corruptions.names())
 
 
 @pytest.mark.parametrize("name", corruptions.names())
@@ -195,9 +193,7 @@ def test_jpeg_compression_is_that_of_the_stated_quality(severity, quality, grey,
         stream = io.BytesIO()
         Image.fromarray(images[0].squeeze(), mode).save(stream, "JPEG", quality=quality)
         expected = np.asarray(Image.open(stream)).reshape(images[0].shape)
-        np.testing.assert_array_equal(
-            corruptions.apply("jpeg_compression", images[:1], severity)[0], expected
-        )
+        np.testing.assert_array_equal(corruptions.apply("jpeg_compression", images[:1], severity)[0], expected)
 
 
 def test_bad_requests_are_refused(grey):

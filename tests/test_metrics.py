@@ -3,6 +3,8 @@ from __future__ import annotations
 import inspect
 import math
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -302,3 +304,15 @@ def test_the_message_names_the_part():
         metrics.om_arch({"cnn": [1], "mlp": [1]})
     with pytest.raises(Undefined, match="blur"):
         metrics.om_robust({"noise": 0.1, "blur": 0.1}, {"noise": 0.1, "blur": 0})
+
+
+def test_the_guide_is_true(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(example, {})
+    assert f"# {capsys.readouterr().out.strip()}" in example
+    assert f"1.2 and 0.4 give {metrics.quadratic_mean([1.2, 0.4]):.3f}" in " ".join(text.split())
+    # The formulas of the table are those of the docstrings.
+    documented = " ".join(" ".join(getattr(metrics, name).__doc__ for name in vars(metrics) if "om_" in name).split())
+    for formula in re.findall(r"^\|.*`(.*)` \|$", text, re.M):
+        assert formula in documented

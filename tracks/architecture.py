@@ -65,9 +65,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 },
             )
         ],
-        conditions=training_conditions(
-            benchmark, [one for found in results.values() for one in found.values()]
-        ),
+        conditions=training_conditions(benchmark, [one for found in results.values() for one in found.values()]),
         notes=[
             "BiBench joins the means of convolutional networks, transformers and MLPs; only the first are covered "
             "here, so this is one of its three parts and not OM_arch as a whole."

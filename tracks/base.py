@@ -22,9 +22,7 @@ def spec_for(benchmark: Benchmark, algorithm: str, task: str, architecture: str,
     return RunSpec(task, name, algorithm, recipe, benchmark.seed, width)
 
 
-def main_specs(
-    benchmark: Benchmark, task: str | None = None, architecture: str | None = None
-) -> dict[str, RunSpec]:
+def main_specs(benchmark: Benchmark, task: str | None = None, architecture: str | None = None) -> dict[str, RunSpec]:
     """The runs of the baseline and every algorithm on one task and network, by algorithm."""
     return {
         algorithm: spec_for(
@@ -55,9 +53,7 @@ def read_result(store: RunStore, spec: RunSpec, failures: list[str]) -> RunResul
     return None
 
 
-def read_results(
-    store: RunStore, specs: dict[str, RunSpec], failures: list[str]
-) -> dict[str, RunResult | None]:
+def read_results(store: RunStore, specs: dict[str, RunSpec], failures: list[str]) -> dict[str, RunResult | None]:
     """`read_result` of each run, by algorithm."""
     return {algorithm: read_result(store, spec, failures) for algorithm, spec in specs.items()}
 
@@ -66,7 +62,7 @@ def training_conditions(benchmark: Benchmark, results: list[RunResult | None]) -
     """What the runs behind a table have in common."""
     recipe = main_recipe(benchmark)
     conditions = {
-        "recipe": f"{recipe.name}: {recipe.epochs} epochs, batch {recipe.batch_size}, {recipe.optimizer} "
+        "recipe": f"{recipe.name}: {recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}, {recipe.optimizer} "
         f"{recipe.learning_rate:g}, {recipe.schedule} schedule",
         "seed": str(benchmark.seed),
     }

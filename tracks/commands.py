@@ -46,16 +46,12 @@ _ALL_OPTIONS = {
         help="The network.",
     ),
     "architectures": _names("--architectures", "Networks of the architecture track.", _DEFAULT.architectures),
-    "algorithms": _names(
-        "--algorithms", "Algorithms; the full-precision baseline is always run.", _DEFAULT.algorithms
-    ),
+    "algorithms": _names("--algorithms", "Algorithms; the full-precision baseline is always run.", _DEFAULT.algorithms),
     "recipe": click.option(
         "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
     ),
     "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
-    "seed": click.option(
-        "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all runs."
-    ),
+    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all runs."),
     "corruptions": _names("--corruptions", "Corruptions of the robustness track.", _DEFAULT.corruptions),
     "corrupted_images": click.option(
         "--corrupted-images",
@@ -77,12 +73,8 @@ _SESSION_OPTIONS = (
         show_default=True,
         help="Folder of runs and report. What is there is not done again.",
     ),
-    click.option(
-        "--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."
-    ),
-    click.option(
-        "--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."
-    ),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."),
+    click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."),
     click.option(
         "--algorithm-file",
         "algorithm_files",
@@ -215,17 +207,11 @@ def _shape(ctx, param, value: str) -> tuple[int, ...]:
 @_benchmark_options(*_COMMON)
 @click.option("--network", metavar="NETWORK[@WIDTH]", help="Count this network alone, and nothing else.")
 @click.option("--algorithm", default="bnn", show_default=True, help="The algorithm of --network.")
-@click.option(
-    "--input-shape", default="32x32x3", show_default=True, callback=_shape, help="Images of --network."
-)
-@click.option(
-    "--classes", type=click.IntRange(min=2), default=10, show_default=True, help="Classes of --network."
-)
+@click.option("--input-shape", default="32x32x3", show_default=True, callback=_shape, help="Images of --network.")
+@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="Classes of --network.")
 @click.option("--per-layer", is_flag=True, help="A row for each layer of --network.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts of --network as JSON.")
-def complexity(
-    benchmark, session, algorithm_files, network, algorithm, input_shape, classes, per_layer, as_json
-):
+def complexity(benchmark, session, algorithm_files, network, algorithm, input_shape, classes, per_layer, as_json):
     """Track 5, theoretical complexity: parameters, bits and operations, counted layer by layer.
 
     \b
@@ -238,17 +224,13 @@ def complexity(
     _load_algorithms(algorithm_files)
     from bibench_tf.tracks import complexity as track
 
-    click.echo(
-        track.describe_text(network, algorithm, input_shape, classes, per_layer=per_layer, as_json=as_json)
-    )
+    click.echo(track.describe_text(network, algorithm, input_shape, classes, per_layer=per_layer, as_json=as_json))
     return 0
 
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path, file_okay=False))
-@click.option(
-    "--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True
-)
+@click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="No table.")
 def report(results, algorithm_files, quiet):
     """Score a results folder again and write its report: Markdown, CSV, JSON and one HTML file.

@@ -125,7 +125,6 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             "scales, thresholds, pooling, activations) are not counted, as in BiBench.",
         ],
         failures=failures,
-        complete=False,
     )
 
 

@@ -90,8 +90,7 @@ def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Pa
         "hardware": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of memory, "
         f"{machine['system']}",
         "software": ", ".join(
-            f"{name} {version}"
-            for name, version in {"Python": machine["python"], **machine["packages"]}.items()
+            f"{name} {version}" for name, version in {"Python": machine["python"], **machine["packages"]}.items()
         ),
         "started": envelope["created"],
         "provenance": envelope["provenance"],

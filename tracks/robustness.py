@@ -105,9 +105,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     networks = [_Network(store.folder(spec) / FILE, record, store.model(spec)) for spec, record in started]
     conditions = environment.describe()
     todo = [
-        name
-        for name in benchmark.corruptions
-        if any(name not in network.record.accuracies for network in networks)
+        name for name in benchmark.corruptions if any(name not in network.record.accuracies for network in networks)
     ]
     steps = 1 + len(todo) * len(corruptions.SEVERITIES)
     with runner.progress_bar(steps, "set", session) as progress:
@@ -261,9 +259,7 @@ def _table(benchmark, measured, gaps, scores) -> pd.DataFrame:
     for algorithm in benchmark.all_algorithms:
         row = {"algorithm": algorithm}
         if record := measured.get(algorithm):
-            means = {
-                f"{name} (%)": 100 * float(np.mean(record.accuracies[name])) for name in benchmark.corruptions
-            }
+            means = {f"{name} (%)": 100 * float(np.mean(record.accuracies[name])) for name in benchmark.corruptions}
             row["clean accuracy (%)"] = 100 * record.clean_accuracy
             row["mean corrupted accuracy (%)"] = float(np.mean(list(means.values())))
             row.update(means)

@@ -26,9 +26,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     """OM_task of each algorithm over the benchmark's tasks."""
     failures: list[str] = []
-    results = {
-        task: read_results(store, main_specs(benchmark, task=task), failures) for task in benchmark.tasks
-    }
+    results = {task: read_results(store, main_specs(benchmark, task=task), failures) for task in benchmark.tasks}
     scores, rows = {}, []
     for algorithm in benchmark.all_algorithms:
         accuracies = {task: results[task][algorithm] for task in benchmark.tasks}
@@ -52,9 +50,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             ),
             *(_curves(task, results[task]) for task in benchmark.tasks),
         ],
-        conditions=training_conditions(
-            benchmark, [found for each in results.values() for found in each.values()]
-        ),
+        conditions=training_conditions(benchmark, [found for each in results.values() for found in each.values()]),
         notes=["Accuracy is that of the last epoch on the test images; the best epoch is not picked by it."],
         failures=failures,
     )

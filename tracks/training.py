@@ -72,12 +72,9 @@ def measure(benchmark: Benchmark, session: Session) -> None:
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     """OM_train of each algorithm over the settings of the grid."""
     failures: list[str] = []
-    results = {
-        setting: read_results(store, grid_specs(benchmark, setting), failures) for setting in benchmark.grid
-    }
+    results = {setting: read_results(store, grid_specs(benchmark, setting), failures) for setting in benchmark.grid}
     by_algorithm = {
-        algorithm: [results[setting][algorithm] for setting in benchmark.grid]
-        for algorithm in benchmark.all_algorithms
+        algorithm: [results[setting][algorithm] for setting in benchmark.grid] for algorithm in benchmark.all_algorithms
     }
     scores, rows = {}, []
     for algorithm, found in by_algorithm.items():
@@ -104,9 +101,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 "algorithm",
                 "top-1 accuracy (%)",
                 {
-                    setting: [
-                        (algorithm, 100 * one.accuracy) for algorithm, one in results[setting].items() if one
-                    ]
+                    setting: [(algorithm, 100 * one.accuracy) for algorithm, one in results[setting].items() if one]
                     for setting in benchmark.grid
                 },
             ),

@@ -86,9 +86,7 @@ class _Builder:
 
     def block(self, x, channels, strides, name):
         if self.shortcut == "conv":
-            x = self.residual(
-                x, lambda v: self.conv(v, channels, strides, name, 1), channels, strides, f"{name}_1"
-            )
+            x = self.residual(x, lambda v: self.conv(v, channels, strides, name, 1), channels, strides, f"{name}_1")
             return self.residual(x, lambda v: self.conv(v, channels, 1, name, 2), channels, 1, f"{name}_2")
 
         def two_convolutions(v):

@@ -43,11 +43,7 @@ def vgg_small(
     activation = algorithm.activation if activation is None else activation
 
     first = scaled(128, width)
-    x = (
-        float_conv(first, 3, 1, "stem_conv")(x)
-        if stem == "cifar"
-        else float_conv(first, 7, 2, "stem_conv")(x)
-    )
+    x = float_conv(first, 3, 1, "stem_conv")(x) if stem == "cifar" else float_conv(first, 7, 2, "stem_conv")(x)
     if stem == "imagenet":
         x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
     x = activation_layer(activation, "stem_activation")(batch_norm("stem_bn")(x))

@@ -78,9 +78,7 @@ class _FourierSign(lq.quantizers.Quantizer):
 
     def _add_state(self, name, value):
         initializer = tf.keras.initializers.Constant(value)
-        return self.add_weight(
-            f"{self.side}_schedule_{name}", shape=(), initializer=initializer, trainable=False
-        )
+        return self.add_weight(f"{self.side}_schedule_{name}", shape=(), initializer=initializer, trainable=False)
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
         """Set alpha and n for `epoch` (from 0) of `epochs`."""

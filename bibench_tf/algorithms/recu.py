@@ -57,9 +57,7 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
 
     def build(self, input_shape):
         if math.prod(input_shape[:-1]) < 2:
-            raise ValueError(
-                "ReCU standardises the weights of each output channel and needs at least two of them."
-            )
+            raise ValueError("ReCU standardises the weights of each output channel and needs at least two of them.")
         self.tau = self.add_weight("tau", shape=(), initializer="ones", trainable=False)
         super().build(input_shape)
 

@@ -26,9 +26,7 @@ def register(algorithm: AlgorithmClass) -> AlgorithmClass:
     """
     for attribute in ("key", "title", "paper"):
         if not isinstance(getattr(algorithm, attribute, None), str):
-            raise BibenchError(
-                f"{algorithm.__qualname__} needs a class attribute '{attribute}' to be registered."
-            )
+            raise BibenchError(f"{algorithm.__qualname__} needs a class attribute '{attribute}' to be registered.")
     known = _registered.get(algorithm.key)
     if known is not None and (known.__module__, known.__qualname__) != (
         algorithm.__module__,
@@ -93,9 +91,7 @@ def _load_plug_ins() -> None:
         try:
             loaded = entry_point.load()
         except Exception as error:
-            raise BibenchError(
-                f"The algorithm plug-in '{entry_point.name}' cannot be loaded: {error}."
-            ) from error
+            raise BibenchError(f"The algorithm plug-in '{entry_point.name}' cannot be loaded: {error}.") from error
         if isinstance(loaded, type) and issubclass(loaded, Algorithm):
             register(loaded)
     for name in os.environ.get(FILES_VARIABLE, "").split(os.pathsep):

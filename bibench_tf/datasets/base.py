@@ -48,9 +48,7 @@ class ImageDataset(abc.ABC):
         """The number of classes."""
         return len(self.class_names)
 
-    def train_batches(
-        self, batch_size: int, *, seed: int, epoch: int, augment: bool = True
-    ) -> tf.data.Dataset:
+    def train_batches(self, batch_size: int, *, seed: int, epoch: int, augment: bool = True) -> tf.data.Dataset:
         """One shuffled epoch: (float32 images [B, H, W, C], int32 labels [B]), incomplete last batch dropped.
 
         Its content depends on `seed` and `epoch` (integers from 0) alone, bit for bit. Without `augment`
@@ -60,8 +58,7 @@ class ImageDataset(abc.ABC):
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
             raise BibenchError(
-                f"A batch of {batch_size} is larger than the {self.train_examples} training images "
-                f"of '{self.name}'."
+                f"A batch of {batch_size} is larger than the {self.train_examples} training images of '{self.name}'."
             )
         if seed < 0 or epoch < 0:
             raise BibenchError(f"Seed and epoch must be 0 or more, not {seed} and {epoch}.")
@@ -122,8 +119,7 @@ class ArrayImages(ImageDataset):
                 )
             if labels.shape != (examples,) or labels.min() < 0 or labels.max() >= self.num_classes:
                 raise BibenchError(
-                    f"The {part} labels of '{self.name}' are not {examples} numbers "
-                    f"from 0 to {self.num_classes - 1}."
+                    f"The {part} labels of '{self.name}' are not {examples} numbers from 0 to {self.num_classes - 1}."
                 )
         return data._replace(
             train_labels=data.train_labels.astype(np.int32), test_labels=data.test_labels.astype(np.int32)

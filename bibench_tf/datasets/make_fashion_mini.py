@@ -44,9 +44,7 @@ def draw(folder: Path) -> tuple[Splits, dict[str, np.ndarray]]:
     for split, prefix, per_class in (("train", "train", TRAIN_PER_CLASS), ("test", "t10k", TEST_PER_CLASS)):
         images = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
         labels = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
-        chosen = [
-            random.choice(np.flatnonzero(labels == label), per_class, replace=False) for label in range(10)
-        ]
+        chosen = [random.choice(np.flatnonzero(labels == label), per_class, replace=False) for label in range(10)]
         positions[split] = random.permutation(np.concatenate(chosen))
         arrays += [images[positions[split]][..., None], labels[positions[split]]]
     return Splits(*arrays), positions

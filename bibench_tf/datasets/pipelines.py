@@ -37,9 +37,7 @@ def normalise(images: tf.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
     return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
 
 
-def crop_and_flip(
-    images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor, padding: int
-) -> tf.Tensor:
+def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor, padding: int) -> tf.Tensor:
     """Pad [B, H, W, C] with zeros on each side, crop [H, W] at (`top`, `left`), mirror the crop where `flip`.
 
     `top` and `left` are int32 [B] in 0..2 * padding, `flip` bool [B]. One gather does it for the whole batch.
@@ -134,9 +132,7 @@ def record_train_batches(
     def example(index, record):
         encoded, label = _parse(record)
         if augment:
-            return _random_resized_crop(
-                encoded, dataset.input_shape, tf.random.fold_in(key, 2 * index + 1)
-            ), label
+            return _random_resized_crop(encoded, dataset.input_shape, tf.random.fold_in(key, 2 * index + 1)), label
         return _centre_crop(encoded, dataset.input_shape, dataset.resize), label
 
     records = _records(files).batch(_WINDOW).enumerate().map(shuffle).unbatch()
@@ -150,9 +146,7 @@ def record_train_batches(
     )
 
 
-def record_test_batches(
-    dataset: RecordImages, batch_size: int, limit: int, corrupt: Corrupt | None
-) -> tf.data.Dataset:
+def record_test_batches(dataset: RecordImages, batch_size: int, limit: int, corrupt: Corrupt | None) -> tf.data.Dataset:
     """The first `limit` test images of a streamed data set, in the order of its files."""
 
     def example(record):
@@ -178,9 +172,7 @@ def _test_batches(batches, batch_size, corrupt, mean, std) -> tf.data.Dataset:
             images = tf.ensure_shape(images, shape)
         return normalise(images, mean, std), labels
 
-    return (
-        batches.enumerate().map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
-    )
+    return batches.enumerate().map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
 def _records(files) -> tf.data.Dataset:

@@ -83,9 +83,7 @@ def imagenet2012(data_dir: Path | None = None, download: bool = False) -> Record
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         # Its 150 GB are not read for a digest: version, examples and bytes of every shard stand for them.
-        fingerprint=fingerprint_description(
-            {key: prepared.info[key] for key in ("name", "version", "splits")}
-        ),
+        fingerprint=fingerprint_description({key: prepared.info[key] for key in ("name", "version", "splits")}),
         train_files=prepared.files["train"],
         test_files=prepared.files["validation"],
     )
@@ -134,9 +132,7 @@ def _describe(name: str, splits: tuple[str, ...], folder: Path) -> Prepared:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BibenchError(f"Cannot use the data in {folder} ({error}): {advice}.") from error
     files = {
-        split: tuple(
-            folder / f"{name}-{split}.tfrecord-{index:05}-of-{len(counts):05}" for index in range(len(counts))
-        )
+        split: tuple(folder / f"{name}-{split}.tfrecord-{index:05}-of-{len(counts):05}" for index in range(len(counts)))
         for split, counts in shards.items()
     }
     for file in (file for split in splits for file in files[split]):

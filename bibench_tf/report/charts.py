@@ -164,23 +164,21 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) 
         values = [y for points in series.values() for x, y in points if str(x) == category]
         ends, span = [min(values), max(values)], [place, place]
         axes.plot(*((span, ends) if upright else (ends, span)), color=paint.get(category, _RULE), alpha=0.5)
+    one = len(series) == 1
     for index, (name, points) in enumerate(series.items()):
-        one = len(series) == 1
-        places = [categories[str(x)] for x, _ in points]
-        values = [y for _, y in points]
-        dots = axes.scatter(
+        places, values = [categories[str(x)] for x, _ in points], [y for _, y in points]
+        keys = [str(x) if one else name for x, _ in points]
+        axes.scatter(
             *((places, values) if upright else (values, places)),
             s=34,
             marker="o" if one else _marker(index),
-            c=[paint[str(x) if one else name] for x, _ in points],
+            edgecolors=[paint[key] for key in keys],
+            facecolors=["none" if key == BASELINE else paint[key] for key in keys],
             label=_label(name),
             zorder=3,
         )
-        hollow = [(str(x) if one else name) == BASELINE for x, _ in points]
-        dots.set_facecolor(
-            ["none" if flag else colour for flag, colour in zip(hollow, dots.get_facecolor(), strict=True)]
-        )
     _name_places(axes, categories, upright)
+    (axes.set_xlim if upright else axes.set_ylim)(-0.5, len(categories) - 0.5)
     if not upright:
         axes.figure.set_figheight(max(2.4, 0.9 + 0.3 * len(categories)))
         axes.invert_yaxis()

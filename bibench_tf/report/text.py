@@ -9,6 +9,9 @@ import pandas as pd
 from bibench_tf.report.tables import MISSING, Grid, algorithms, best, figures, gaps, partial, percent
 from bibench_tf.scores import TrackScore
 
+# A wider table of figures is turned on its side.
+_WIDTH = 120
+
 
 def to_text(scores: Sequence[TrackScore]) -> str:
     """The scores as an aligned table in percent of full precision, with footnotes; for one track its figures too.
@@ -30,7 +33,9 @@ def to_text(scores: Sequence[TrackScore]) -> str:
         _set(overall),
     ]
     if len(scores) == 1 and not scores[0].table.empty:
-        parts.append(_set(figures(scores[0].table)))
+        grid = figures(scores[0].table)
+        text = _set(grid)
+        parts.append(text if text.index("\n") <= _WIDTH else _set(_turned(grid)))
     lines = [f"+ {line}" for line in [partial(scores)] if line]
     lines += [f"- {line}" for line in (gaps(score, keys) for score in scores) if line]
     if len(scores) == 1:
@@ -40,10 +45,15 @@ def to_text(scores: Sequence[TrackScore]) -> str:
     return "\n\n".join(parts)
 
 
+def _turned(grid: Grid) -> Grid:
+    """The table with a row for each of its columns."""
+    header, *rows = zip(grid.header, *grid.rows, strict=True)
+    return Grid(header, rows, [False] + [True] * len(grid.rows))
+
+
 def _set(grid: Grid) -> str:
     columns = [
-        [header, *("-" if text == MISSING else text for text in column)]
-        for header, column in zip(grid.header, zip(*grid.rows, strict=True), strict=True)
+        ["-" if text == MISSING else text for text in column] for column in zip(grid.header, *grid.rows, strict=True)
     ]
     for column, numeric in zip(columns, grid.numeric, strict=True):
         if not numeric:

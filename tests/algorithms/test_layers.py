@@ -70,9 +70,7 @@ def test_static_shape_is_the_real_one(key, kind, rng):
 def test_rows_of_a_dense_layer_do_not_depend_on_each_other(key, rng):
     x = rng.normal(size=(4, 5, 12)).astype("float32")
     layer = algorithms.get(key).dense(3)
-    np.testing.assert_allclose(
-        layer(x), layer(x.reshape(20, 12)).numpy().reshape(4, 5, 3), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(layer(x), layer(x.reshape(20, 12)).numpy().reshape(4, 5, 3), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(layer(x)[1:2, 2:3], layer(x[1:2, 2:3]), rtol=1e-5, atol=1e-6)
 
 
@@ -93,9 +91,7 @@ def test_saved_and_loaded_layers_compute_the_same(key, suffix, rng, tmp_path):
     loaded = tf.keras.models.load_model(tmp_path / f"model{suffix}", compile=False)
     data = [rng.normal(size=(2, *shape)).astype("float32") for shape, _ in KINDS.values()]
     for training in (False, True):
-        for before, after in zip(
-            model(data, training=training), loaded(data, training=training), strict=True
-        ):
+        for before, after in zip(model(data, training=training), loaded(data, training=training), strict=True):
             np.testing.assert_array_equal(before, after)
     for before, after in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(before, after)
@@ -120,9 +116,7 @@ def test_every_trainable_weight_gets_a_gradient(key, kind, rng):
     x = tf.constant(rng.normal(size=(4, *shape)).astype("float32"))
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(layer(x, training=True) ** 2)
-    for weight, gradient in zip(
-        layer.trainable_weights, tape.gradient(loss, layer.trainable_weights), strict=True
-    ):
+    for weight, gradient in zip(layer.trainable_weights, tape.gradient(loss, layer.trainable_weights), strict=True):
         assert gradient is not None and np.isfinite(gradient).all(), weight.name
         assert np.abs(gradient).max() > 0, weight.name
 
@@ -133,19 +127,13 @@ def state(layer):
 
 def test_schedules_move_by_epoch():
     recu, fda = algorithms.get("recu").conv2d(4, 3), algorithms.get("fda").conv2d(4, 3)
-    model = tf.keras.Sequential(
-        [tf.keras.Input((4, 4, 2)), recu, fda, tf.keras.layers.GlobalAveragePooling2D()]
-    )
+    model = tf.keras.Sequential([tf.keras.Input((4, 4, 2)), recu, fda, tf.keras.layers.GlobalAveragePooling2D()])
     assert state(recu) == {"tau:0": 1.0}
     assert state(fda)["input_schedule_alpha:0"] == pytest.approx(0.1)
     seen = []
-    watch = tf.keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: seen.append((state(recu), state(fda)))
-    )
+    watch = tf.keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((state(recu), state(fda))))
     model.compile("sgd", "mse")
-    model.fit(
-        np.ones((4, 4, 4, 2)), np.ones((4, 4)), epochs=4, verbose=0, callbacks=[ScheduleCallback(), watch]
-    )
+    model.fit(np.ones((4, 4, 4, 2)), np.ones((4, 4)), epochs=4, verbose=0, callbacks=[ScheduleCallback(), watch])
     # The published anchors: 0.85 at the start, 0.9028557 half way; alpha ends at exactly 0, n at 9 + int(9 * 3 / 4).
     assert [s["tau:0"] for s, _ in seen] == pytest.approx([0.85, 0.87314, 0.902856, 0.941009], abs=1e-5)
     alphas = [0.05 * (1 + np.cos(np.pi * e / 4)) for e in (1, 2, 3, 4)]
@@ -158,9 +146,7 @@ def test_schedules_move_by_step():
     model = tf.keras.Sequential([tf.keras.Input((8,)), layer])
     model.compile("sgd", "mse")
     seen = []
-    watch = tf.keras.callbacks.LambdaCallback(
-        on_batch_end=lambda batch, logs: seen.append(state(layer)["tau:0"])
-    )
+    watch = tf.keras.callbacks.LambdaCallback(on_batch_end=lambda batch, logs: seen.append(state(layer)["tau:0"]))
     model.fit(
         np.ones((8, 8)),
         np.ones((8, 2)),

@@ -10,9 +10,7 @@ from bibench_tf.algorithms.fda import FourierInputSign, FourierKernelSign, fouri
 from bibench_tf.algorithms.reactnet import ShiftedSign
 from bibench_tf.algorithms.recu import RectifiedClampSign, VarianceScaledSign, tau_at
 
-BOUNDARIES = np.array(
-    [-2, -1.0001, -1, -0.9999, -0.5, -1e-8, -0.0, 0.0, 1e-8, 0.5, 0.9999, 1, 1.0001, 2], "float32"
-)
+BOUNDARIES = np.array([-2, -1.0001, -1, -0.9999, -0.5, -1e-8, -0.0, 0.0, 1e-8, 0.5, 0.9999, 1, 1.0001, 2], "float32")
 BINARY = [key for key in algorithms.names() if key != "full_precision"]
 
 
@@ -103,10 +101,7 @@ def test_xnor_spatial_scale_is_the_papers_map(rng):
     magnitude = np.abs(x).mean(-1)
     padded = np.pad(magnitude, ((0, 0), (1, 1), (0, 1)))  # Keras' "same" for 7 x 6 at stride 2
     expected = np.array(
-        [
-            [[padded[n, i : i + 3, j : j + 3].sum() / 9 for j in (0, 2, 4)] for i in (0, 2, 4, 6)]
-            for n in (0, 1)
-        ]
+        [[[padded[n, i : i + 3, j : j + 3].sum() / 9 for j in (0, 2, 4)] for i in (0, 2, 4, 6)] for n in (0, 1)]
     )
     np.testing.assert_allclose(layer(x), plain(x) * expected[..., None], rtol=1e-4, atol=1e-5)
 
@@ -175,9 +170,7 @@ def test_fourier_slope_is_the_sum_of_cosines(terms):
     x = np.concatenate([np.linspace(-1.5, 1.5, 301), BOUNDARIES]).astype("float32")
     i = np.arange(terms + 1)[:, None]
     expected = 0.4 / np.pi * np.cos((2 * i + 1) * 0.1 * x.astype("float64")).sum(0) * (np.abs(x) <= 1)
-    np.testing.assert_allclose(
-        fourier_slope(tf.constant(x), tf.constant(float(terms))), expected, rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(fourier_slope(tf.constant(x), tf.constant(float(terms))), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("quantizer", [FourierInputSign(), FourierKernelSign()])

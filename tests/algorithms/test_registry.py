@@ -63,9 +63,7 @@ def test_entry_points_are_loaded(monkeypatch):
 
             return Mine
 
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda group: [Point] if "algorithms" in group else []
-    )
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [Point] if "algorithms" in group else [])
     assert "from_entry_point" in algorithms.names()
 
 

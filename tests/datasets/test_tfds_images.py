@@ -28,9 +28,7 @@ def write_prepared(root, name, splits, version="1.0.0", classes=("a", "b"), imag
             with tf.io.TFRecordWriter(str(file)) as writer:
                 for label in labels:
                     features = {
-                        "image": tf.train.Feature(
-                            bytes_list=tf.train.BytesList(value=[encode(image(label)).numpy()])
-                        ),
+                        "image": tf.train.Feature(bytes_list=tf.train.BytesList(value=[encode(image(label)).numpy()])),
                         "label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
                     }
                     example = tf.train.Example(features=tf.train.Features(feature=features))
@@ -221,9 +219,7 @@ def test_streamed_epochs_depend_on_seed_and_epoch_alone(small_imagenet):
     import tensorflow as tf
 
     images, labels = collect(small_imagenet.train_batches(4, seed=1, epoch=0))
-    assert (
-        images.shape == (8, 224, 224, 3) and images.dtype == np.float32 and sorted(labels) == list(range(8))
-    )
+    assert images.shape == (8, 224, 224, 3) and images.dtype == np.float32 and sorted(labels) == list(range(8))
     tf.random.set_seed(7)
     again = collect(small_imagenet.train_batches(4, seed=1, epoch=0))
     np.testing.assert_array_equal(images, again[0])
@@ -248,9 +244,7 @@ def test_streamed_crops_are_stretched_parts_of_the_image(small_imagenet):
     mirrored = (slopes < 0).mean()
     assert 0.25 < mirrored < 0.75
     # A crop is between about 0.25 and 1 of the width, so its ramp has 0.25 * width / 224 up to width / 224.
-    assert (
-        np.abs(slopes).max() < 400 / 224 + 0.1 and np.abs(slopes).min() > 0.3 and np.abs(slopes).std() > 0.1
-    )
+    assert np.abs(slopes).max() < 400 / 224 + 0.1 and np.abs(slopes).min() > 0.3 and np.abs(slopes).std() > 0.1
 
 
 def test_streamed_test_images_are_resized_and_cropped_in_the_middle(small_imagenet):

@@ -258,9 +258,7 @@ def test_networks_that_did_not_complete_are_left_out(session, specs):
     write_result(store, specs["bnn"], status="diverged", error="NaN loss")
     (store.folder(specs["xnor"]) / "result.json").unlink()
     robustness.measure(BENCHMARK, session)
-    found = [
-        algorithm for algorithm, spec in specs.items() if (store.folder(spec) / robustness.FILE).exists()
-    ]
+    found = [algorithm for algorithm, spec in specs.items() if (store.folder(spec) / robustness.FILE).exists()]
     assert found == ["full_precision"]
 
 

@@ -50,9 +50,7 @@ def test_bibench_resnet20_has_a_wide_stem():
     assert parameters(model) - 650 == 281_184
 
 
-@pytest.mark.parametrize(
-    ("name", "binary"), [("resnet18", 16), ("resnet20", 18), ("resnet34", 32), ("vgg_small", 5)]
-)
+@pytest.mark.parametrize(("name", "binary"), [("resnet18", 16), ("resnet20", 18), ("resnet34", 32), ("vgg_small", 5)])
 def test_what_is_binarized(name, binary):
     model = zoo.build(name, algorithm="bnn", **SMALL)
     layers = [layer for layer in model.layers if isinstance(layer, BinaryConv2D)]
