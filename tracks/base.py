@@ -61,8 +61,9 @@ def read_results(store: RunStore, specs: dict[str, RunSpec], failures: list[str]
 def training_conditions(benchmark: Benchmark, results: list[RunResult | None]) -> dict[str, str]:
     """What the runs behind a table have in common."""
     recipe = main_recipe(benchmark)
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
     conditions = {
-        "recipe": f"{recipe.name}: {recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}, {recipe.optimizer} "
+        "recipe": f"{recipe.name}: {epochs}, batch {recipe.batch_size}, {recipe.optimizer} "
         f"{recipe.learning_rate:g}, {recipe.schedule} schedule",
         "seed": str(benchmark.seed),
     }

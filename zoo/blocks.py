@@ -33,6 +33,21 @@ def image_input(input_shape, minimum: int, network: str) -> tf.Tensor:
     return tf.keras.Input(shape, name="image")
 
 
+def check_choice(option: str, value, choices: tuple[str, ...]) -> None:
+    """Raise BibenchError unless `value` is one of the choices of a builder's option."""
+    if value not in choices:
+        raise BibenchError(f"{option} is one of {', '.join(choices)}, not {value!r}.")
+
+
+def choose_stem(stem: str, input_shape) -> str:
+    """`cifar` or `imagenet`; `auto` takes `cifar` where the shorter side has fewer than 96 pixels."""
+    check_choice("stem", stem, ("auto", "cifar", "imagenet"))
+    if stem != "auto":
+        return stem
+    sizes = [size for size in input_shape[:2] if isinstance(size, int)]
+    return "imagenet" if sizes and min(sizes) >= 96 else "cifar"
+
+
 def batch_norm(name: str) -> tf.keras.layers.Layer:
     """Batch normalization with PyTorch's constants (epsilon 1e-5, new statistics count for a tenth)."""
     return tf.keras.layers.BatchNormalization(name=name, **BATCH_NORM)

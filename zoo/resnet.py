@@ -8,8 +8,16 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, float_conv, image_input, scaled
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    check_choice,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    scaled,
+)
 
 
 def resnet(
@@ -40,13 +48,9 @@ def resnet(
 
     Input (B, H, W, C) float32; output logits (B, num_classes).
     """
-    if shortcut not in ("block", "conv"):
-        raise BibenchError(f"shortcut is 'block' or 'conv', not {shortcut!r}.")
-    if stem not in ("auto", "cifar", "imagenet"):
-        raise BibenchError(f"stem is 'auto', 'cifar' or 'imagenet', not {stem!r}.")
+    check_choice("shortcut", shortcut, ("block", "conv"))
+    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
-    if stem == "auto":
-        stem = "cifar" if len(input_shape) and min(input_shape[:2]) < 96 else "imagenet"
     image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
     if activation is None:
         signs_suffice = shortcut == "conv" and algorithm.key != "full_precision"

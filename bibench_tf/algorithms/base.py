@@ -9,6 +9,8 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
 
+_LAYERS = {"conv2d": BinaryConv2D, "conv1d": BinaryConv1D, "dense": BinaryDense}
+
 
 @dataclass(frozen=True)
 class Algorithm:
@@ -47,17 +49,17 @@ class Algorithm:
         use_bias: bool = False,
         name: str | None = None,
     ) -> tf.keras.layers.Layer:
-        """A binary convolution of images (B, H, W, C)."""
-        return BinaryConv2D(
+        """A convolution of images (B, H, W, C)."""
+        return self._layer(
+            "conv2d",
             filters,
-            kernel_size,
+            kernel_size=kernel_size,
             strides=strides,
             padding=padding,
             dilation_rate=dilation_rate,
             groups=groups,
             use_bias=use_bias,
             name=name,
-            **self._quantization("conv2d"),
         )
 
     def conv1d(
@@ -71,28 +73,30 @@ class Algorithm:
         use_bias: bool = False,
         name: str | None = None,
     ) -> tf.keras.layers.Layer:
-        """A binary convolution of sequences (B, L, C)."""
-        return BinaryConv1D(
+        """A convolution of sequences (B, L, C)."""
+        return self._layer(
+            "conv1d",
             filters,
-            kernel_size,
+            kernel_size=kernel_size,
             strides=strides,
             padding=padding,
             dilation_rate=dilation_rate,
             groups=groups,
             use_bias=use_bias,
             name=name,
-            **self._quantization("conv1d"),
         )
 
     def dense(self, units: int, use_bias: bool = True, name: str | None = None) -> tf.keras.layers.Layer:
-        """A binary fully connected layer on rows (..., C)."""
-        return BinaryDense(units, use_bias=use_bias, name=name, **self._quantization("dense"))
+        """A fully connected layer on rows (..., C)."""
+        return self._layer("dense", units, use_bias=use_bias, name=name)
 
-    def _quantization(self, kind: str) -> dict[str, Any]:
-        return {
-            "input_quantizer": self.input_quantizer(),
-            "kernel_quantizer": self.kernel_quantizer(),
-            "kernel_initializer": "glorot_normal",
-            "kernel_constraint": "weight_clip" if self.clip_weights else None,
+    def _layer(self, kind: str, units: int, **options) -> tf.keras.layers.Layer:
+        return _LAYERS[kind](
+            units,
+            **options,
+            input_quantizer=self.input_quantizer(),
+            kernel_quantizer=self.kernel_quantizer(),
+            kernel_initializer="glorot_normal",
+            kernel_constraint="weight_clip" if self.clip_weights else None,
             **self.layer_options(kind),
-        }
+        )

@@ -1,0 +1,64 @@
+"""The published results: every record is intact, and every network does what its record says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bibench_tf import datasets, records
+from bibench_tf.benchmark import BASELINE
+from bibench_tf.runs import RunSpec, RunStore
+from bibench_tf.tracks import execution
+
+FOLDER = Path(__file__).parents[1] / "docs" / "results" / "cifar10_resnet20"
+IMAGES = 1000
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return execution.stored_benchmark(FOLDER)
+
+
+def specs(benchmark):
+    from bibench_tf.tracks.base import main_specs
+
+    return main_specs(benchmark)
+
+
+def test_nine_networks_are_kept_with_their_records(stored):
+    store = RunStore(FOLDER)
+    assert len(specs(stored.benchmark)) == 9
+    for algorithm, spec in specs(stored.benchmark).items():
+        result = store.result(spec)
+        assert result.status == "completed" and RunSpec.from_dict(result.spec) == spec
+        assert result.epochs_completed >= 3
+        assert result.accuracy > 0.3, f"{algorithm} is near chance"
+        assert store.model_path(spec).stat().st_size < 3_000_000
+        assert records.read_envelope(store.folder(spec) / "result.json")["provenance"] == "measured"
+
+
+def test_the_table_is_made_of_the_records(stored):
+    scores = {score.track: score for score in execution.score(stored.tracks, stored.benchmark, FOLDER)}
+    table = (FOLDER / "report" / "task.csv").read_text()
+    for algorithm, spec in specs(stored.benchmark).items():
+        accuracy = RunStore(FOLDER).result(spec).accuracy
+        row = next(line for line in table.splitlines() if line.startswith(algorithm))
+        assert float(row.split(",")[1]) == pytest.approx(100 * accuracy)
+    assert not scores["task"].failures
+
+
+@pytest.mark.slow
+def test_the_networks_reach_the_recorded_accuracy(stored, shared):
+    store = RunStore(FOLDER)
+    data = datasets.get("cifar10", shared / "data" / "tensorflow_datasets")
+    images, labels = (
+        np.concatenate(parts) for parts in zip(*data.test_batches(500, limit=IMAGES).as_numpy_iterator(), strict=True)
+    )
+    for algorithm, spec in specs(stored.benchmark).items():
+        if algorithm not in (BASELINE, "xnorpp", "fda", "recu"):
+            continue  # the others have no layer that these do not have
+        result = store.result(spec)
+        assert result.dataset["fingerprint"] == data.fingerprint
+        accuracy = np.mean(store.model(spec).predict(images, verbose=0).argmax(-1) == labels)
+        # Four standard errors of a share over IMAGES images.
+        assert accuracy == pytest.approx(result.accuracy, abs=4 * (0.25 / IMAGES) ** 0.5), algorithm
