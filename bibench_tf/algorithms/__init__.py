@@ -1,5 +1,6 @@
 """Binarization algorithms, one file each, and their registry."""
 
+from bibench_tf.algorithms import keras_version  # noqa: F401  first: Larq cannot even be imported under Keras 3
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.bireal import BiReal
 from bibench_tf.algorithms.bnn import BNN
