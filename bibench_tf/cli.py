@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 
 import click
@@ -74,6 +75,8 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can mend it, 130 interrupted."""
+    # TensorFlow warns of the graphs that a benchmark of many networks has to trace.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     try:
         code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
     except click.ClickException as error:
