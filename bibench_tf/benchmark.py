@@ -40,8 +40,8 @@ class Benchmark:
     epochs: int | None = None
     seed: int = 0
     corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate")
-    corrupted_images: int | None = 1000
-    grid: tuple[str, ...] = ("adam-2e-3-cosine", "sgd-1e-1-cosine")
+    corrupted_images: int | None = 400
+    grid: tuple[str, ...] = ("adam-2e-3-cosine", "adam-2e-4-cosine")
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import shutil
 import statistics
@@ -227,5 +228,6 @@ class _StepTimer(tf.keras.callbacks.Callback):
 def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Model:
     """A freshly initialised network; the same seed gives the same weights."""
     tf.keras.backend.clear_session()
+    gc.collect()  # networks of earlier runs hold their graphs in reference cycles
     tf.keras.utils.set_random_seed(seed)
     return build()

@@ -8,7 +8,7 @@ from bibench_tf import metrics
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
-from bibench_tf.tracks.base import main_specs, read_results, training_conditions
+from bibench_tf.tracks.base import main_recipe, main_specs, read_results, training_conditions
 
 NAME = "task"
 TITLE = "Learning task"
@@ -48,7 +48,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 Chart("bars", f"Test accuracy on {task}", "algorithm", "top-1 accuracy (%)", {task: points})
                 for task, points in bars.items()
             ),
-            *(_curves(task, results[task]) for task in benchmark.tasks),
+            *(_curves(task, results[task]) for task in benchmark.tasks if main_recipe(benchmark).epochs > 1),
         ],
         conditions=training_conditions(benchmark, [found for each in results.values() for found in each.values()]),
         notes=["Accuracy is that of the last epoch on the test images; the best epoch is not picked by it."],

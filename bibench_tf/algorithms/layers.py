@@ -120,6 +120,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def compute_output_shape(self, input_shape):
         return tf.TensorShape([input_shape[0], *self._output_size(input_shape), self.filters])
 
+    # No control flow here depends on tensors; without AutoGraph networks are traced in less time.
+    @tf.autograph.experimental.do_not_convert
     def call(self, inputs, training=None):
         with lq.utils.patch_object(self, "use_bias", False):
             outputs = super().call(inputs)
