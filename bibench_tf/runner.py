@@ -131,7 +131,7 @@ def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm) -> Run
     from bibench_tf import training  # TensorFlow starts only when there is something to train
 
     folder = store.folder(spec)
-    common = {"run_id": spec.id, "spec": _spec_data(spec), "dataset": _dataset_data(data)}
+    common = {"run_id": spec.id, "spec": dataclasses.asdict(spec), "dataset": _dataset_data(data)}
 
     def on_epoch(progress: Progress) -> None:
         latest = progress.history[-1]
@@ -165,10 +165,6 @@ def _build(spec: RunSpec, data: ImageDataset) -> tf.keras.Model:
         num_classes=data.num_classes,
         width=spec.width,
     )
-
-
-def _spec_data(spec: RunSpec) -> dict:
-    return dataclasses.asdict(spec)
 
 
 def _dataset_data(data: ImageDataset) -> dict:

@@ -27,9 +27,6 @@ class _Names(click.ParamType):
         names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
         return names or self.fail("give at least one name", param, ctx)
 
-    def shell_complete(self, ctx, param, incomplete):
-        return []
-
 
 def _names(option: str, help: str, default: Sequence[str]):
     text = ",".join(default)
