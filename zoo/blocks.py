@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import larq as lq
 import tensorflow as tf
 
 from bibench_tf import algorithms
+from bibench_tf.algorithms.activations import hard_tanh
 from bibench_tf.errors import BibenchError
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
@@ -59,7 +59,7 @@ def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
         initializer = tf.keras.initializers.Constant(0.25)
         return tf.keras.layers.PReLU(alpha_initializer=initializer, shared_axes=[1, 2], name=name)
     if activation == "hard_tanh":
-        activation = lq.activations.hard_tanh
+        activation = hard_tanh
     try:
         return tf.keras.layers.Activation(activation, name=name)
     except ValueError as error:

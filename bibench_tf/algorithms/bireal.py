@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import larq as lq
-
 from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.algorithms.quantizers import ChannelScaledSign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, TriangularSign
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class BiReal(Algorithm):
     paper: ClassVar[str] = "arXiv:1808.00278"
 
     def input_quantizer(self):
-        return lq.quantizers.ApproxSign()
+        return TriangularSign()
 
     def kernel_quantizer(self):
         return ChannelScaledSign()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import larq as lq
-
 from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.quantizers import ClippedSign
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class BNN(Algorithm):
     clip_weights: ClassVar[bool] = True
 
     def input_quantizer(self):
-        return lq.quantizers.SteSign()
+        return ClippedSign()
 
     def kernel_quantizer(self):
-        return lq.quantizers.SteSign()
+        return ClippedSign()

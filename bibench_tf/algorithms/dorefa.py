@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-import larq as lq
-
 from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.algorithms.quantizers import ChannelScaledSign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class DoReFa(Algorithm):
     weight_scale: Literal["channel", "layer"] = "channel"
 
     def input_quantizer(self):
-        return lq.quantizers.SteSign()
+        return ClippedSign()
 
     def kernel_quantizer(self):
         return ChannelScaledSign(per=self.weight_scale)

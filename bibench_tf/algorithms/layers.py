@@ -17,7 +17,7 @@ from bibench_tf.errors import BibenchError
 # algorithm here (`Algorithm.clip_weights`), so the warning would only repeat a decision already made.
 logging.getLogger("larq.layers_base").setLevel(logging.ERROR)
 
-# Below every activation a network produces; see `BinaryConv2D._scale_spatially`.
+# Below every activation a network produces; see `BinaryConv2D._scale`.
 _LOWEST = -3e38
 
 
@@ -123,34 +123,43 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     # No control flow here depends on tensors; without AutoGraph networks are traced in less time.
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs, training=None):
-        with lq.utils.patch_object(self, "use_bias", False):
+        training = is_training(training)
+        # In training the factors of the channels are a part of the kernel, which is smaller than the output.
+        in_kernel = training and self.output_scale_kind == "channel"
+        with lq.utils.patch_object(self, "use_bias", False), lq.utils.patch_object(self, "_scale_in_kernel", in_kernel):
             outputs = super().call(inputs)
         if self.use_bias and self.scale_bias:
-            outputs = tf.nn.bias_add(outputs, self.bias)
-        outputs = self._scale(inputs, outputs, is_training(training))
+            outputs = tf.nn.bias_add(outputs, self.output_scale * self.bias if in_kernel else self.bias)
+        outputs = self._scale(inputs, outputs, training)
         if self.use_bias and not self.scale_bias:
             outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs
 
+    _scale_in_kernel = False
+
+    def convolution_op(self, inputs, kernel):
+        """The convolution of binarized inputs and kernel."""
+        return super().convolution_op(inputs, kernel * self.output_scale if self._scale_in_kernel else kernel)
+
     def _scale(self, inputs, outputs, training):
-        if self.output_scale_kind is not None:
+        if training and self.output_scale_kind == "spatial":
+            # One factor for each output of a sample, so that its gradient is a sum over samples alone.
+            outputs = outputs * (self.output_scale * self._position_scale())
+        elif self.output_scale_kind is not None and not training:
             outputs = outputs * self.output_scale
-        if self.output_scale_kind == "spatial":
-            outputs = self._scale_spatially(outputs, training)
+            if self.output_scale_kind == "spatial":
+                # Larq Compute Engine fuses any constant factor into the binary convolution without a look at its
+                # rank, and then cannot run the file. An operation in between, without effect, keeps it apart.
+                outputs = tf.maximum(outputs, _LOWEST) * self._position_scale()
         factor = getattr(self.input_quantizer, "output_factor", None)
         if factor is not None and not self.input_quantizer.scales_inputs(training):
             outputs = outputs * factor(inputs, self)
         return outputs
 
-    def _scale_spatially(self, outputs, training):
-        if not training:
-            # Larq Compute Engine fuses any constant factor into the binary convolution without a look at its rank,
-            # and then cannot run the file. An operation in between, without effect, keeps it apart.
-            outputs = tf.maximum(outputs, _LOWEST)
+    def _position_scale(self):
+        """The product of height and width scale, of shape (H_out, W_out, 1)."""
         scale = self.width_scale[:, tf.newaxis]
-        if self.height_scale is not None:
-            scale = self.height_scale[:, tf.newaxis, tf.newaxis] * scale
-        return outputs * scale
+        return scale if self.height_scale is None else self.height_scale[:, tf.newaxis, tf.newaxis] * scale
 
     def get_config(self):
         config = super().get_config()

@@ -9,7 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.algorithms.quantizers import ChannelScaledSign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, approx_sign
 
 
 @lq.utils.register_alias("shifted_sign")
@@ -29,7 +29,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
 
     def call(self, inputs):
         # bias_add rather than +, whose gradient sums over all positions far more slowly on CPUs.
-        return lq.quantizers.approx_sign(tf.nn.bias_add(inputs, self.input_shift))
+        return approx_sign(tf.nn.bias_add(inputs, self.input_shift))
 
 
 @dataclass(frozen=True)

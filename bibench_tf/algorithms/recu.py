@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.layers import is_training
-from bibench_tf.algorithms.quantizers import clipped
+from bibench_tf.algorithms.quantizers import approx_sign, triangle
 
 _EPSILON = 1e-5
 _TAU_START, _TAU_END = 0.85, 0.99
@@ -36,9 +36,30 @@ def unbiased_variance(x: tf.Tensor, axes: list[int]) -> tf.Tensor:
 @tf.custom_gradient
 def _sign_through_clip(w: tf.Tensor, limit: tf.Tensor):
     def gradient(dy):
-        return clipped(w, dy, limit), None
+        return tf.where(tf.abs(w) <= limit, dy, tf.zeros_like(dy)), None
 
     return lq.math.sign(w), gradient
+
+
+@tf.custom_gradient
+def _sign_at_unit_variance(x: tf.Tensor):
+    """sign(x) of samples (B, ...), with the gradient of approx_sign(r x), r = 1 / sqrt(var + epsilon) per sample.
+
+    With g = dy max(0, 2 - 2|r x|) it is r g - r^3 (x - mean) sum(g x) / (n - 1), the sum over the sample.
+    """
+
+    def gradient(dy):
+        # Whole samples as rows.
+        samples = tf.reshape(x, [tf.shape(x)[0], -1])
+        freedom = tf.cast(tf.shape(samples)[1] - 1, x.dtype)
+        centred = samples - tf.reduce_mean(samples, axis=1, keepdims=True)
+        variance = tf.reduce_sum(centred * centred, axis=1, keepdims=True) / freedom
+        factor = tf.math.rsqrt(variance + _EPSILON)
+        passed = tf.reshape(dy, tf.shape(samples)) * triangle(factor * samples)
+        drift = factor**3 * tf.reduce_sum(passed * samples, axis=1, keepdims=True) / freedom
+        return tf.reshape(factor * passed - drift * centred, tf.shape(x))
+
+    return lq.math.sign(x), gradient
 
 
 @lq.utils.register_alias("rectified_clamp_sign")
@@ -86,10 +107,7 @@ class VarianceScaledSign(lq.quantizers.Quantizer):
     precision = 1
 
     def call(self, inputs, training=None):
-        if is_training(training):
-            axes = list(range(1, len(inputs.shape)))
-            inputs = inputs / tf.sqrt(unbiased_variance(inputs, axes) + _EPSILON)
-        return lq.quantizers.approx_sign(inputs)
+        return _sign_at_unit_variance(inputs) if is_training(training) else approx_sign(inputs)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.layers import is_training
-from bibench_tf.algorithms.quantizers import ChannelScaledSign, scaled_sign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, scaled_sign, ste_sign
 
 
 @lq.utils.register_alias("sample_scaled_sign")
@@ -30,7 +30,7 @@ class SampleScaledSign(lq.quantizers.Quantizer):
     def call(self, inputs, training=None):
         if self.scales_inputs(is_training(training)):
             return scaled_sign(inputs, self.output_factor(inputs))
-        return lq.quantizers.ste_sign(inputs)
+        return ste_sign(inputs)
 
     def scales_inputs(self, training: bool) -> bool:
         """Whether A is inside the binarized inputs already."""
@@ -55,7 +55,7 @@ class SpatiallyScaledSign(lq.quantizers.Quantizer):
     precision = 1
 
     def call(self, inputs):
-        return lq.quantizers.ste_sign(inputs)
+        return ste_sign(inputs)
 
     def scales_inputs(self, training: bool) -> bool:
         """Never: K belongs to output positions."""

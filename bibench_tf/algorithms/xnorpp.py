@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import larq as lq
-
 from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.quantizers import ClippedSign
 
 
 @dataclass(frozen=True)
@@ -25,10 +24,10 @@ class XNORPlusPlus(Algorithm):
     paper: ClassVar[str] = "arXiv:1909.13863"
 
     def input_quantizer(self):
-        return lq.quantizers.SteSign()
+        return ClippedSign()
 
     def kernel_quantizer(self):
-        return lq.quantizers.SteSign()
+        return ClippedSign()
 
     def layer_options(self, kind: str) -> dict[str, Any]:
         # Rows of a fully connected layer have no position to scale.
