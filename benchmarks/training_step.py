@@ -1,0 +1,170 @@
+"""The time of a training step: each algorithm against full precision, Larq's own quantizers and plain PyTorch.
+
+One step is forward, backward and an Adam update of one batch that is in memory already; the input pipeline is left
+out. All networks take turns in each round, in one process, so that other work on the computer falls on all alike; a
+figure is the median of its rounds, a ratio the median of the rounds' ratios, with the quartiles as its spread.
+
+    python benchmarks/training_step.py
+    python benchmarks/training_step.py --algorithms bnn,recu --batch-size 64 --rounds 10 --csv steps.csv
+    python benchmarks/training_step.py --torch         (ResNet-20 only; needs PyTorch, which is no dependency)
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+
+from bibench_tf.benchmark import ALGORITHMS, BASELINE, parse_network
+
+LARQ = "larq"
+
+
+@click.command()
+@click.option("--network", default="resnet20", show_default=True, metavar="NETWORK[@WIDTH]")
+@click.option("--size", type=click.IntRange(min=8), default=32, show_default=True, help="Height and width of images.")
+@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
+@click.option("--algorithms", default=",".join(ALGORITHMS), show_default=True)
+@click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True)
+@click.option("--torch", "with_torch", is_flag=True, help="Also the same network in plain PyTorch.")
+@click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
+def main(network, size, classes, batch_size, algorithms, rounds, with_torch, csv_file) -> None:
+    """Print the table, and write it where asked."""
+    # TensorFlow warns of the graphs that many networks have to trace.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    if with_torch and (network, size, classes) != ("resnet20", 32, 10):
+        raise click.UsageError("--torch has ResNet-20 for 32 x 32 and ten classes only.")
+    random = np.random.default_rng(0)
+    images = random.normal(size=(batch_size, size, size, 3)).astype(np.float32)
+    labels = random.integers(0, classes, batch_size)
+    chosen = algorithms.split(",")
+    steps = {name: keras_step(network, name, classes, images, labels) for name in (BASELINE, *chosen, LARQ)}
+    if with_torch:
+        steps |= {f"torch {name}": torch_step(name, images, labels) for name in (BASELINE, *chosen)}
+    times_ms = measure(steps, rounds)
+    table = compare(times_ms, [BASELINE, *chosen, LARQ])
+    click.echo(f"{network}, {size} x {size}, batch {batch_size}, {rounds} rounds, Adam, no input pipeline")
+    click.echo(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
+    if csv_file:
+        table.to_csv(csv_file, index=False)
+
+
+def keras_step(network: str, algorithm: str, classes: int, images: np.ndarray, labels: np.ndarray) -> Callable:
+    """A training step of a network of the zoo; `larq` takes Larq's stock quantizers and activation."""
+    import tensorflow as tf
+
+    from bibench_tf import zoo
+
+    name, width = parse_network(network)
+    options = {"input_shape": images.shape[1:], "num_classes": classes, "width": width}
+    if algorithm == LARQ:
+        import larq
+
+        options["activation"] = larq.activations.hard_tanh
+    model = zoo.build(name, algorithm=larq_algorithm() if algorithm == LARQ else algorithm, **options)
+    optimizer = tf.keras.optimizers.Adam(1e-3)
+    optimizer.build(model.trainable_variables)
+    loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    x, y = tf.constant(images), tf.constant(labels)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = loss_of(y, model(x, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    return lambda: step().numpy()
+
+
+def larq_algorithm():
+    """A network as Larq's own documentation builds it: QuantConv2D with ste_sign on both sides."""
+    import larq
+
+    from bibench_tf.algorithms import Algorithm
+
+    class Stock(Algorithm):
+        key, title, paper = LARQ, "Larq", "arXiv:1602.02830"
+
+        def conv2d(self, filters, kernel_size, strides=1, padding="same", use_bias=False, name=None, **options):
+            return larq.layers.QuantConv2D(
+                filters,
+                kernel_size,
+                strides=strides,
+                padding=padding,
+                use_bias=use_bias,
+                input_quantizer="ste_sign",
+                kernel_quantizer="ste_sign",
+                kernel_constraint="weight_clip",
+                name=name,
+                **options,
+            )
+
+    return Stock()
+
+
+def torch_step(algorithm: str, images: np.ndarray, labels: np.ndarray) -> Callable:
+    """A training step of the same network in PyTorch, eager, with as many threads as it takes by itself."""
+    import torch
+    from torch_resnet20 import resnet20
+
+    model = resnet20(algorithm)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    x, y = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(labels)
+
+    def step():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def measure(steps: dict[str, Callable], rounds: int) -> pd.DataFrame:
+    """Milliseconds by round (rows) and network (columns); the first step after another network is not counted."""
+    for step in steps.values():
+        for _ in range(3):
+            step()
+    rows = []
+    with click.progressbar(range(rounds), label="rounds", file=sys.stderr) as progress:
+        for number in progress:
+            names = list(steps) if number % 2 else list(reversed(steps))
+            rows.append({name: _one(steps[name]) for name in names})
+    return pd.DataFrame(rows, columns=list(steps))
+
+
+def _one(step: Callable) -> float:
+    step()
+    times = []
+    for _ in range(2):
+        start = time.perf_counter()
+        step()
+        times.append(1e3 * (time.perf_counter() - start))
+    return min(times)
+
+
+def compare(times_ms: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """A row for each network: its time, and its ratios to full precision and to PyTorch."""
+    rows = []
+    for name in names:
+        row = {"network": name, "step (ms)": times_ms[name].median()}
+        for title, other in (("to full precision", BASELINE), ("to PyTorch", f"torch {name}")):
+            if other in times_ms:
+                low, middle, high = (times_ms[name] / times_ms[other]).quantile([0.25, 0.5, 0.75])
+                row |= {title: middle, f"{title}, low": low, f"{title}, high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    main()
