@@ -84,6 +84,7 @@ class VarianceScaledSign(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    signs_in_inference = True
 
     def call(self, inputs, training=None):
         if is_training(training):
