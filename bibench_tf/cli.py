@@ -32,6 +32,8 @@ _COMMANDS = {
     ),
     "complexity": ("bibench_tf.tracks.commands", "complexity", "Track 5, parameters, bits and operations."),
     "inference": ("bibench_tf.tracks.commands", "inference", "Track 6, latency and file size with LCE."),
+    "deploy": ("bibench_tf.deploy.commands", "deploy", "Convert, audit and measure networks on host, phone or board."),
+    "corrupt": ("bibench_tf.corruptions.command", "corrupt", "Corrupt a folder of images or a data set."),
     "report": ("bibench_tf.tracks.commands", "report", "Score a results folder again and write its report."),
     "status": ("bibench_tf.tracks.commands", "status", "Show which runs of a results folder are done."),
     "names": (

@@ -122,17 +122,28 @@ class ModelCost:
         return pd.DataFrame([{**dataclasses.asdict(layer), "binary": layer.binary} for layer in self.layers])
 
 
-def count(model: tf.keras.Model) -> ModelCost:
+def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> ModelCost:
     """The cost of a functional or built sequential Keras model for one sample.
 
     Models inside of it are opened up, their layers named `outer/inner`. A layer called more than once has its
     weights counted once and its operations every time. Raises BibenchError for a layer of an unknown type
-    (with its name and type), for one whose work depends on an unknown size, and for a model without a graph.
+    (with its name and type), for one whose work depends on an unknown size, and for a model without a graph; with a
+    dictionary `unknown`, such layers are left out and put there, with the reason.
     """
-    gathered: dict[int, tuple[str, tf.keras.layers.Layer, list]] = {}
-    for name, node in _calls(model, ""):
-        gathered.setdefault(id(node.layer), (name, node.layer, []))[2].append(node)
-    return ModelCost(tuple(_layer_cost(*entry) for entry in gathered.values()))
+    costs = []
+    for name, layer, calls in _gathered(model):
+        try:
+            costs.append(_layer_cost(name, layer, calls))
+        except BibenchError as error:
+            if unknown is None:
+                raise
+            unknown[name] = str(error)
+    return ModelCost(tuple(costs))
+
+
+def layers(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
+    """The layers of a model under the names `count` gives them; raises BibenchError for a model without a graph."""
+    return {name: layer for name, layer, _ in _gathered(model)}
 
 
 def ratios(network: ModelCost, baseline: ModelCost) -> tuple[float, float]:
@@ -159,6 +170,14 @@ def summary_text(model: tf.keras.Model) -> str:
     except TypeError as error:
         raise BibenchError("Larq's summary needs a `precision` of every kernel quantizer.") from error
     return "\n".join(lines)
+
+
+def _gathered(model: tf.keras.Model) -> list[tuple[str, tf.keras.layers.Layer, list]]:
+    """Each layer once, with its name and its calls."""
+    gathered: dict[int, tuple[str, tf.keras.layers.Layer, list]] = {}
+    for name, node in _calls(model, ""):
+        gathered.setdefault(id(node.layer), (name, node.layer, []))[2].append(node)
+    return list(gathered.values())
 
 
 def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, object]]:

@@ -14,16 +14,21 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import tensorflow as tf
 
+from bibench_tf.deploy import untrusted
 from bibench_tf.errors import BibenchError
 
-Runtime = Literal["lce", "tflite"]
+Runtime = Literal["lce", "tflite", "tflite_int8"]
 
 _POLL_S = 0.02
+_SIGNATURE = "serving_default"
 _OTHER_FLOATS = ("float16", "bfloat16", "float64")
 
 
@@ -71,12 +76,25 @@ class Converter:
         self._stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def convert(self, model: tf.keras.Model, runtime: Runtime = "lce") -> bytes:
-        """The flatbuffer for one runtime, as `bibench_tf.deploy.convert.convert` describes it."""
+    def convert(
+        self, model: tf.keras.Model | Path, runtime: Runtime = "lce", *, samples: np.ndarray | None = None
+    ) -> bytes:
+        """The flatbuffer for one runtime, as `bibench_tf.deploy.convert.convert` describes it.
+
+        A path is a SavedModel folder, whose graph `serving_default` is converted. `tflite_int8` runs on integers
+        between a float32 input and output; it takes their ranges from `samples`, float32 inputs (N, ...) of a model
+        with one input, and needs them.
+        """
+        if (samples is None) == (runtime == "tflite_int8"):
+            raise ConversionError("A conversion to int8 needs samples of the input, and no other takes them.")
         source, target = self._folder / "saved_model", self._folder / "model.tflite"
         try:
-            export(model, source)
-            self._run({"runtime": runtime, "source": str(source), "target": str(target)})
+            export(model, source, runtime)
+            job = {"runtime": runtime, "source": str(source), "target": str(target)}
+            if samples is not None:
+                np.save(source / "samples.npy", np.asarray(samples, np.float32))
+                job["samples"] = str(source / "samples.npy")
+            self._run(job)
             return target.read_bytes()
         finally:
             shutil.rmtree(source, ignore_errors=True)
@@ -128,40 +146,221 @@ class Converter:
         return f"The converter ended with code {code}: {next(filter(str.strip, reversed(log)), 'no message')}"
 
 
-def export(model: tf.keras.Model, folder: Path) -> None:
+def order(model: tf.keras.Model) -> tuple[list[str], list[str]]:
+    """The names of the inputs and outputs in the flatbuffer of a model, in the order of Keras.
+
+    They are those of the layers, or those a subclassed model was called with. Raises ConversionError as `convert`.
+    """
+    call = _call(model)
+    return list(call.inputs), list(call.outputs)
+
+
+def runner(
+    flatbuffer: bytes, model: tf.keras.Model, runtime: Runtime = "lce", threads: int = 1
+) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
+    """Runs the flatbuffer of a model with inputs and outputs in the order of Keras.
+
+    The function takes one array per input of the model, batch 1 included, and gives the list of its outputs; an
+    interpreter has both in an order of its own.
+    """
+    from bibench_tf.deploy import host
+    from bibench_tf.deploy.flatbuffer import input_order, output_order
+
+    network = host.load(flatbuffer, runtime, threads)
+    inputs, outputs = order(model)
+    given, taken = input_order(flatbuffer), output_order(flatbuffer)
+
+    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
+        by_name = dict(zip(inputs, arrays, strict=True))
+        results = dict(zip(taken, network.run([by_name[name] for name in given]), strict=True))
+        return [results[name] for name in outputs]
+
+    return run
+
+
+def export(model: tf.keras.Model | Path, folder: Path, runtime: Runtime = "lce") -> None:
     """Write the inference graph of a model with static batch 1 as a SavedModel to `folder`.
 
     Raises ConversionError when the model is not float32 throughout, has an unknown size besides the batch,
-    or has two outputs of one layer.
+    has two outputs of one layer, is a subclassed model that cannot be traced, or pads in a way that the converter of
+    the runtime misreads.
     """
-    inputs = {_layer_name(tensor): tensor for tensor in model.inputs}
-    outputs = [_layer_name(tensor) for tensor in model.outputs]
-    for name, tensor in inputs.items():
-        if tensor.dtype != tf.float32:
-            raise ConversionError(f"Input '{name}' is {tensor.dtype.name}; only float32 models are converted.")
-        if None in tensor.shape[1:]:
-            raise ConversionError(
-                f"Input '{name}' has the unknown size {tuple(tensor.shape)}; only the batch may be open."
+    call = _call_of_saved_model(model) if isinstance(model, Path) else _call(model)
+    for name, spec in call.inputs.items():
+        if spec.dtype != tf.float32:
+            raise ConversionError(f"Input '{name}' is {spec.dtype.name}; only float32 models are converted.")
+        if spec.shape.rank is None or None in spec.shape[1:]:
+            raise ConversionError(f"Input '{name}' has the unknown size {spec.shape}; only the batch may be open.")
+    signature = {name: tf.TensorSpec((1, *spec.shape[1:]), name=name) for name, spec in call.inputs.items()}
+    # A module with the variables alone: saving the Keras model would trace every layer again, training
+    # included.
+    module = tf.Module()
+    module.held = call.held
+    try:
+        function = tf.function(call.infer).get_concrete_function(**signature)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConversionError(f"The model cannot be traced for a batch of 1: {reason}") from error
+    if runtime == "lce":
+        _check_paddings(function, nested=isinstance(model, Path))
+    tf.saved_model.save(module, str(folder), function)
+
+
+def _check_paddings(function, nested: bool) -> None:
+    """Refuse a padding before a strided convolution that LCE 0.16 takes for `same`, which begins elsewhere.
+
+    The converter looks whether the output has the size `same` would give and both sides are padded alike; it does not
+    look whether `same` would pad as much. Verified: ZeroPadding2D(1), then a 3x3 convolution with stride 2 on 8 x 8.
+    """
+    if nested:
+        from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+        function = convert_variables_to_constants_v2(function)  # which also takes calls of functions apart
+    for operation in function.graph.get_operations():
+        if operation.type not in ("Conv2D", "DepthwiseConv2dNative") or operation.get_attr("padding") != b"VALID":
+            continue
+        pad = operation.inputs[0].op
+        if pad.type not in ("Pad", "PadV2") or operation.get_attr("data_format") != b"NHWC":
+            continue
+        if pad.type == "PadV2" and tf.get_static_value(pad.inputs[2]) not in (0, 1):
+            continue
+        amounts = tf.get_static_value(pad.inputs[1])
+        axes = [
+            _Axis(
+                size=pad.inputs[0].shape[axis],
+                kernel=operation.inputs[1].shape[axis - 1],
+                stride=operation.get_attr("strides")[axis],
+                dilation=operation.get_attr("dilations")[axis],
+                before=int(amounts[axis][0]),
+                after=int(amounts[axis][1]),
             )
-    if len(set(outputs)) < len(outputs):
-        raise ConversionError("Two outputs come from one layer; give each a layer of its own, which names it.")
+            for axis in (1, 2)
+        ]
+        if all(axis.looks_same for axis in axes) and not all(axis.is_same for axis in axes):
+            used = tuple((axis.before, axis.used_after) for axis in axes)
+            raise ConversionError(
+                f"'{pad.name}' pads both sides of the input of '{operation.name}' alike, which the converter would "
+                f"take for 'same' and compute something else; ZeroPadding2D({used}) gives the same numbers, and is "
+                "converted rightly."
+            )
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """One axis of a convolution whose input is padded by `before` and `after`."""
+
+    size: int
+    kernel: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+
+    @property
+    def _reach(self) -> int:
+        return (self.kernel - 1) * self.dilation + 1
+
+    @property
+    def _windows(self) -> int:
+        return (self.size + self.before + self.after - self._reach) // self.stride + 1
+
+    @property
+    def used_after(self) -> int:
+        """How much of the padding at the end the last window reaches."""
+        return max((self._windows - 1) * self.stride + self._reach - self.size - self.before, 0)
+
+    @property
+    def looks_same(self) -> bool:
+        """Whether the converter takes the padding for `same`."""
+        total = self.before + self.after
+        return self._windows == -(-self.size // self.stride) and self.before == total // 2
+
+    @property
+    def is_same(self) -> bool:
+        """Whether `same` would pad like this."""
+        total = max((-(-self.size // self.stride) - 1) * self.stride + self._reach - self.size, 0)
+        return (self.before, self.after) == (total // 2, total - total // 2)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """How to run a model: its inputs and outputs by name, in the model's order, and what `infer` needs alive."""
+
+    inputs: Mapping[str, tf.TensorSpec]
+    outputs: Sequence[str]
+    infer: Callable[..., dict[str, tf.Tensor]]
+    held: Any
+
+
+def _call(model: tf.keras.Model) -> _Call:
     for layer in (model, *model.submodules):
         dtype = getattr(layer, "compute_dtype", "float32")
         if dtype in _OTHER_FLOATS:
             raise ConversionError(
                 f"Layer '{layer.name}' computes in {dtype}; build the model in float32 and load its weights."
             )
+    # Only graphs know the layers of their inputs; a subclassed model is known by how it was called.
+    return _call_of_graph(model) if getattr(model, "_is_graph_network", False) else _call_of_subclass(model)
+
+
+def _call_of_graph(model: tf.keras.Model) -> _Call:
+    inputs = {_layer_name(tensor): tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in model.inputs}
+    outputs = [_layer_name(tensor) for tensor in model.outputs]
+    if len(set(outputs)) < len(outputs):
+        raise ConversionError("Two outputs come from one layer; give each a layer of its own, which names it.")
 
     def infer(**tensors):
         values = model([tensors[name] for name in inputs], training=False)
         return dict(zip(outputs, tf.nest.flatten(values), strict=True))
 
-    signature = {name: tf.TensorSpec((1, *tensor.shape[1:]), name=name) for name, tensor in inputs.items()}
-    # A module with the variables alone: saving the Keras model would trace every layer again, training
-    # included.
-    module = tf.Module()
-    module.variables_of_model = list(model.weights)
-    tf.saved_model.save(module, str(folder), tf.function(infer).get_concrete_function(**signature))
+    return _Call(inputs, outputs, infer, list(model.weights))
+
+
+def _call_of_subclass(model: tf.keras.Model) -> _Call:
+    spec = model.save_spec() if model.built else None
+    if spec is None:
+        raise ConversionError(
+            f"Model '{model.name}' is a subclass of tf.keras.Model that has not been called, so its inputs are "
+            "unknown: call it once on an example."
+        )
+    arguments, keywords = spec
+    flat = tf.nest.flatten(arguments)
+    inputs = {(each.name or f"input_{number}").split(":")[0]: each for number, each in enumerate(flat, start=1)}
+    if keywords or len(inputs) < len(flat):
+        raise ConversionError(f"Model '{model.name}' has inputs without names; write it with the functional API.")
+
+    def values(tensors):
+        packed = tf.nest.pack_sequence_as(arguments, [tensors[name] for name in inputs])
+        return model(*packed, training=False) if model._expects_training_arg else model(*packed)
+
+    try:
+        shapes = tf.function(values).get_concrete_function(dict(inputs)).structured_outputs
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ConversionError(f"Model '{model.name}' cannot be traced: {reason}") from error
+    if isinstance(shapes, Mapping) and all(tf.is_tensor(value) for value in shapes.values()):
+        outputs = sorted(shapes)  # the order in which tf.nest takes a mapping apart
+    else:
+        outputs = [f"output_{number}" for number in range(1, len(tf.nest.flatten(shapes)) + 1)]
+
+    def infer(**tensors):
+        return dict(zip(outputs, tf.nest.flatten(values(tensors)), strict=True))
+
+    return _Call(inputs, outputs, infer, list(model.weights))
+
+
+def _call_of_saved_model(folder: Path) -> _Call:
+    untrusted.saved_model_config(folder)
+    loaded = tf.saved_model.load(str(folder))
+    if _SIGNATURE not in loaded.signatures:
+        raise ConversionError(f"{folder} has no signature '{_SIGNATURE}' to convert.")
+    function = loaded.signatures[_SIGNATURE]
+    return _Call(
+        inputs=function.structured_input_signature[1],
+        outputs=list(function.structured_outputs),
+        infer=lambda **tensors: function(**tensors),
+        held=loaded,
+    )
 
 
 def _layer_name(tensor) -> str:

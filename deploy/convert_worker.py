@@ -1,7 +1,8 @@
 """The process of conversions: `python -m bibench_tf.deploy.convert_worker`, started by `convert.Converter`.
 
-Each line of its input is a job, a JSON object of `runtime` (`lce` or `tflite`), `source` (a SavedModel) and
-`target`. It is answered by the file `target`, which has run once, or by `target.error` with the reason.
+Each line of its input is a job, a JSON object of `runtime` (`lce`, `tflite` or `tflite_int8`), `source` (a SavedModel),
+`target`, and for int8 `samples` (a .npy file). It is answered by the file `target`, which has run once, or by
+`target.error` with the reason.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         try:
-            flatbuffer = _CONVERTERS[job["runtime"]](job["source"])
+            flatbuffer = _CONVERTERS[job["runtime"]](job)
             _check(flatbuffer, job["runtime"])
         except Exception as error:
             reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
@@ -31,16 +32,28 @@ def main() -> None:
             _write(Path(job["target"]), flatbuffer)
 
 
-def _to_lce(source: str) -> bytes:
+def _to_lce(job: dict[str, str]) -> bytes:
     import larq_compute_engine as lce
 
-    return lce.convert_saved_model(source)
+    return lce.convert_saved_model(job["source"])
 
 
-def _to_tflite(source: str) -> bytes:
+def _to_tflite(job: dict[str, str]) -> bytes:
     import tensorflow as tf
 
-    return tf.lite.TFLiteConverter.from_saved_model(source).convert()
+    return tf.lite.TFLiteConverter.from_saved_model(job["source"]).convert()
+
+
+def _to_tflite_int8(job: dict[str, str]) -> bytes:
+    import tensorflow as tf
+
+    samples = np.load(job["samples"], allow_pickle=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(job["source"])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([sample[np.newaxis]] for sample in samples)
+    # Without this an operation that has no int8 form would silently stay float.
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter.convert()
 
 
 def _check(flatbuffer: bytes, runtime: str) -> None:
@@ -50,10 +63,34 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
     unknown = unknown_operators(flatbuffer)
     if unknown:
         raise ValueError(f"TensorFlow Lite has no operation for {', '.join(unknown)}.")
-    network = host.load(flatbuffer, runtime)
-    for output in network.run([np.zeros(shape, np.float32) for shape in network.input_shapes]):
+    try:
+        network = host.load(flatbuffer, runtime)
+        outputs = network.run([np.zeros(shape, np.float32) for shape in network.input_shapes])
+    except Exception as error:
+        raise ValueError(_why_not_run(flatbuffer) or str(error)) from error
+    for output in outputs:
         if not np.isfinite(output).all():
             raise ValueError("The converted model gives numbers that are not finite for an input of zeros.")
+
+
+def _why_not_run(flatbuffer: bytes) -> str | None:
+    """What is wrong with a file that the converter wrote and the interpreter refuses, as far as it is known."""
+    from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, graph
+
+    content = graph(flatbuffer)
+    for operation in content.operations:
+        if operation.kind != BINARY_CONVOLUTION:
+            continue
+        output = content.tensors[operation.outputs[0]]
+        for index in operation.inputs[2:4]:
+            shape = content.tensors[index].shape if index >= 0 else ()
+            if shape not in ((), (1,), output.shape[-1:]):
+                return (
+                    f"a factor or summand of shape {shape} follows the binary convolution '{output.name}', and Larq "
+                    f"Compute Engine fuses it although it can only fuse one of shape {output.shape[-1:]}; give it that "
+                    "shape, or put tf.maximum(x, -3e38) in between."
+                )
+    return None
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -63,7 +100,7 @@ def _write(path: Path, content: bytes) -> None:
     temporary.replace(path)
 
 
-_CONVERTERS = {"lce": _to_lce, "tflite": _to_tflite}
+_CONVERTERS = {"lce": _to_lce, "tflite": _to_tflite, "tflite_int8": _to_tflite_int8}
 
 if __name__ == "__main__":
     main()

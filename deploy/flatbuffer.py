@@ -1,4 +1,4 @@
-"""What a TensorFlow Lite flatbuffer holds: its operations, and the order of its inputs and outputs.
+"""What a TensorFlow Lite flatbuffer holds: its operations and tensors, and the order of its inputs and outputs.
 
 Read with the schema that TensorFlow ships, so Larq Compute Engine's custom operations are listed by name.
 """
@@ -6,25 +6,114 @@ Read with the schema that TensorFlow ships, so Larq Compute Engine's custom oper
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from flatbuffers import flexbuffers
 from tensorflow.lite.python import schema_py_generated as schema
+
+from bibench_tf.errors import BibenchError
 
 BINARY_CONVOLUTION = "LceBconv2d"
 
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _KNOWN = frozenset(_BUILTIN_NAMES.values())
+_TYPES = {
+    schema.TensorType.FLOAT32: np.float32,
+    schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.INT32: np.int32,
+    schema.TensorType.INT64: np.int64,
+    schema.TensorType.INT8: np.int8,
+    schema.TensorType.UINT8: np.uint8,
+    schema.TensorType.BOOL: np.bool_,
+}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor of a flatbuffer. `value` is that of a constant, else None; `buffer` is where the file keeps it."""
+
+    name: str
+    shape: tuple[int, ...]
+    value: np.ndarray | None
+    buffer: int
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of a flatbuffer: indices into the tensors of its graph, and its options.
+
+    A missing optional input is -1. `options` have the names of TensorFlow Lite's schema (`strideH`);
+    those of an LceBconv2d are `channels_in`, strides, dilation factors, `padding` (0 same, 1 valid), `pad_values`. Bits
+    are packed 32 to an int32 along the channels.
+    """
+
+    kind: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The main subgraph of a flatbuffer, its operations in the order of computation."""
+
+    operations: tuple[Operation, ...]
+    tensors: tuple[Tensor, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    buffer_bytes: Mapping[int, bytes]
+
+
+def graph(flatbuffer: bytes) -> Graph:
+    """The operations and tensors of the main subgraph. Raises BibenchError for what is no TensorFlow Lite file."""
+    if flatbuffer[4:8] != b"TFL3":
+        raise BibenchError("This is not a TensorFlow Lite file.")
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(flatbuffer, 0))
+    except Exception as error:  # the reader of flatbuffers checks nothing, and stumbles in many ways
+        raise BibenchError("This TensorFlow Lite file is damaged.") from error
+    main = model.subgraphs[0]
+    buffers = {
+        index: np.asarray(buffer.data, np.uint8).tobytes()
+        for index, buffer in enumerate(model.buffers)
+        if buffer.data is not None and len(buffer.data)
+    }
+    kinds = operator_codes(flatbuffer)
+    return Graph(
+        operations=tuple(
+            Operation(
+                kind=kinds[operator.opcodeIndex],
+                inputs=_indices(operator.inputs),
+                outputs=_indices(operator.outputs),
+                options=_options(operator),
+            )
+            for operator in main.operators
+        ),
+        tensors=tuple(_tensor(tensor, buffers) for tensor in main.tensors),
+        inputs=_indices(main.inputs),
+        outputs=_indices(main.outputs),
+        buffer_bytes=buffers,
+    )
 
 
 def operators(flatbuffer: bytes) -> Counter[str]:
     """How often each operation occurs, over all subgraphs; custom operations under their own names."""
-    model = schema.Model.GetRootAsModel(flatbuffer, 0)
-    codes = [_name(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())]
+    model, codes = schema.Model.GetRootAsModel(flatbuffer, 0), operator_codes(flatbuffer)
     subgraphs = (model.Subgraphs(index) for index in range(model.SubgraphsLength()))
     return Counter(
         codes[subgraph.Operators(index).OpcodeIndex()]
         for subgraph in subgraphs
         for index in range(subgraph.OperatorsLength())
     )
+
+
+def operator_codes(flatbuffer: bytes) -> list[str]:
+    """The names of the kinds of operations, in the order in which the file numbers them."""
+    model = schema.Model.GetRootAsModel(flatbuffer, 0)
+    return [_name(model.OperatorCodes(index)) for index in range(model.OperatorCodesLength())]
 
 
 def unknown_operators(flatbuffer: bytes) -> list[str]:
@@ -54,3 +143,27 @@ def _name(code) -> str:
     # Older files keep the code in the deprecated byte, newer ones in the full field; the other one is 0.
     builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     return code.CustomCode().decode() if builtin == schema.BuiltinOperator.CUSTOM else _BUILTIN_NAMES[builtin]
+
+
+def _indices(values: Sequence[int] | None) -> tuple[int, ...]:
+    return () if values is None else tuple(int(value) for value in values)
+
+
+def _options(operator) -> Mapping[str, Any]:
+    custom = operator.customOptions
+    if custom is None or not len(custom):
+        return {} if operator.builtinOptions is None else vars(operator.builtinOptions)
+    try:
+        options = flexbuffers.Loads(bytes(custom))
+    except Exception:  # another runtime's operation: its options are in a format of its own
+        return {}
+    return options if isinstance(options, dict) else {}
+
+
+def _tensor(tensor, buffers: Mapping[int, bytes]) -> Tensor:
+    shape, content = _indices(tensor.shape), buffers.get(tensor.buffer)
+    value = None
+    if content is not None and tensor.type in _TYPES:
+        value = np.frombuffer(content, _TYPES[tensor.type])
+        value = value.reshape(shape) if value.size == np.prod(shape, dtype=int) else None
+    return Tensor(name=(tensor.name or b"").decode(), shape=shape, value=value, buffer=tensor.buffer)

@@ -73,6 +73,35 @@ def classifier(features: tf.Tensor, num_classes: int) -> tf.Tensor:
     return tf.keras.layers.Dense(num_classes, name="head")(features)
 
 
-def float_conv(filters: int, kernel_size: int, strides: int, name: str) -> tf.keras.layers.Layer:
+def float_conv(filters: int, kernel_size: int, strides: int, name: str, padding="same") -> tf.keras.layers.Layer:
     """A full-precision convolution without bias, for stems and shortcuts."""
-    return algorithms.get("full_precision").conv2d(filters, kernel_size, strides=strides, name=name)
+    return algorithms.get("full_precision").conv2d(filters, kernel_size, strides=strides, padding=padding, name=name)
+
+
+def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Tensor:
+    """The first convolution, `stem_conv`: 3x3, or 7x7 / 2 for the `imagenet` stem, which a max-pool follows."""
+    if kind == "cifar":
+        return float_conv(filters, 3, 1, "stem_conv")(image)
+    if padding == "same":
+        return float_conv(filters, 7, 2, "stem_conv")(image)
+    # One pixel more on each side, so that the pool after it needs no padding and the size is as ever.
+    return float_conv(filters, 7, 2, "stem_conv", "valid")(tf.keras.layers.ZeroPadding2D(4, name="stem_pad")(image))
+
+
+def stem_pool(x: tf.Tensor, padding: str) -> tf.Tensor:
+    """The max-pool 3x3 / 2 of the `imagenet` stem, which halves the size."""
+    return tf.keras.layers.MaxPooling2D(3, 2, padding="same" if padding == "same" else "valid", name="stem_pool")(x)
+
+
+def padding_of_binary_convs(padding: str, algorithm: algorithms.Algorithm) -> dict:
+    """The arguments of 3x3 binary convolutions for the builders' option `padding`.
+
+    `same` pads with 0 as Keras does; `minus_one` with -1, one on each side, which is what a bit can hold.
+    Raises BibenchError for other values, and for `minus_one` in full precision.
+    """
+    check_choice("padding", padding, ("same", "minus_one"))
+    if padding == "same":
+        return {}
+    if algorithm.key == "full_precision":
+        raise BibenchError("padding='minus_one' is for binary networks; in full precision take 'same'.")
+    return {"padding": 1, "pad_value": -1.0}

@@ -16,7 +16,10 @@ from bibench_tf.zoo.blocks import (
     classifier,
     float_conv,
     image_input,
+    padding_of_binary_convs,
     scaled,
+    stem_conv,
+    stem_pool,
 )
 
 
@@ -34,6 +37,7 @@ def resnet(
     stem: str = "auto",
     stem_channels: int | None = None,
     binary_downsample: bool = False,
+    padding: str = "same",
 ) -> tf.keras.Model:
     """A residual network of `blocks[i]` basic blocks with `channels[i]` channels in stage i.
 
@@ -45,6 +49,8 @@ def resnet(
     has no nonlinearity but the sign, unless `activation` names one. `stem`: `cifar` is conv3x3, BN, activation;
     `imagenet` conv7x7 / 2, BN, activation, max-pool 3x3 / 2; `auto` takes `cifar` below 96 pixels. `activation`
     defaults to the algorithm's: ReLU in full precision, Hardtanh otherwise. `width` multiplies all channels.
+    `padding`: `same` is Keras', with 0; `minus_one` pads binary convolutions with -1, and whatever pads with the same
+    on both sides, as daBNN does.
 
     Input (B, H, W, C) float32; output logits (B, num_classes).
     """
@@ -55,7 +61,7 @@ def resnet(
     if activation is None:
         signs_suffice = shortcut == "conv" and algorithm.key != "full_precision"
         activation = "linear" if signs_suffice else algorithm.activation
-    builder = _Builder(algorithm, activation, shortcut, binary_downsample)
+    builder = _Builder(algorithm, activation, shortcut, binary_downsample, padding)
 
     x = builder.stem(image, stem, scaled(channels[0] if stem_channels is None else stem_channels, width))
     for stage, (count, wide) in enumerate(zip(blocks, channels, strict=True), start=1):
@@ -69,23 +75,22 @@ def resnet(
 class _Builder:
     """The options that all blocks of one network share."""
 
-    def __init__(self, algorithm, activation, shortcut, binary_downsample):
+    def __init__(self, algorithm, activation, shortcut, binary_downsample, padding):
         self.algorithm = algorithm
         self.activation = activation
         self.shortcut = shortcut
         self.binary_downsample = binary_downsample
+        self.padding = padding
+        self.padding_of_binary_convs = padding_of_binary_convs(padding, algorithm)
 
     def activate(self, x, name):
         return activation_layer(self.activation, name)(x)
 
     def stem(self, x, kind, channels):
-        if kind == "cifar":
-            x = float_conv(channels, 3, 1, "stem_conv")(x)
-        else:
-            x = float_conv(channels, 7, 2, "stem_conv")(x)
+        x = stem_conv(x, kind, channels, self.padding)
         x = self.activate(batch_norm("stem_bn")(x), "stem_activation")
         if kind == "imagenet":
-            x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+            x = stem_pool(x, self.padding)
         return x
 
     def block(self, x, channels, strides, name):
@@ -100,7 +105,8 @@ class _Builder:
         return self.residual(x, two_convolutions, channels, strides, name)
 
     def conv(self, x, channels, strides, name, number):
-        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{name}_conv{number}")(x)
+        options = {"strides": strides, "name": f"{name}_conv{number}", **self.padding_of_binary_convs}
+        x = self.algorithm.conv2d(channels, 3, **options)(x)
         return batch_norm(f"{name}_bn{number}")(x)
 
     def residual(self, x, branch, channels, strides, name):

@@ -14,9 +14,11 @@ from bibench_tf.zoo.blocks import (
     check_choice,
     choose_stem,
     classifier,
-    float_conv,
     image_input,
+    padding_of_binary_convs,
     scaled,
+    stem_conv,
+    stem_pool,
 )
 
 
@@ -29,13 +31,15 @@ def vgg_small(
     shortcut: str = "block",
     activation=None,
     stem: str = "auto",
+    padding: str = "same",
 ) -> tf.keras.Model:
     """VGG-Small: 2 x 128, 2 x 256, 2 x 512 convolutions of 3x3, a 2x2 max-pool after each pair, one dense layer.
 
     Each layer is conv, (pool), BN, activation. The first convolution and the dense layer stay in full precision, the
     five others are binarized. `stem`: `cifar` starts as it is, `imagenet` with conv7x7 / 2 and a max-pool 3x3 / 2;
     `auto` takes `cifar` below 96 pixels. `shortcut="conv"` adds a shortcut around the binary convolutions that keep
-    size and channels.
+    size and channels. `padding`: `same` is Keras', with 0; `minus_one` pads binary convolutions with -1, and whatever
+    pads with the same on both sides, as daBNN does.
 
     32 x 32 x 3 and 10 classes: 4,660,106 parameters, 607.6 MMACs. Input (B, H, W, C) float32, output logits
     (B, num_classes). Source: arXiv 1702.00953; the one dense layer as in later papers (arXiv 1909.10788).
@@ -45,17 +49,18 @@ def vgg_small(
     algorithm = algorithms.get(algorithm)
     x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="vgg_small")
     activation = algorithm.activation if activation is None else activation
+    binary_padding = padding_of_binary_convs(padding, algorithm)
 
     first = scaled(128, width)
-    x = float_conv(first, 3, 1, "stem_conv")(x) if stem == "cifar" else float_conv(first, 7, 2, "stem_conv")(x)
+    x = stem_conv(x, stem, first, padding)
     if stem == "imagenet":
-        x = tf.keras.layers.MaxPooling2D(3, 2, padding="same", name="stem_pool")(x)
+        x = stem_pool(x, padding)
     x = activation_layer(activation, "stem_activation")(batch_norm("stem_bn")(x))
     for number, (channels, pool) in enumerate(
         ((128, True), (256, False), (256, True), (512, False), (512, True)), start=2
     ):
         channels = scaled(channels, width)
-        y = algorithm.conv2d(channels, 3, name=f"conv{number}")(x)
+        y = algorithm.conv2d(channels, 3, name=f"conv{number}", **binary_padding)(x)
         if shortcut == "conv" and x.shape[-1] == channels:
             y = tf.keras.layers.Add(name=f"add{number}")([y, x])
         if pool:

@@ -48,8 +48,12 @@ class Algorithm:
         groups: int = 1,
         use_bias: bool = False,
         name: str | None = None,
+        pad_value: float = 0.0,
     ) -> tf.keras.layers.Layer:
-        """A convolution of images (B, H, W, C)."""
+        """A convolution of images (B, H, W, C).
+
+        `pad_value` is what binary layers add around their binarized inputs: 0, or -1 or +1, which a bit can hold.
+        """
         return self._layer(
             "conv2d",
             filters,
@@ -60,6 +64,7 @@ class Algorithm:
             groups=groups,
             use_bias=use_bias,
             name=name,
+            **({"pad_values": pad_value} if pad_value else {}),
         )
 
     def conv1d(

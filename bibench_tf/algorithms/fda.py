@@ -102,6 +102,7 @@ class FourierInputSign(_FourierSign):
     """
 
     side = "input"
+    signs_in_inference = True
 
     def build(self, input_shape):
         self._build_noise(input_shape[-1])

@@ -37,9 +37,12 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     y = s * conv(q_in(x), q_k(kernel)) + bias, or s * (conv(...) + bias) with `scale_bias`.
 
     `padding` is `same`, `valid`, or an integer: that many zeros on every side, added after binarization, as PyTorch
-    does. Larq Compute Engine runs `same` and `valid` as binary operations, integers as float.
+    does; Larq's `pad_values` takes another number for them. Larq Compute Engine runs `same` and `valid` as binary
+    operations, integers as float, unless they come to the same as `same`.
     `output_scale` is the learned scale s: None (1), `channel` (one factor for each output channel, weight
     `output_scale`) or `spatial` (output_scale x height_scale x width_scale, which needs fixed H and W).
+    Groups are convolved one by one in inference, because only that runs on bits everywhere, where the input quantizer
+    is Larq's sign or says `signs_in_inference = True`: exactly -1 and +1.
     An input quantizer may have a method `output_factor(inputs, layer)`, a factor of the output computed from the
     inputs; it is applied unless the quantizer has put it into the binarized inputs itself.
     """
@@ -58,6 +61,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         if output_scale not in (None, "channel", "spatial"):
             raise BibenchError(f"output_scale is None, 'channel' or 'spatial', not {output_scale!r}.")
         explicit = isinstance(padding, int)
+        if kwargs.get("pad_values") and hasattr(kwargs.get("input_quantizer"), "output_factor"):
+            raise BibenchError("XNOR-Net pads with 0 only: its inputs are scaled, and other padding would not be.")
         super().__init__(filters, kernel_size, padding="same" if explicit else padding, **kwargs)
         self.explicit_padding = padding if explicit else None
         if explicit:
@@ -70,7 +75,21 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def _get_spatial_padding_same(self, shape):
         if self.explicit_padding is None:
             return super()._get_spatial_padding_same(shape)
-        return [(self.explicit_padding, self.explicit_padding)] * self.rank
+        pads = [(self.explicit_padding, self.explicit_padding)] * self.rank
+        if shape is None or tf.is_tensor(shape):
+            return pads
+        # Without the rows and columns at the end that no window reaches. Where a strided convolution is padded by them,
+        # the converter of Larq Compute Engine takes the padding for `same`, and the file computes something else.
+        sizes = zip(pads, shape, self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        return [(before, _reached(before, *size)) for (before, _), *size in sizes]
+
+    def _pads_like_same(self, inputs):
+        """Whether an explicit padding by zeros is that of `same`, which runs on bits."""
+        spatial = inputs.shape[1:-1]
+        if self.explicit_padding is None or self.pad_values != 0 or not spatial.is_fully_defined():
+            return False
+        same = super()._get_spatial_padding_same(spatial)
+        return [tuple(pad) for pad in self._get_spatial_padding_same(spatial)] == [tuple(pad) for pad in same]
 
     def _get_padding_same_shape(self, input_shape):
         if self.explicit_padding is None:
@@ -102,12 +121,16 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             self.width_scale = self._add_scale("width_scale", width)
 
     _has_height = True
+    _splits_groups = False
+    _scales_kernel = False
 
     def _add_scale(self, name, size):
         return self.add_weight(name, shape=(size,), initializer=self.output_scale_initializer)
 
     def _output_size(self, input_shape):
-        padded = input_shape if self.explicit_padding is None else self._get_padding_same_shape(input_shape)
+        # Inside its own call Larq has padded the input already, and says `valid`.
+        pads = self.explicit_padding is not None and self.padding != "valid"
+        padded = self._get_padding_same_shape(input_shape) if pads else input_shape
         same = self.explicit_padding is None and self.padding == "same"
         sizes = []
         for size, kernel, stride, dilation in zip(
@@ -124,9 +147,17 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs, training=None):
         training = is_training(training)
+        as_same = self._pads_like_same(inputs)
+        simple = self.explicit_padding is None or as_same
+        split = self.groups > 1 and simple and self._gets_signs() and not training
         # In training the factors of the channels are a part of the kernel, which is smaller than the output.
         in_kernel = training and self.output_scale_kind == "channel"
-        with lq.utils.patch_object(self, "use_bias", False), lq.utils.patch_object(self, "_scale_in_kernel", in_kernel):
+        with (
+            lq.utils.patch_object(self, "use_bias", False),
+            lq.utils.patch_object(self, "_splits_groups", split),
+            lq.utils.patch_object(self, "_scales_kernel", in_kernel),
+            lq.utils.patch_object(self, "_is_native_padding", self._is_native_padding or as_same),
+        ):
             outputs = super().call(inputs)
         if self.use_bias and self.scale_bias:
             outputs = tf.nn.bias_add(outputs, self.output_scale * self.bias if in_kernel else self.bias)
@@ -135,11 +166,21 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs
 
-    _scale_in_kernel = False
-
     def convolution_op(self, inputs, kernel):
-        """The convolution of binarized inputs and kernel."""
-        return super().convolution_op(inputs, kernel * self.output_scale if self._scale_in_kernel else kernel)
+        if self._scales_kernel:
+            kernel = kernel * self.output_scale
+        if not self._splits_groups:
+            return super().convolution_op(inputs, kernel)
+        # Larq Compute Engine's default kernel has no groups, and its converter wants multiples of 32 channels in each.
+        # A convolution for each group is binary everywhere, if its input is seen to be a sign: the second sign
+        # changes neither values nor gradients.
+        groups = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
+        convolve = super().convolution_op
+        return tf.concat([convolve(lq.quantizers.ste_sign(x), k) for x, k in groups], axis=-1)
+
+    def _gets_signs(self):
+        larq = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
+        return isinstance(self.input_quantizer, larq) or getattr(self.input_quantizer, "signs_in_inference", False)
 
     def _scale(self, inputs, outputs, training):
         if training and self.output_scale_kind == "spatial":
@@ -259,6 +300,13 @@ class BinaryDense(BinaryConv2D):
             "groups",
         )
         return {"units": self.filters, **{key: value for key, value in config.items() if key not in own}}
+
+
+def _reached(padding: int, size: int, kernel: int, stride: int, dilation: int) -> int:
+    """How much of the padding at the end of an axis the last window of a convolution reaches."""
+    reach = (kernel - 1) * dilation + 1
+    windows = (size + 2 * padding - reach) // stride + 1
+    return min(padding, max((windows - 1) * stride + reach - size - padding, 0))
 
 
 def _length(value) -> int:

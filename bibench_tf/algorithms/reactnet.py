@@ -22,6 +22,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    signs_in_inference = True
 
     def build(self, input_shape):
         self.input_shift = self.add_weight("input_shift", shape=(input_shape[-1],), initializer="zeros")

@@ -105,6 +105,7 @@ class VarianceScaledSign(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    signs_in_inference = True
 
     def call(self, inputs, training=None):
         return _sign_at_unit_variance(inputs) if is_training(training) else approx_sign(inputs)

@@ -26,6 +26,7 @@ class SampleScaledSign(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    signs_in_inference = True
 
     def call(self, inputs, training=None):
         if self.scales_inputs(is_training(training)):
@@ -38,8 +39,10 @@ class SampleScaledSign(lq.quantizers.Quantizer):
 
     def output_factor(self, inputs, layer=None):
         """A, of shape (B, 1, .., 1)."""
-        axes = list(range(1, len(inputs.shape)))
-        return tf.stop_gradient(tf.reduce_mean(tf.abs(inputs), axis=axes, keepdims=True))
+        # In two steps: TensorFlow Lite has a fast kernel for the mean over positions, and a slow one for the rest.
+        positions = list(range(1, len(inputs.shape) - 1))
+        magnitude = tf.reduce_mean(tf.abs(inputs), axis=positions, keepdims=True)
+        return tf.stop_gradient(tf.reduce_mean(magnitude, axis=-1, keepdims=True))
 
 
 @lq.utils.register_alias("spatially_scaled_sign")
@@ -53,6 +56,7 @@ class SpatiallyScaledSign(lq.quantizers.Quantizer):
     """
 
     precision = 1
+    signs_in_inference = True
 
     def call(self, inputs):
         return ste_sign(inputs)

@@ -97,22 +97,102 @@ def test_full_precision_is_converted_without_a_change(converter):
     np.testing.assert_allclose(given, model.predict(IMAGES, verbose=0), rtol=1e-4, atol=1e-4)
 
 
-def test_inputs_and_outputs_are_found_by_name(converter):
+def test_inputs_and_outputs_are_found_by_name_and_run_in_keras_order(converter):
     first, second = layers.Input((4,), name="zz"), layers.Input((4,), name="aa")
-    total = layers.Add(name="total")([first, second])
     outputs = [
-        layers.Subtract(name="difference")([first, second]),
-        layers.Multiply(name="product")([first, second]),
-        total,
+        layers.Subtract(name="late")([first, second]),
+        layers.Multiply(name="early")([first, second]),
     ]
-    content = converter.convert(tf.keras.Model([first, second], outputs))
-    assert sorted(flatbuffer.input_order(content)) == ["aa", "zz"]
-    values = {"zz": np.float32([[1, 2, 3, 4]]), "aa": np.float32([[5, 7, 9, 11]])}
-    given = host.load(content, "lce").run([values[name] for name in flatbuffer.input_order(content)])
+    model = tf.keras.Model([first, second], outputs)
+    content = converter.convert(model)
+    # All four have one shape, so that nothing but the names can tell them apart; and the order is another one.
+    assert conversion.order(model) == (["zz", "aa"], ["late", "early"])
+    assert flatbuffer.input_order(content) == ["aa", "zz"]
+    values = [np.float32([[1, 2, 3, 4]]), np.float32([[5, 7, 9, 11]])]
+    given = host.load(content, "lce").run([values[1], values[0]])
     by_name = dict(zip(flatbuffer.output_order(content), given, strict=True))
-    np.testing.assert_array_equal(by_name["difference"], values["zz"] - values["aa"])
-    np.testing.assert_array_equal(by_name["product"], values["zz"] * values["aa"])
-    np.testing.assert_array_equal(by_name["total"], values["zz"] + values["aa"])
+    np.testing.assert_array_equal(by_name["late"], values[0] - values[1])
+    np.testing.assert_array_equal(by_name["early"], values[0] * values[1])
+    for expected, result in zip(model(values), conversion.runner(content, model)(values), strict=True):
+        np.testing.assert_array_equal(result, expected)
+
+
+class Subclassed(tf.keras.Model):
+    def __init__(self, control=None):
+        super().__init__(name="subclassed")
+        quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+        self.convolution = lq.layers.QuantConv2D(8, 3, **quantizers)
+        self.head = layers.Dense(3)
+        self.control = control
+
+    def call(self, inputs, training=False):
+        image, row = inputs
+        if self.control is not None:
+            self.control(image)
+        return {"z": self.head(row), "a": tf.reduce_mean(self.convolution(image), axis=[1, 2])}
+
+
+def test_a_subclassed_model_that_was_called(converter):
+    model = Subclassed()
+    with pytest.raises(ConversionError, match="'subclassed' .* has not been called, .* call it once on an example"):
+        converter.convert(model)
+    example = [RNG.normal(size=(2, 8, 8, 32)).astype(np.float32), RNG.normal(size=(2, 5)).astype(np.float32)]
+    model(example)
+    content = converter.convert(model)
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 1
+    assert conversion.order(model)[1] == ["a", "z"]
+    sample = [array[:1] for array in example]
+    given = conversion.runner(content, model)(sample)
+    for name, array in zip(("a", "z"), given, strict=True):
+        np.testing.assert_allclose(array, model(sample)[name], rtol=1e-5, atol=1e-5)
+
+
+def test_a_subclassed_model_that_cannot_be_traced(converter):
+    model = Subclassed(control=lambda image: image.numpy())
+    model([np.ones((2, 8, 8, 32), np.float32), np.ones((2, 5), np.float32)])
+    with pytest.raises(ConversionError, match="'subclassed' cannot be traced"):
+        converter.convert(model)
+
+
+def test_a_saved_model_without_keras_layers(converter, tmp_path):
+    model = network(algorithms.get("bnn"))
+    model.export(tmp_path / "plain")
+    content = converter.convert(tmp_path / "plain")
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
+    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("layer", [layers.Conv2D(4, 3, strides=2), layers.DepthwiseConv2D(3, strides=2)])
+def test_a_padding_the_converter_misreads(converter, tmp_path, layer, nested):
+    image = layers.Input((8, 8, 4), name="image")
+    model = tf.keras.Model(image, layer(layers.ZeroPadding2D(1)(image)))
+    if nested:
+        model.export(tmp_path / "plain")
+    with pytest.raises(ConversionError, match=r"ZeroPadding2D\(\(\(1, 0\), \(1, 0\)\)\) gives the same numbers"):
+        converter.convert(tmp_path / "plain" if nested else model)
+    # What it advises does give the same, and TensorFlow Lite reads it rightly.
+    advised = tf.keras.Model(image, layer(layers.ZeroPadding2D(((1, 0), (1, 0)))(image)))
+    pixels = RNG.normal(size=(3, 8, 8, 4)).astype(np.float32)
+    expected = model.predict(pixels, verbose=0)
+    np.testing.assert_array_equal(advised.predict(pixels, verbose=0), expected)
+    np.testing.assert_allclose(host.predict(converter.convert(advised), pixels), expected, atol=1e-5)
+    np.testing.assert_allclose(host.predict(converter.convert(model, "tflite"), pixels, "tflite"), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("padding", [1, 2])
+def test_integer_padding_of_binary_layers(converter, size, strides, padding):
+    image = layers.Input((size, size, 32), name="image")
+    layer = algorithms.get("xnor").conv2d(8, 3, strides=strides, padding=padding)
+    model = tf.keras.Model(image, layer(image))
+    pixels = RNG.normal(size=(3, size, size, 32)).astype(np.float32)
+    content = converter.convert(model)
+    np.testing.assert_allclose(host.predict(content, pixels), model(pixels), atol=1e-4)
+    # An odd size, or a stride of 1, needs just the padding of `same`, which runs on bits.
+    as_same = padding == 1 and (strides == 1 or size == 9)
+    assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == as_same
 
 
 def test_an_algorithm_only_this_process_knows(converter):

@@ -1,0 +1,161 @@
+"""An Android phone, through the `adb` of the Android SDK."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bibench_tf.deploy import benchmark_tool
+from bibench_tf.deploy.remote import SHORT_S, client
+from bibench_tf.errors import BibenchError
+
+_TRANSFER_S = 300.0
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A line of `adb devices`: the serial number and the state, `device` when it can be used."""
+
+    serial: str
+    state: str
+
+
+def attached() -> list[Attached]:
+    """The devices that adb knows, in any state. Raises BibenchError when adb is missing or does not work."""
+    try:
+        done = client(["adb", "devices"], SHORT_S)
+    except subprocess.TimeoutExpired:
+        raise BibenchError("adb does not answer: try 'adb kill-server'.") from None
+    if done.returncode:
+        raise BibenchError(f"adb does not work: {benchmark_tool.errors(done.stderr or done.stdout)}")
+    # Before the list, adb may tell that it starts its server.
+    lines = done.stdout.replace("\r", "").partition("List of devices attached\n")[2].splitlines()
+    return [Attached(*line.split("\t", 1)) for line in lines if "\t" in line]
+
+
+def connect(serial: str | None) -> Connection:
+    """The device with this serial number, or the only one; HOST:PORT is connected to when adb does not know it yet.
+
+    Raises BibenchError for none, for several to choose from, and for one that cannot be used, with what to do.
+    """
+    found = attached()
+    if serial is None:
+        usable = [device for device in found if device.state == "device"]
+        if len(usable) > 1:
+            listed = ", ".join(device.serial for device in usable)
+            raise BibenchError(
+                f"{len(usable)} Android devices are attached ({listed}): choose one with adb:SERIAL, such as "
+                f"adb:{usable[0].serial}."
+            )
+        if not found:
+            raise BibenchError(
+                "No Android device is attached: connect one by USB, allow USB debugging on it, and see 'adb devices'."
+            )
+        chosen = (usable or found)[0]
+        _check_state(chosen)
+        return Connection(chosen.serial)
+    for device in found:
+        if device.serial == serial:
+            _check_state(device)
+            return Connection(serial)
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*:\d+|\[[0-9A-Fa-f:]+\]:\d+", serial):
+        # adb's exit code is 0 also when the connection is refused.
+        said = client(["adb", "connect", serial], SHORT_S)
+        words = (said.stdout + said.stderr).strip()
+        if not words.startswith(("connected to", "already connected to")):
+            raise BibenchError(f"adb cannot connect to {serial}: {benchmark_tool.errors(words)}")
+        for device in attached():
+            if device.serial == serial:
+                _check_state(device)
+        return Connection(serial, ours=True)
+    listed = ", ".join(device.serial for device in found) or "none"
+    raise BibenchError(f"No Android device has the serial number '{serial}'. Attached: {listed}.")
+
+
+def _check_state(device: Attached) -> None:
+    if device.state == "device":
+        return
+    remedy = {
+        "unauthorized": "unlock it and allow USB debugging from here",
+        "authorizing": "unlock it and allow USB debugging from here",
+        "offline": "reconnect it, or run 'adb reconnect offline'",
+        "bootloader": "start Android on it",
+        "recovery": "start Android on it",
+        "sideload": "start Android on it",
+    }.get(device.state, "see 'adb devices'")
+    if device.state.startswith("no permissions"):
+        raise BibenchError(
+            f"This user may not open the USB device of {device.serial}: install udev rules for it (Debian: the package "
+            "android-sdk-platform-tools-common, group plugdev) and reconnect it."
+        )
+    raise BibenchError(f"The Android device {device.serial} is '{device.state}': {remedy}.")
+
+
+class Connection:
+    """A device that adb lists; `ours` when this program connected it and so disconnects it."""
+
+    parent = "/data/local/tmp"
+
+    def __init__(self, serial: str, *, ours: bool = False):
+        self.serial, self.target, self._ours = serial, f"adb:{serial}", ours
+
+    def _adb(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        return client(["adb", "-s", self.serial, *arguments], timeout_s)
+
+    def shell(self, line: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Run `line` in the device's shell. Raises subprocess.TimeoutExpired."""
+        return self._adb("shell", line, timeout_s=timeout_s)
+
+    def push(self, local: Path, remote: str) -> None:
+        """Copy a file to the device. Raises BibenchError."""
+        self._transfer("push", str(local), remote)
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file from the device. Raises BibenchError."""
+        self._transfer("pull", remote, str(local))
+
+    def _transfer(self, verb: str, source: str, destination: str) -> None:
+        done = self._adb(verb, source, destination, timeout_s=_TRANSFER_S)
+        if done.returncode:
+            words = done.stdout + done.stderr
+            # After the error comes a line on how much was copied.
+            error = re.search(r"^adb: error: .*", words, re.MULTILINE)
+            said = benchmark_tool.errors(error[0] if error else words)
+            raise BibenchError(f"adb could not {verb} a file ({self.target}): {said}")
+
+    def explain(self, words: str) -> BibenchError | None:
+        """The error for a device that is there but not to be used; None when it may come back."""
+        if "unauthorized" in words:
+            return BibenchError(
+                f"The Android device {self.serial} is 'unauthorized': unlock it and allow USB debugging from here."
+            )
+        return None
+
+    def recover(self, timeout_s: float) -> bool:
+        """Whether the device answers again within that time."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            try:
+                if re.search(r":\d+$", self.serial) and self._state() != "device":
+                    # A broken network connection stays listed, and `connect` alone then does nothing.
+                    client(["adb", "disconnect", self.serial], SHORT_S)
+                    client(["adb", "connect", self.serial], SHORT_S)
+                if self._state() == "device" and self._adb("shell", "true", timeout_s=5).returncode == 0:
+                    return True
+            except subprocess.TimeoutExpired:
+                pass
+            time.sleep(0.2)
+        return False
+
+    def _state(self) -> str:
+        return self._adb("get-state", timeout_s=SHORT_S).stdout.strip()
+
+    def close(self) -> None:
+        """Disconnect what was connected for this."""
+        if self._ours:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                client(["adb", "disconnect", self.serial], SHORT_S)

@@ -1,0 +1,338 @@
+"""Why an operation of a flatbuffer computes with floats where bits were meant, found from the graph alone.
+
+Larq Compute Engine makes a convolution binary when its input is a sign, with nothing in between, and its constant
+kernel holds +s and -s with one s for each output channel. Each reason here is one of these rules that is broken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, Graph, Operation
+
+# How far the magnitudes of a filter's weights may lie apart for the converter to round them to one.
+CONVERTER_TOLERANCE = 5e-3
+_DEAD = 1.2e-7
+_FOLDING_LIMIT_MIB = 128
+_BITS_OF_A_WORD = 32
+
+PRODUCTS = ("CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "BATCH_MATMUL", "CONV_3D")
+_MOVES = ("PAD", "PADV2", "RESHAPE", "TRANSPOSE", "SPACE_TO_BATCH_ND", "EXPAND_DIMS", "SQUEEZE")
+_COMPARISONS = ("GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL", "CAST", "SELECT", "SELECT_V2")
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A rule that an operation breaks: a short `key`, the `cause` and the `remedy` in words."""
+
+    key: str
+    cause: str
+    remedy: str
+
+
+class Origins:
+    """Where the tensors of a graph come from."""
+
+    def __init__(self, graph: Graph):
+        """Index the operations of `graph` by what they produce."""
+        self.graph = graph
+        self.producer = {output: operation for operation in graph.operations for output in operation.outputs}
+
+    def moves_before(self, tensor: int) -> tuple[list[Operation], Operation | None]:
+        """The operations that only move values on the way to `tensor`, last first, and what made the values."""
+        moves = []
+        while (operation := self.producer.get(tensor)) is not None and operation.kind in _MOVES:
+            moves.append(operation)
+            tensor = operation.inputs[0]
+        return moves, operation
+
+    def region_before(self, tensor: int) -> list[Operation]:
+        """All operations between `tensor` and the nearest signs and products before it, those signs included."""
+        found, queue = {}, [tensor]
+        while queue:
+            operation = self.producer.get(queue.pop())
+            if operation is None or id(operation) in found or operation.kind in (*PRODUCTS, BINARY_CONVOLUTION):
+                continue
+            found[id(operation)] = operation
+            if operation.kind != "LceDequantize":
+                queue.extend(operation.inputs)
+        return list(found.values())
+
+    def depends_on_input(self, tensor: int) -> bool:
+        """Whether a tensor changes with the input of the network."""
+        seen, queue = set(), [tensor]
+        while queue:
+            index = queue.pop()
+            if index in self.graph.inputs:
+                return True
+            operation = self.producer.get(index)
+            if index not in seen and operation is not None:
+                seen.add(index)
+                queue.extend(operation.inputs)
+        return False
+
+
+def operands(operation: Operation) -> tuple[int, int]:
+    """The tensors a product multiplies: its input and its kernel (or second input)."""
+    if operation.kind == "TRANSPOSE_CONV":
+        return operation.inputs[2], operation.inputs[1]
+    return operation.inputs[0], operation.inputs[1]
+
+
+def filters(graph: Graph, operation: Operation) -> np.ndarray | None:
+    """The constant kernel of a product: output channels, height, width, input channels; a binary one as +1 and -1."""
+    if len(operation.inputs) < 2:
+        return None
+    value = graph.tensors[operands(operation)[1]].value
+    if value is None:
+        return None
+    if operation.kind == BINARY_CONVOLUTION:
+        bits = np.unpackbits(np.ascontiguousarray(value).astype("<u4").view(np.uint8), axis=-1, bitorder="little")
+        return 1.0 - 2.0 * bits[..., : _input_width(graph, operation, value)].astype(np.float32)
+    value = value.astype(np.float32)  # a file of another converter may hold integers
+    if operation.kind == "DEPTHWISE_CONV_2D":
+        return np.moveaxis(value, -1, 0).reshape(value.shape[-1], *value.shape[1:3], 1)
+    if operation.kind in ("BATCH_MATMUL", "CONV_3D"):
+        value = np.moveaxis(value, -1, 0)
+    return value if value.ndim == 4 else value.reshape(len(value), 1, 1, -1)
+
+
+def groups(graph: Graph, operation: Operation) -> int:
+    """The groups of a convolution."""
+    kernel = filters(graph, operation)
+    if kernel is None or operation.kind not in (BINARY_CONVOLUTION, "CONV_2D"):
+        return 1
+    if operation.kind == BINARY_CONVOLUTION:
+        return operation.options["channels_in"] // kernel.shape[-1]
+    return graph.tensors[operation.inputs[0]].shape[-1] // kernel.shape[-1]
+
+
+def meant_binary(origins: Origins, operation: Operation) -> bool:
+    """Whether a product of floats looks as if bits were meant: signs before it, or a kernel of +s and -s."""
+    kernel = filters(origins.graph, operation)
+    if kernel is not None and kernel.min() < 0 < kernel.max() and spread(kernel) < CONVERTER_TOLERANCE:
+        return True
+    inputs = operation.inputs if operation.kind == "BATCH_MATMUL" else operands(operation)
+    kinds = {each.kind for tensor in inputs for each in origins.region_before(tensor)}
+    return bool(kinds & {"LceDequantize", "SIGN", "ROUND"})
+
+
+def spread(kernel: np.ndarray) -> float:
+    """How far the |weights| of a filter lie apart, relative to their largest: the widest filter; 1 for a dead one."""
+    magnitudes = np.abs(kernel.reshape(len(kernel), -1))
+    top = magnitudes.max(axis=1)
+    return float(np.max(1 - magnitudes.min(axis=1) / np.maximum(top, _DEAD))) if len(kernel) else 0.0
+
+
+def explain(origins: Origins, operation: Operation) -> tuple[Reason, ...]:
+    """Every rule that a product of floats breaks; at least one."""
+    first, second = operands(operation)
+    graph = origins.graph
+    if graph.tensors[second].value is None and origins.depends_on_input(second):
+        return (
+            Reason(
+                "product_of_activations",
+                "It multiplies activations with activations, and a binary operation needs a constant kernel",
+                "keep it in float, and binarize the projections before and after it (1x1 convolutions or dense layers)",
+            ),
+        )
+    kind = _REASON_OF_KIND.get(operation.kind)
+    reasons = [] if kind is None else [kind]
+    if operation.kind == "FULLY_CONNECTED" or kind is None:
+        reasons += _of_input(origins, first)
+    if operation.kind == "CONV_2D":
+        reasons += _of_moves(origins, operation)
+    reasons += _of_kernel(graph, operation, second)
+    return tuple(reasons) or (
+        Reason(
+            "unknown",
+            "Its input is a sign and its kernel is binary, and still the converter left it in float",
+            "please report it with the model",
+        ),
+    )
+
+
+_REASON_OF_KIND = {
+    "FULLY_CONNECTED": Reason(
+        "dense",
+        "Larq Compute Engine has no binary fully connected operation",
+        "use BinaryDense (algorithm.dense), or reshape to 1 x 1 pixels and use a 1x1 QuantConv2D",
+    ),
+    "DEPTHWISE_CONV_2D": Reason(
+        "depthwise",
+        "Larq Compute Engine has no binary depthwise convolution",
+        "use an ordinary convolution, or one with groups",
+    ),
+    "TRANSPOSE_CONV": Reason(
+        "transposed",
+        "Larq Compute Engine has no binary transposed convolution",
+        "use UpSampling2D and an ordinary convolution",
+    ),
+    "CONV_3D": Reason(
+        "volume", "Larq Compute Engine has no binary 3D convolution", "keep it in float, or convolve in 2D"
+    ),
+}
+
+
+def _of_input(origins: Origins, tensor: int) -> Iterator[Reason]:
+    _, source = origins.moves_before(tensor)
+    if source is not None and source.kind == "LceDequantize":
+        return
+    region = {operation.kind for operation in origins.region_before(tensor)}
+    if "LceDequantize" in region:
+        between = sorted(region - {"LceDequantize", *_MOVES, "ABS", "MEAN"}) or sorted(region - {"LceDequantize"})
+        yield Reason(
+            "between_sign_and_product",
+            f"Its input is a sign that is changed before it ({', '.join(between)})",
+            "multiply by a scale after the convolution, and do everything else before the sign",
+        )
+    elif "ROUND" in region:
+        yield Reason(
+            "rounded_input",
+            "Its input is rounded to steps between 0 and 1, and not to -1 and +1",
+            "quantize the input with a sign, such as ste_sign",
+        )
+    elif "SIGN" in region and "RELU" in region:
+        yield Reason(
+            "zero_one_input",
+            "Its input is 0 or 1, and not -1 or +1",
+            "quantize the input with a sign, such as ste_sign",
+        )
+    elif "SIGN" in region:
+        yield Reason(
+            "tf_sign",
+            "Its input comes from tf.sign, which is 0 at 0",
+            "use lq.math.sign, or a quantizer such as ste_sign",
+        )
+    elif region & set(_COMPARISONS):
+        yield Reason(
+            "unrecognised_sign",
+            "Its input comes from a comparison that the converter does not recognise as a sign",
+            "use lq.math.sign, or tf.where(x >= 0, 1.0, -1.0)",
+        )
+    else:
+        yield Reason(
+            "input_not_binarized",
+            "Its input is not binarized",
+            "give the layer an input quantizer, such as ste_sign",
+        )
+
+
+def _of_moves(origins: Origins, operation: Operation) -> Iterator[Reason]:
+    graph = origins.graph
+    moves, _ = origins.moves_before(operation.inputs[0])
+    kinds = [move.kind for move in moves]
+    if "TRANSPOSE" in kinds:
+        yield Reason(
+            "channels_first",
+            "The channels come first, and are moved between the sign and the convolution",
+            "build the model with data_format='channels_last'",
+        )
+    if any(len(graph.tensors[move.inputs[0]].shape) == 3 for move in moves if move.kind in ("RESHAPE", "EXPAND_DIMS")):
+        yield Reason(
+            "conv1d",
+            "A 1D convolution is reshaped to 2D between the sign and the convolution",
+            "use BinaryConv1D (algorithm.conv1d), or QuantConv2D with a kernel (1, k)",
+        )
+    for move in moves:
+        if move.kind in ("PAD", "PADV2"):
+            yield from _of_padding(graph, operation, move)
+
+
+def _of_padding(graph: Graph, operation: Operation, pad: Operation) -> Iterator[Reason]:
+    value = float(graph.tensors[pad.inputs[2]].value) if pad.kind == "PADV2" else 0.0
+    if value not in (0.0, 1.0):
+        yield Reason(
+            "padding_value",
+            f"It is padded with {value:g} between the sign and the convolution, and a binary one pads with 0 or 1",
+            "use pad_values=0 or pad_values=1",
+        )
+        return
+    amounts, shape = graph.tensors[pad.inputs[1]].value, graph.tensors[pad.inputs[0]].shape
+    kernel, options = filters(graph, operation), operation.options
+    if amounts is None or kernel is None or len(shape) != 4:
+        return
+    for axis, letter in ((1, "H"), (2, "W")):
+        reach = (kernel.shape[axis] - 1) * options[f"dilation{letter}Factor"] + 1
+        stride = options[f"stride{letter}"]
+        total = max((-(-shape[axis] // stride) - 1) * stride + reach - shape[axis], 0)
+        if tuple(amounts[axis]) != (total // 2, total - total // 2):
+            yield Reason(
+                "padding_amount",
+                f"It is padded by {amounts[axis][0]} and {amounts[axis][1]} between the sign and the convolution, "
+                "and a binary one pads as 'same' does",
+                "use padding='same', or pad before the sign",
+            )
+            return
+
+
+def _of_kernel(graph: Graph, operation: Operation, second: int) -> Iterator[Reason]:
+    kernel = filters(graph, operation)
+    if kernel is None:
+        size_mib = np.prod(graph.tensors[second].shape, dtype=float) * 4 / 2**20
+        beyond = f"; at {size_mib:.0f} MiB it is beyond the {_FOLDING_LIMIT_MIB} MiB that the converter computes ahead"
+        yield Reason(
+            "kernel_at_run_time",
+            f"Its kernel is computed at run time{beyond if size_mib > _FOLDING_LIMIT_MIB / 2 else ''}",
+            "use a plain sign for the kernel with a scale after the layer, or a smaller kernel",
+        )
+        return
+    magnitudes = np.abs(kernel)
+    top = magnitudes.reshape(len(kernel), -1).max(axis=1)
+    dead = int(np.sum(top <= _DEAD))
+    relative = magnitudes[top > _DEAD] / top[top > _DEAD][:, np.newaxis, np.newaxis, np.newaxis]
+    if relative.size and relative.min() < 1 - CONVERTER_TOLERANCE:
+        yield _of_magnitudes(relative)
+    elif dead:
+        yield Reason(
+            "dead_filters",
+            f"{dead} of its {len(kernel)} filters are zero or smaller than 1e-7, which have no sign",
+            "keep the scale of the kernel above zero, such as with tf.maximum(scale, 1e-6)",
+        )
+    number, width = groups(graph, operation), kernel.shape[-1]
+    if number > 1 and width % _BITS_OF_A_WORD and operation.kind == "CONV_2D":
+        yield Reason(
+            "group_width",
+            f"Its {number} groups have {width} channels each, which is not a multiple of {_BITS_OF_A_WORD}",
+            f"use groups of a multiple of {_BITS_OF_A_WORD} channels, or BinaryConv2D, which splits its groups",
+        )
+
+
+def _of_magnitudes(relative: np.ndarray) -> Reason:
+    """What is wrong with a kernel of these |weights|, relative to the largest of each filter."""
+    tolerance = CONVERTER_TOLERANCE
+    if np.all((relative < tolerance) | (relative > 1 - tolerance)):
+        return Reason(
+            "ternary_kernel",
+            "Its kernel has zeros besides +s and -s",
+            "quantize the kernel with a sign, such as ste_sign",
+        )
+    by_channel = relative.reshape(-1, relative.shape[-1])
+    if relative.shape[-1] > 1 and np.ptp(by_channel, axis=0).max() < tolerance:
+        return Reason(
+            "scale_of_input_channels",
+            "Its kernel has a scale for each input channel",
+            "use a scale for each output channel only",
+        )
+    levels = len(np.unique(np.round(relative[:64] / tolerance)))
+    if levels <= 16:
+        return Reason(
+            "kernel_of_several_bits",
+            f"The weights of its kernel have about {levels} magnitudes, and a binary kernel has one",
+            "quantize the kernel to one bit, such as with ste_sign",
+        )
+    return Reason(
+        "kernel_not_binarized",
+        "Its kernel is not binarized",
+        "give the layer a kernel quantizer, such as ste_sign",
+    )
+
+
+def _input_width(graph: Graph, operation: Operation, packed: np.ndarray) -> int:
+    channels = operation.options["channels_in"]
+    words = -(-channels // _BITS_OF_A_WORD)
+    # A grouped kernel has fewer words than the input, and groups are made of whole words.
+    return channels if packed.shape[-1] == words else packed.shape[-1] * _BITS_OF_A_WORD

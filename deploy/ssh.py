@@ -1,0 +1,119 @@
+"""A Raspberry Pi or another ARM64 board, through OpenSSH's `ssh` and `scp`.
+
+The user's own configuration of ssh holds: names, keys, ports, jump hosts, known hosts. Nothing here loosens it, and
+nothing asks for a password.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from bibench_tf.deploy import benchmark_tool
+from bibench_tf.deploy.remote import SHORT_S, client
+from bibench_tf.errors import BibenchError
+
+_TRANSFER_S = 300.0
+
+
+class Connection:
+    """The host `[USER@]HOST`; `config` is a configuration file to use in place of the user's."""
+
+    # Not /tmp: on many boards that is memory.
+    parent = "/var/tmp"
+
+    def __init__(self, address: str, config: Path | None = None):
+        # ssh would take a name that starts with "-" for an option, and configurations pass names on to shells.
+        if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_:][A-Za-z0-9_.:-]*", address):
+            raise BibenchError(f"'{address}' is not [USER@]HOST as ssh knows it.")
+        self.target = f"ssh:{address}"
+        self._address = address
+        # The path of a Unix socket has to be short, which that of a user's temporary folder need not be.
+        self._sockets = Path(tempfile.mkdtemp(prefix="bb-", dir="/tmp"))
+        self._options = [*(["-F", str(config)] if config else [])]
+        for option in (
+            "BatchMode=yes",
+            "ConnectTimeout=10",
+            "ServerAliveInterval=5",
+            "ServerAliveCountMax=3",
+            # One connection for all commands: less work on the board between the rounds.
+            "ControlMaster=auto",
+            f"ControlPath={self._sockets}/%C",
+            "ControlPersist=60",
+            "ForwardAgent=no",
+            "ClearAllForwardings=yes",
+        ):
+            self._options += ["-o", option]
+
+    def shell(self, line: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+        """Run `line` in sh on the host, whatever the user's login shell is. Raises subprocess.TimeoutExpired."""
+        return client(["ssh", "-T", *self._options, "--", self._address, f"sh -c {shlex.quote(line)}"], timeout_s)
+
+    def push(self, local: Path, remote: str) -> None:
+        """Copy a file to the host. Raises BibenchError."""
+        self._copy(str(local.resolve()), f"{self._scp_address()}:{remote}")
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Copy a file from the host. Raises BibenchError."""
+        self._copy(f"{self._scp_address()}:{remote}", str(local.resolve()))
+
+    def _copy(self, source: str, destination: str) -> None:
+        done = client(["scp", "-q", *self._options, "--", source, destination], _TRANSFER_S)
+        if done.returncode:
+            if (error := self.explain(done.stderr)) is not None:
+                raise error
+            raise BibenchError(f"scp could not copy a file ({self.target}): {benchmark_tool.errors(done.stderr)}")
+
+    def _scp_address(self) -> str:
+        user, at, host = self._address.rpartition("@")
+        return f"{user}{at}[{host}]" if ":" in host else self._address
+
+    def explain(self, words: str) -> BibenchError | None:
+        """The error for what ssh says when it cannot connect; None when that may pass."""
+        for pattern, remedy in (
+            (
+                "REMOTE HOST IDENTIFICATION HAS CHANGED",
+                "its host key is not the known one; find out why before going on",
+            ),
+            ("Host key verification failed", f"its host key is not known; connect once by hand: ssh {self._address}"),
+            (
+                r"Permission denied \(",
+                "it does not accept your key; set one up with ssh-copy-id, no password is asked for",
+            ),
+            ("Could not resolve hostname", "the name is not known; check it, or add it to your configuration of ssh"),
+            ("Bad configuration|Can't open user config", "your configuration of ssh cannot be read"),
+            ("Connection refused|Connection timed out|No route to host|Network is unreachable", "it does not answer"),
+        ):
+            if match := re.search(f".*({pattern}).*", words):
+                return BibenchError(
+                    f"ssh cannot connect to {self._address}: {remedy} ({benchmark_tool.errors(match[0])})."
+                )
+        return None
+
+    def recover(self, timeout_s: float) -> bool:
+        """Whether the host answers again within that time."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            self._leave()
+            try:
+                if self.shell("true", 15).returncode == 0:
+                    return True
+            except subprocess.TimeoutExpired:
+                pass
+            time.sleep(0.2)
+        return False
+
+    def _leave(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired, BibenchError):
+            client(["ssh", *self._options, "-O", "exit", "--", self._address], SHORT_S)
+
+    def close(self) -> None:
+        """End the shared connection."""
+        self._leave()
+        shutil.rmtree(self._sockets, ignore_errors=True)
