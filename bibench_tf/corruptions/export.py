@@ -1,0 +1,233 @@
+"""Corrupted images as files: of a folder of images, and of the test set of a data set."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from bibench_tf import corruptions, records
+from bibench_tf.errors import BibenchError
+
+SETTINGS_FILE = "corruptions.json"
+_SUFFIXES = (".png", ".jpg", ".jpeg")
+_BATCH_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the images of a folder of corrupted images, besides the images themselves."""
+
+    source: str
+    seed: int
+    table: str
+    version: int = corruptions.VERSION
+
+
+@dataclass
+class Outcome:
+    """What became of the images: files written, files that were there before, and what could not be done.
+
+    `unreadable` are names of source images with the reason, `refused` counts images by the reason why a
+    corruption was left out.
+    """
+
+    written: int = 0
+    present: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+
+def corrupt_folder(
+    source: Path,
+    target: Path,
+    names: Sequence[str],
+    severities: Sequence[int],
+    *,
+    seed: int = 0,
+    table: str = "cifar10",
+    workers: int = 1,
+    quiet: bool = True,
+) -> Outcome:
+    """Write `target`/CORRUPTION/SEVERITY/NAME.png for each image `source`/NAME.png or .jpg, however deep.
+
+    The noise of an image depends on `seed` and on its name within `source`. Files that are there are left as they
+    are. Transparency is dropped. Raises BibenchError for a source without images or with two images of one
+    name, for a target within the source, or made from another source or with other settings.
+    """
+    images = _images_in(source)
+    if target.resolve().is_relative_to(source.resolve()):
+        raise BibenchError(f"The target {target} lies within the source {source}: choose a folder outside of it.")
+    _claim(target, Settings(str(source.resolve()), seed, table))
+    outcome = Outcome()
+
+    def corrupt(relative: Path) -> None:
+        missing = []
+        for name in names:
+            for severity in severities:
+                path = target / name / str(severity) / relative.with_suffix(".png")
+                if path.exists():
+                    outcome.present += 1
+                else:
+                    missing.append((name, severity, path))
+        if not missing:
+            return
+        try:
+            image = _read(source / relative)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            outcome.unreadable[relative.as_posix()] = str(error) or type(error).__name__
+            return
+        index = zlib.crc32(relative.as_posix().encode())
+        for name, severity, path in missing:
+            try:
+                corrupted = corruptions.apply(name, image[None], severity, seed=seed, first_index=index, table=table)[0]
+            except BibenchError as error:
+                outcome.refused[str(error)] += 1
+                continue
+            _write_png(path, corrupted)
+            outcome.written += 1
+
+    for _ in _in_threads(corrupt, images, workers, _progress(len(images), "image", quiet)):
+        pass
+    return outcome
+
+
+def _images_in(source: Path) -> list[Path]:
+    """The images below `source`, relative to it, sorted."""
+    if not source.is_dir():
+        raise BibenchError(f"There is no folder {source}: give a folder of PNG or JPEG images, or data:NAME.")
+    found = sorted(
+        (path.relative_to(source) for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()),
+        key=Path.as_posix,
+    )
+    if not found:
+        raise BibenchError(f"The folder {source} has no PNG or JPEG images.")
+    same = [path for path, count in Counter(path.with_suffix(".png") for path in found).items() if count > 1]
+    if same:
+        raise BibenchError(
+            f"In {source} two images would both become {same[0].as_posix()} (and {len(same) - 1} more such names): "
+            "rename one of each."
+        )
+    return found
+
+
+def _claim(target: Path, settings: Settings) -> None:
+    """Note in `target` how its images are made; what is there already must have been made the same way."""
+    path = target / SETTINGS_FILE
+    if not path.exists():
+        records.write(path, settings)
+        return
+    found = records.read(path, Settings)
+    if found != settings:
+        raise BibenchError(
+            f"The images in {target} were made from {found.source} with seed {found.seed}, table {found.table} and "
+            f"version {found.version} of the corruptions: choose another folder, or the same source and settings."
+        )
+
+
+def _read(path: Path) -> np.ndarray:
+    """A PNG or JPEG image, uint8 [H, W, 1 or 3], turned as its EXIF data say."""
+    with Image.open(path, formats=["PNG", "JPEG"]) as image:
+        if image.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
+        image = ImageOps.exif_transpose(image)
+        grey = image.mode in ("1", "L", "LA")
+        levels = np.asarray(image.convert("L" if grey else "RGB"))
+    return levels[..., None] if grey else levels
+
+
+def _write_png(path: Path, image: np.ndarray) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, "PNG")
+    records.write_atomically(path, lambda temporary: temporary.write_bytes(stream.getvalue()))
+
+
+def corrupt_dataset(
+    name: str,
+    target: Path,
+    names: Sequence[str],
+    *,
+    seed: int = 0,
+    table: str = "cifar10",
+    data_dir: Path | None = None,
+    download: bool = False,
+    workers: int = 1,
+    quiet: bool = True,
+) -> Outcome:
+    """Write the corrupted test images of the data set `name` as CIFAR-10-C is published.
+
+    `target`/CORRUPTION.npy holds the five severities one after the other, uint8 [5 N, H, W, C], and labels.npy the
+    labels [5 N]. Files that are there are left as they are. Raises BibenchError for an unknown or missing data set,
+    a corruption that does not fit its images, and a target made with other settings.
+    """
+    from bibench_tf import datasets
+
+    dataset = datasets.get(name, data_dir, download)
+    for corruption in names:
+        corruptions.check(corruption, dataset.input_shape[-1])
+    _claim(target, Settings(f"data:{name} {dataset.fingerprint}", seed, table))
+    missing = [corruption for corruption in names if not (target / f"{corruption}.npy").exists()]
+    outcome = Outcome(present=len(names) - len(missing))
+    count, severities = dataset.test_examples, corruptions.SEVERITIES
+    shape = (len(severities) * count, *dataset.input_shape)
+    with _progress(len(missing) * count, "image", quiet) as progress:
+        for corruption in missing:
+            progress.set_description(corruption)
+
+            def fill(temporary: Path, corruption=corruption) -> None:
+                file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+
+                def store(images: np.ndarray, first: np.ndarray) -> np.ndarray:
+                    for place, severity in enumerate(severities):
+                        start = place * count + int(first)
+                        file[start : start + len(images)] = corruptions.apply(
+                            corruption, images, severity, seed=seed, first_index=first, table=table, workers=workers
+                        )
+                    progress.update(len(images))
+                    return images
+
+                labels = [labels.numpy() for _, labels in dataset.test_batches(_BATCH_SIZE, corrupt=store)]
+                file.flush()
+                _write_labels(target / "labels.npy", np.tile(np.concatenate(labels), len(severities)))
+
+            records.write_atomically(target / f"{corruption}.npy", fill)
+            outcome.written += 1
+    return outcome
+
+
+def _write_labels(path: Path, labels: np.ndarray) -> None:
+    labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
+    records.write_atomically(path, lambda temporary: np.save(temporary, labels))
+
+
+def _in_threads(function: Callable, items: Sequence, workers: int, progress: tqdm) -> Iterator[None]:
+    """Call `function` on each item in `workers` threads; what has not begun is dropped when one fails."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for result in pool.map(function, items):
+            progress.update()
+            yield result
+    finally:
+        pool.shutdown(cancel_futures=True)
+        progress.close()
+
+
+def _progress(total: int, unit: str, quiet: bool) -> tqdm:
+    """A bar on stderr; on a file or pipe a line every half minute."""
+    interval_s = 0.2 if sys.stderr.isatty() else 30
+    return tqdm(total=total, unit=unit, disable=quiet, file=sys.stderr, mininterval=interval_s, dynamic_ncols=True)
+
+
+def default_workers() -> int:
+    """As many threads as there are processors this process may use."""
+    return len(os.sched_getaffinity(0))
