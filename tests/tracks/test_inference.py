@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import string
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from click.testing import CliRunner
 
 from bibench_tf import algorithms, datasets, metrics, records
 from bibench_tf.benchmark import Benchmark, Session
 from bibench_tf.deploy import convert, flatbuffer, host
-from bibench_tf.deploy.host import Latency
+from bibench_tf.deploy.target import Device, Measurement, Round, Settings
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import base, inference
+from bibench_tf.tracks import base, commands, inference, inference_figures, inference_records
 
 layers = tf.keras.layers
 BENCHMARK = Benchmark(algorithms=("bnn", "xnor"))
@@ -28,41 +32,68 @@ def write_result(store, spec, **changes):
     records.write(store.folder(spec) / "result.json", dataclasses.replace(result, **changes))
 
 
-def latency(median_ms):
-    return Latency(median_ms, 0.9 * median_ms, 1.2 * median_ms, 50)
+HOST = Device("host", "a CPU", None, "x86_64", 2, "Linux x86_64")
+PHONE = Device("adb:SER/1", "a phone", "kirin_990", "arm64-v8a", 8, "Android 13")
+STUB = dataclasses.replace(PHONE, target="ssh:me@stub", emulated=True)
 
 
-def write_record(store, spec, **changes):
+def measurement(device, *medians_ms):
+    rounds = [Round(2 * ms, 0.1, ms / 2, 3 * ms, 50, ms, 1.2 * ms, 1.5 * ms) for ms in medians_ms]
+    return Measurement(device, Settings(), tuple(rounds), (), 3.5, "a kernel", ("a note",))
+
+
+def write_record(store, algorithm, **changes):
+    """The record of a file of which the digest is the name of the algorithm."""
+    spec = SPECS[algorithm]
     record = dataclasses.replace(
-        inference._settings(BENCHMARK, store, spec),
-        host={"cpu": "a CPU", "cores": 2, "system": "Linux x86_64"},
-        kernel="a kernel",
-        threads=1,
+        inference._settings(store, spec),
+        input_shape=(32, 32, 3),
+        file_sha256=algorithm,
+        size_bytes=SIZES[algorithm],
         binary_layers=18,
         binary_operations=18,
         parity=inference.Parity(60, 1e-7, 2e-3, 1.0, 0.5, 0.5),
     )
-    path = store.folder(spec) / inference.FILE
+    path = store.folder(spec) / inference_records.FILE
     records.write(path, dataclasses.replace(record, **changes))
     return path
 
 
-FIGURES = {
-    "full_precision": {"size_bytes": 4000, "latency": latency(2.0), "baseline_latency": latency(2.0)},
-    # The twin took 3 ms while bnn was measured: that is what bnn is compared with.
-    "bnn": {"size_bytes": 400, "latency": latency(1.0), "baseline_latency": latency(3.0)},
-    "xnor": {"size_bytes": 500, "latency": latency(4.0), "baseline_latency": latency(2.0)},
-}
+def write_device(store, algorithm, device, ms, baseline_ms=None, **changes):
+    record = inference_records.DeviceMeasurement(
+        run_id=SPECS[algorithm].id,
+        target=device.target,
+        version=inference_records.VERSION,
+        file_sha256=algorithm,
+        baseline_sha256=None if algorithm == "full_precision" else "full_precision",
+        network=measurement(device, ms),
+        baseline=None if baseline_ms is None else measurement(device, baseline_ms),
+    )
+    path = store.folder(SPECS[algorithm]) / inference_records.device_file(device.target)
+    records.write(path, dataclasses.replace(record, **changes))
+    return path
+
+
+SIZES = {"full_precision": 4000, "bnn": 400, "xnor": 500}
 
 
 @pytest.fixture
 def store(tmp_path):
     store = RunStore(tmp_path)
-    for spec in SPECS.values():
-        write_result(store, spec)
     for algorithm, spec in SPECS.items():
-        write_record(store, spec, **FIGURES[algorithm])
+        write_result(store, spec)
+        write_record(store, algorithm)
+    write_device(store, "full_precision", HOST, 2.0)
+    # Full precision took 3 ms while bnn was measured: that is what bnn is compared with.
+    write_device(store, "bnn", HOST, 1.0, 3.0)
+    write_device(store, "xnor", HOST, 4.0, 2.0)
     return store
+
+
+def add_phone(store, *algorithms):
+    times = {"full_precision": (20.0,), "bnn": (2.0, 20.0), "xnor": (5.0, 20.0)}
+    for algorithm in algorithms:
+        write_device(store, algorithm, PHONE, *times[algorithm])
 
 
 def test_plan_is_the_main_runs():
@@ -78,20 +109,84 @@ def test_scores_by_hand(store):
     }
     assert not score.failures
     row = score.table.set_index("algorithm").loc["bnn"]
-    assert (row["speed-up"], row["times smaller"], row["latency (ms)"]) == (3, 10, 1)
-    assert score.conditions["computer"] == "a CPU, 2 cores, Linux x86_64"
-    assert score.conditions["threads"] == "1"
-    assert any("ARM" in note for note in score.notes)
+    assert (row["device"], row["speed-up"], row["times smaller"], row["latency (ms)"]) == ("host", 3, 10, 1)
+    assert score.conditions["device: host"] == "a CPU, 2 cores, x86_64, Linux x86_64"
+    assert score.notes.count("a note") == 1
+    assert any("this is one" in note for note in score.notes)
     assert not score.complete
 
 
+def test_the_score_is_over_all_devices(store):
+    add_phone(store, *SPECS)
+    score = inference.score(BENCHMARK, store)
+    assert not score.failures
+    # T is the mean over both devices, S the same on both.
+    assert score.scores["bnn"] == pytest.approx((((3 / 1 + 20 / 2) / 2) ** 2 / 2 + 10**2 / 2) ** 0.5)
+    assert score.scores["xnor"] == pytest.approx((((2 / 4 + 20 / 5) / 2) ** 2 / 2 + 8**2 / 2) ** 0.5)
+    assert score.scores["full_precision"] == 1
+    assert score.complete
+    assert len(score.table) == 6
+    assert {chart.title for chart in score.charts} >= {
+        "Latency of one image on this computer",
+        "Latency of one image on adb:SER/1",
+    }
+    assert "a phone (kirin_990)" in score.conditions["device: adb:SER/1"]
+
+
+def test_without_one_of_the_devices_there_is_no_score(store):
+    add_phone(store, "full_precision", "bnn")
+    score = inference.score(BENCHMARK, store)
+    assert score.scores["xnor"] is None
+    assert score.scores["bnn"] > 1
+    assert score.failures[0].startswith("xnor: not measured on adb:SER/1, where other networks are")
+
+
+def test_a_device_that_failed_is_told(store):
+    add_phone(store, "full_precision", "bnn")
+    write_device(store, "xnor", PHONE, 5.0, network=None, error="The device vanished.")
+    score = inference.score(BENCHMARK, store)
+    assert "xnor on adb:SER/1: The device vanished." in score.failures
+    assert score.scores["xnor"] is None
+
+
+def test_an_emulator_is_neither_shown_nor_scored(store):
+    before = inference.score(BENCHMARK, store)
+    write_device(store, "full_precision", STUB, 123.456)
+    write_device(store, "bnn", STUB, 0.001, 123.456)
+    score = inference.score(BENCHMARK, store)
+    assert score.scores == before.scores
+    assert score.table.equals(before.table)
+    assert score.charts == before.charts
+    assert any(note.startswith("emulated: full_precision, bnn ran on ssh:me@stub") for note in score.notes)
+    assert "123" not in repr(score)
+
+
+def test_published_figures_stand_beside_the_same_network_only(store):
+    assert not any(note.startswith("published") for note in inference.score(BENCHMARK, store).notes)
+    deployed = {
+        "bnn": inference_records.Inference("id", "r", "d", 1, inference_records.VERSION, input_shape=(224, 224, 3))
+    }
+    for network, shown in (("resnet18", True), ("resnet18@0.5", False), ("vgg_small", False)):
+        benchmark = dataclasses.replace(BENCHMARK, architecture=network)
+        notes = inference_figures._published(benchmark, deployed)
+        assert bool(notes) == shown
+        assert all(note.startswith("published: ") and "@" in note for note in notes)
+
+
+def test_files_of_devices():
+    names = [inference_records.device_file(name) for name in ("host", "adb:a/b", "adb:a:b", "ssh:pi@board", "../x")]
+    assert names[0] == "latency-host.json"
+    assert len(set(names)) == 5
+    assert all(set(name) <= set(string.ascii_letters + string.digits + "-._") for name in names)
+
+
 def test_layers_that_run_as_float_are_told(store):
-    write_record(store, SPECS["bnn"], **FIGURES["bnn"], binary_operations=17)
+    write_record(store, "bnn", binary_operations=17)
     assert any("bnn: 17 of its 18" in note for note in inference.score(BENCHMARK, store).notes)
 
 
 def test_a_failed_conversion_has_no_score(store):
-    write_record(store, SPECS["xnor"], error="The converter crashed (SIGSEGV).")
+    write_record(store, "xnor", error="The converter crashed (SIGSEGV).")
     score = inference.score(BENCHMARK, store)
     assert score.scores["xnor"] is None
     assert score.failures == ["xnor: not converted: The converter crashed (SIGSEGV)."]
@@ -100,30 +195,36 @@ def test_a_failed_conversion_has_no_score(store):
 
 def test_a_flipped_sign_is_no_wrong_conversion(store):
     for median, agreement in ((0.04, 0.99), (1e-6, 0.9)):
-        parity = inference.Parity(60, median, 0.3, agreement, 0.5, 0.5)
-        write_record(store, SPECS["bnn"], **FIGURES["bnn"] | {"parity": parity})
+        write_record(store, "bnn", parity=inference.Parity(60, median, 0.3, agreement, 0.5, 0.5))
         assert inference.score(BENCHMARK, store).scores["bnn"] is not None
 
 
 def test_a_wrong_conversion_has_no_score(store):
     for difference in (0.2, float("nan")):
-        parity = inference.Parity(60, difference, difference, 0.1, 0.5, 0.1)
-        write_record(store, SPECS["bnn"], **FIGURES["bnn"] | {"parity": parity})
+        write_record(store, "bnn", parity=inference.Parity(60, difference, difference, 0.1, 0.5, 0.1))
         score = inference.score(BENCHMARK, store)
         assert score.scores["bnn"] is None
         assert "bnn: the file does not compute what the trained network does" in score.failures[0]
 
 
 def test_without_a_baseline_there_is_no_score(store):
-    (store.folder(SPECS["full_precision"]) / inference.FILE).unlink()
+    (store.folder(SPECS["full_precision"]) / inference_records.FILE).unlink()
     score = inference.score(BENCHMARK, store)
     assert set(score.scores.values()) == {None}
-    assert len(score.failures) == 3
+    assert score.failures[0] == "full_precision: trained, but its inference is not measured yet."
+    assert any("bnn" in failure and "measured with other files" in failure for failure in score.failures)
+
+
+def test_another_file_needs_another_measurement(store):
+    write_record(store, "bnn", file_sha256="another")
+    score = inference.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None
+    assert "measured with other files: measure again on host" in score.failures[0]
 
 
 def test_runs_that_are_not_there(store):
     write_result(store, SPECS["bnn"], status="diverged", error="the loss is NaN")
-    path = store.folder(SPECS["xnor"]) / inference.FILE
+    path = store.folder(SPECS["xnor"]) / inference_records.FILE
     path.write_text(path.read_text().replace("500", "5"))
     score = inference.score(BENCHMARK, store)
     assert score.scores == {"full_precision": 1, "bnn": None, "xnor": None}
@@ -131,13 +232,73 @@ def test_runs_that_are_not_there(store):
     assert any(str(path) in failure for failure in score.failures)
 
 
+def test_a_damaged_device_record_is_named(store):
+    path = store.folder(SPECS["bnn"]) / "latency-host.json"
+    path.write_text(path.read_text().replace("host", "toast"))
+    score = inference.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None
+    assert any(str(path) in failure and "checksum" in failure for failure in score.failures)
+
+
+def newer_schema(path):
+    content = records.read_envelope(path)
+    content["schema"] = records.SCHEMA + 1
+    path.write_text(json.dumps({**content, "sha256": records.digest(content)}))
+
+
+@pytest.mark.parametrize("name", [inference_records.FILE, "latency-host.json", "result.json"])
+def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
+    newer_schema(store.folder(SPECS["bnn"]) / name)
+    with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+        inference.score(BENCHMARK, store)
+    with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+        list(inference._to_measure(BENCHMARK, store, "host"))
+    if name != "latency-host.json":
+        with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+            measure(store)
+
+
+def test_a_newer_version_of_this_track_is_refused_too(store):
+    write_record(store, "bnn", version=inference_records.VERSION + 1)
+    with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+        inference.score(BENCHMARK, store)
+
+
+def test_what_an_earlier_version_measured_is_told_and_measured_again(store):
+    spec = SPECS["bnn"]
+    path = store.folder(spec) / inference_records.FILE
+    # As version 1 wrote it: the latency in the same record.
+    earlier = {"run_id": spec.id, "result": "r", "baseline": "b", "version": 1, "latency": {"median_ms": 1.0}}
+    content = {**records.read_envelope(path), "data": earlier}
+    path.write_text(json.dumps({**content, "sha256": records.digest(content)}))
+    score = inference.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None
+    assert f"{path} was measured by an earlier version" in score.failures[0]
+    assert [each.algorithm for each, _ in inference._to_convert(BENCHMARK, store)][1:] == ["bnn", "xnor"]
+
+
 def test_a_new_training_needs_a_new_measurement(store):
     write_result(store, SPECS["bnn"], accuracy=0.6)
     score = inference.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert "other settings" in score.failures[0]
-    write_result(store, SPECS["full_precision"], accuracy=0.6)
-    assert set(inference.score(BENCHMARK, store).scores.values()) == {None}
+
+
+def test_the_same_device_twice_is_refused(tmp_path):
+    with pytest.raises(BibenchError, match="named twice: host, host"):
+        inference.check_targets(Session(tmp_path, targets=("host", "host")))
+
+
+def test_a_device_that_does_not_exist_is_refused_before_any_training(tmp_path):
+    result = CliRunner().invoke(commands.inference, ["--target", "toaster", "--results", str(tmp_path / "r")])
+    assert "There is no target 'toaster'" in str(result.exception)
+    assert not (tmp_path / "r").exists()
+
+
+def test_programs_are_one_for_all_or_one_for_each(tmp_path):
+    binaries = (tmp_path / "a", tmp_path / "b")
+    with pytest.raises(BibenchError, match="2 programs for 1 devices"):
+        inference.check_targets(Session(tmp_path, targets=("host", "adb"), binaries=binaries))
 
 
 def network(algorithm, seed):
@@ -168,25 +329,48 @@ def trained(tmp_path, monkeypatch):
         write_result(store, spec)
         network(algorithm, number).save(store.model_path(spec))
     monkeypatch.setattr(datasets, "get", lambda *arguments: Tiny())
-    timing = host.Timing(warm_up_s=0.0, minimum_s=0.01, minimum_repetitions=5, turn_s=0.002)
-    monkeypatch.setattr(host, "Timing", lambda: timing)
+    settings = Settings(warm_up_s=0.0, minimum_runs=5, minimum_s=0.0, rounds=2)
+    monkeypatch.setattr(inference, "HOST_SETTINGS", settings)
+    monkeypatch.setattr(inference, "DEVICE_SETTINGS", settings)
     return store
 
 
-def forbid(monkeypatch):
-    monkeypatch.setattr(convert, "Converter", None)
+class Fake:
+    """A device that takes a millisecond for each KiB and cannot run files in `refused`."""
+
+    def __init__(self, device, refused=()):
+        self.device, self.refused, self.measured = device, refused, 0
+
+    def describe(self):
+        return self.device
+
+    def measure(self, flatbuffers, settings):
+        self.measured += 1
+        if any(content in self.refused for content in flatbuffers.values()):
+            raise BibenchError("The device ran out of memory.")
+        return {name: measurement(self.device, len(content) / 1024) for name, content in flatbuffers.items()}
+
+    def close(self):
+        pass
+
+
+def measure(store, **devices):
+    inference.measure(BENCHMARK, Session(store.root, quiet=True, **devices))
+
+
+def snapshot(store, name):
+    return {algorithm: (store.folder(spec) / name).read_bytes() for algorithm, spec in SPECS.items()}
 
 
 def test_measures_once_and_keeps_the_file(trained, monkeypatch):
-    session = Session(trained.root, quiet=True)
-    inference.measure(BENCHMARK, session)
+    measure(trained)
     score = inference.score(BENCHMARK, trained)
     assert not score.failures
     assert score.scores["full_precision"] == 1
     assert all(value > 0 for value in score.scores.values())
     for algorithm, spec in SPECS.items():
-        record = inference._read(trained.folder(spec) / inference.FILE)
-        content = (trained.folder(spec) / inference.MODEL_FILE).read_bytes()
+        record = inference_records.read(trained.folder(spec) / inference_records.FILE)
+        content = (trained.folder(spec) / inference_records.MODEL_FILE).read_bytes()
         assert record.size_bytes == len(content)
         binary = 0 if algorithm == "full_precision" else 1
         assert (record.binary_layers, record.binary_operations) == (binary, binary)
@@ -194,41 +378,70 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
         assert record.parity.images == 60
         assert record.parity.median_difference < 1e-5
         assert record.parity.deployed_accuracy == pytest.approx(record.parity.keras_accuracy, abs=0.05)
-        assert record.baseline_latency.repetitions >= 5
-        envelope = records.read_envelope(trained.folder(spec) / inference.FILE)
-        assert envelope["environment"]["cpu"] == record.host["cpu"]
-    forbid(monkeypatch)
-    inference.measure(BENCHMARK, session)
+        on_host = inference_records.read_device(trained.folder(spec) / "latency-host.json")
+        assert [each.count >= 5 for each in on_host.network.rounds] == [True, True]
+        assert (on_host.baseline is None) == (algorithm == "full_precision")
+        envelope = records.read_envelope(trained.folder(spec) / "latency-host.json")
+        assert (envelope["provenance"], envelope["environment"]["cpu"]) == ("measured", on_host.network.device.model)
+    monkeypatch.setattr(convert, "Converter", None)
+    monkeypatch.setattr(host.HostTarget, "measure", None)
+    measure(trained)
+
+    # A device more, of which only the times are missing.
+    phone = Fake(PHONE, refused=((trained.folder(SPECS["xnor"]) / inference_records.MODEL_FILE).read_bytes(),))
+    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(phone))
+    before = snapshot(trained, "latency-host.json")
+    measure(trained, targets=("adb:SER/1",))
+    assert snapshot(trained, "latency-host.json") == before
+    assert phone.measured == 3
+    score = inference.score(BENCHMARK, trained)
+    assert score.scores["bnn"] > score.scores["full_precision"]
+    assert score.scores["xnor"] is None
+    assert "xnor on adb:SER/1: The device ran out of memory." in score.failures
+
+    # What failed is tried again, and nothing else.
+    phone.refused = ()
+    measure(trained, targets=("adb:SER/1",))
+    assert phone.measured == 4
+    assert not inference.score(BENCHMARK, trained).failures
+
+    # An emulator is stored as one.
+    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(STUB)))
+    before = inference.score(BENCHMARK, trained).scores
+    measure(trained, targets=("ssh:me@stub",))
+    path = trained.folder(SPECS["bnn"]) / inference_records.device_file("ssh:me@stub")
+    assert records.read_envelope(path)["provenance"] == "emulated"
+    assert inference.score(BENCHMARK, trained).scores == before
 
 
-def test_what_is_missing_is_measured_again(trained, monkeypatch):
-    session = Session(trained.root, quiet=True)
-    inference.measure(BENCHMARK, session)
-    folders = {algorithm: trained.folder(spec) for algorithm, spec in SPECS.items()}
-    before = {name: (folder / inference.FILE).read_bytes() for name, folder in folders.items()}
-    (folders["bnn"] / inference.MODEL_FILE).write_bytes(b"something else")
-    inference.measure(BENCHMARK, session)
-    after = {name: (folder / inference.FILE).read_bytes() for name, folder in folders.items()}
-    assert [name for name in folders if before[name] != after[name]] == ["bnn"]
+def test_what_is_missing_is_done_again(trained, monkeypatch):
+    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
+    measure(trained)
+    before = snapshot(trained, inference_records.FILE)
+    (trained.folder(SPECS["bnn"]) / inference_records.MODEL_FILE).write_bytes(b"something else")
+    measure(trained)
+    after = snapshot(trained, inference_records.FILE)
+    assert [name for name in SPECS if before[name] != after[name]] == ["bnn"]
+    assert not inference.score(BENCHMARK, trained).failures
 
 
-def test_a_failure_is_kept_with_its_reason_and_tried_again(trained):
-    session = Session(trained.root, quiet=True)
+def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch):
+    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
     spec = SPECS["bnn"]
     image = layers.Input((4, 4, 1), name="image")
     tf.keras.Model(image, layers.DepthwiseConv2D(2, dtype="mixed_float16")(image)).save(trained.model_path(spec))
-    inference.measure(BENCHMARK, session)
+    measure(trained)
     score = inference.score(BENCHMARK, trained)
     assert score.scores["bnn"] is None
     assert score.scores["xnor"] > 0
     assert "bnn: not converted:" in score.failures[0]
     network("bnn", 0).save(trained.model_path(spec))
-    inference.measure(BENCHMARK, session)
+    measure(trained)
     assert inference.score(BENCHMARK, trained).scores["bnn"] > 0
 
 
 def test_other_data_are_refused(trained, monkeypatch):
     monkeypatch.setattr(Tiny, "fingerprint", "f2")
-    forbid(monkeypatch)
+    monkeypatch.setattr(convert, "Converter", None)
     with pytest.raises(BibenchError, match="'tiny' are not those"):
-        inference.measure(BENCHMARK, Session(trained.root, quiet=True))
+        measure(trained)
