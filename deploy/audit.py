@@ -132,7 +132,7 @@ class Audit:
         return tuple(SizePart(*row) for row in rows if row[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON; docs/deployment.md describes the fields."""
+        """All of it for JSON; docs/deploy.md describes the fields."""
         totals = {"macs": self.macs, "macs_binary": self.macs_binary, "binary_share": self.binary_share}
         found = {
             "fallbacks": [layer.name for layer in self.fallbacks],

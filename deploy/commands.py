@@ -70,6 +70,11 @@ def convert(source, algorithm, input_shape, num_classes, output, runtime, timeou
     """Convert a model to a file for Larq Compute Engine, run it once, and say what became binary.
 
     MODEL is a .keras or .h5 file or a SavedModel folder.
+
+    \b
+    Examples:
+      bibench deploy convert model.keras -o model.tflite
+      bibench deploy convert zoo:resnet20@0.5 --algorithm bnn --input-shape 32x32x3 --classes 10 -o small.tflite
     """
     from bibench_tf import records
     from bibench_tf.deploy import audit as audits
@@ -84,13 +89,18 @@ def convert(source, algorithm, input_shape, num_classes, output, runtime, timeou
 @deploy.command()
 @model_options
 @click.option("--require-binary", is_flag=True, help="Exit with 1 when a layer that was meant to be binary is not.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/deployment.md describes it.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; docs/deploy.md describes it.")
 @_timeout
 def audit(source, algorithm, input_shape, num_classes, require_binary, as_json, timeout_s) -> None:
     """Say layer by layer what runs on bits, and why the rest does not.
 
     MODEL is a .keras or .h5 file or a SavedModel folder, which is converted for it, or a converted file, which has
     no Keras layers: its operations are listed under the names of their tensors.
+
+    \b
+    Examples:
+      bibench deploy audit zoo:resnet18 --algorithm reactnet
+      bibench deploy audit model.keras --require-binary --json
     """
     from bibench_tf.deploy import audit as audits
 
@@ -120,6 +130,10 @@ def export_dabnn(source: str, algorithm: str | None, input_shape, num_classes: i
 
     A network of the zoo is built with padding='minus_one', which daBNN has. The file is run in onnxruntime against
     Keras on eight random images before it is written.
+
+    \b
+    Example:
+      bibench deploy export-dabnn zoo:resnet18 --algorithm bireal -o resnet18.onnx
     """
     from bibench_tf.deploy import dabnn, sources
     from bibench_tf.records import write_atomically
@@ -149,7 +163,11 @@ def export_dabnn(source: str, algorithm: str | None, input_shape, num_classes: i
 def export_weights(source: str, algorithm: str | None, input_shape, num_classes: int, output: Path) -> None:
     """Write the weights that inference needs, binary kernels as packed bits.
 
-    The layout stands in docs/deploy_other.md; bibench_tf.deploy.weights reads it.
+    The layout stands in docs/exports.md; bibench_tf.deploy.weights reads it.
+
+    \b
+    Example:
+      bibench deploy export-weights model.keras -o weights.npz
     """
     from bibench_tf.deploy import sources, weights
 

@@ -1,6 +1,6 @@
 """Trained weights as an .npz file of packed bits: what inference needs of a network, and how to get it back.
 
-The layout, version 1 (see docs/deploy_other.md). All arrays are plain NumPy arrays, without Python objects:
+The layout, version 1 (see docs/exports.md). All arrays are plain NumPy arrays, without Python objects:
 
 - `bibench_tf` uint8: UTF-8 JSON with format, version, network, the kernels (layer: shape) and every other array
   (name: dtype, shape).

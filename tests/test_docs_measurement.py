@@ -1,4 +1,4 @@
-"""The Python examples of docs/complexity.md and docs/deployment.md run as written."""
+"""The Python examples of docs/complexity.md and docs/deploy.md run as written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
-@pytest.mark.parametrize("name", ["complexity.md", "deployment.md"])
+@pytest.mark.parametrize("name", ["complexity.md", "deploy.md"])
 def test_example(name):
     (example,) = re.findall(r"```python\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
     names: dict[str, object] = {}

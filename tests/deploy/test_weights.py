@@ -249,7 +249,7 @@ def test_command(tmp_path):
 
 def test_the_examples_of_the_document_run(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    document = Path(__file__).parents[2] / "docs" / "deploy_other.md"
+    document = Path(__file__).parents[2] / "docs" / "exports.md"
     examples = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     assert len(examples) == 3
