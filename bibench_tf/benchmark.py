@@ -29,7 +29,8 @@ class Benchmark:
     `architectures` are those of the architecture track. `algorithms` leaves out the full-precision baseline,
     which is always run. Networks may carry a width multiplier: `resnet20@0.5`. `epochs` overrides the recipe's.
     `grid` names the settings of the training track. `corrupted_images` is how many test images are corrupted, None for
-    all.
+    all. `corrupted` says where corrupted images come from: `made` here, `tfds` (the published set that TensorFlow
+    Datasets prepares) or the path of the authors' folder of arrays; `severities` is the table that made ones follow.
     """
 
     tasks: tuple[str, ...] = ("fashion_mini",)
@@ -41,6 +42,8 @@ class Benchmark:
     seed: int = 0
     corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate")
     corrupted_images: int | None = 400
+    corrupted: str = "made"
+    severities: str = "cifar10"
     grid: tuple[str, ...] = ("adam-2e-3-cosine", "adam-2e-4-cosine")
 
     @property
@@ -56,9 +59,15 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Session:
-    """Where and how this process runs a benchmark; nothing here changes a result."""
+    """Where and how this process runs a benchmark; nothing here changes a result.
+
+    `targets` are the devices of the inference track, whose records are scored together with those of earlier sessions;
+    `binaries` is the program lce_benchmark_model for the devices other than `host`: one for all, or one for each.
+    """
 
     results: Path
     data_dir: Path | None = None
     download: bool = False
     quiet: bool = False
+    targets: tuple[str, ...] = ("host",)
+    binaries: tuple[Path, ...] = ()

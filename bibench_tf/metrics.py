@@ -1,10 +1,11 @@
-"""The overall metrics of BiBench, all of them, and nothing else.
+"""The overall metrics of BiBench, and the corruption errors that stand beside its robustness metric.
 
 Every metric compares a binarized network (`bi`) with its full-precision counterpart (`fp`): full precision
-against itself scores exactly 1, which reports print as 100 %, and more is better.
+against itself scores exactly 1, which reports print as 100 %. More is better, but for the corruption errors.
 
-The formulas are given as recalled from the paper (Qin et al., BiBench, ICML 2023, arXiv 2301.11233); they
-are not verified word for word. They stand in this one module so that a correction is made in one place.
+The formulas are given as recalled from the papers (Qin et al., BiBench, ICML 2023, arXiv 2301.11233; for the
+corruption errors Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261); they are not verified word for word. They
+stand in this one module so that a correction is made in one place.
 
 A part that has no value (a division by zero, nothing to average, a negative, infinite or missing number)
 raises `Undefined`: no function of this module returns a number that leaves something out.
@@ -108,6 +109,52 @@ def om_robust(gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[s
         pairs = _pairs(_as_sequence(gaps_fp[corruption]), _as_sequence(gaps_bi[corruption]), what)
         parts.append(_mean([1.0 if fp == bi == 0 else _ratio(fp, bi, what) for fp, bi in pairs]))
     return quadratic_mean(parts)
+
+
+def mean_corruption_error(
+    errors: Mapping[str, Sequence[float]], errors_baseline: Mapping[str, Sequence[float]]
+) -> float:
+    """The mean corruption error mCE = 1/C * sum_c ( sum_s E_sc / sum_s B_sc ); less is better.
+
+    From memory of arXiv 1903.12261, section 4, not verified word for word. Both map a corruption c to its error rates
+    by severity s: E of the network, B of the baseline. The paper's baseline is AlexNet; a figure says nothing
+    without its baseline. Raises Undefined when the corruptions or their numbers of severities differ, or the baseline
+    makes no error under one of them.
+    """
+    _same_keys(errors, errors_baseline, "corruption")
+    parts = []
+    for corruption in errors_baseline:
+        what = f"the errors under {corruption}"
+        own, baseline = zip(*_pairs(errors[corruption], errors_baseline[corruption], what), strict=True)
+        parts.append(_ratio(math.fsum(own), math.fsum(baseline), what))
+    return _mean(parts)
+
+
+def relative_mean_corruption_error(
+    clean_error: float,
+    errors: Mapping[str, Sequence[float]],
+    clean_error_baseline: float,
+    errors_baseline: Mapping[str, Sequence[float]],
+) -> float:
+    """The relative mCE = 1/C * sum_c ( sum_s (E_sc - E_clean) / sum_s (B_sc - B_clean) ); less is better.
+
+    From memory of arXiv 1903.12261, section 4, not verified word for word. As `mean_corruption_error`, with the error
+    rate on clean images taken off, so that it asks for what corruption adds. A corruption that helps the
+    network counts as negative. Raises Undefined where corruption does not harm the baseline, and for what
+    `mean_corruption_error` refuses.
+    """
+    _same_keys(errors, errors_baseline, "corruption")
+    clean, clean_baseline = (_number(value, "the clean error") for value in (clean_error, clean_error_baseline))
+    parts = []
+    for corruption in errors_baseline:
+        what = f"the errors under {corruption}"
+        pairs = _pairs(errors[corruption], errors_baseline[corruption], what)
+        added = math.fsum(own - clean for own, _ in pairs)
+        added_baseline = math.fsum(baseline - clean_baseline for _, baseline in pairs)
+        if added_baseline <= 0:
+            raise Undefined(f"{corruption} does not harm the baseline, so there is nothing to compare with.")
+        parts.append(added / added_baseline)
+    return _mean(parts)
 
 
 def om_train(

@@ -13,14 +13,17 @@ import pandas as pd
 class Chart:
     """A plot in plain data: named series of (x, y) points.
 
-    `bars`: x is a category; `lines` and `points`: x is a number; `strip`: x is a category and every y one dot.
+    `bars`: x is a category; `lines` and `points`: x is a number; `strip`: x is a category and every y one dot;
+    `heat`: a row for each series, a column for each category x, and y the colour. `intervals` gives bars and
+    lines what is shown around them: by series, (x, low, high).
     """
 
-    kind: Literal["bars", "lines", "points", "strip"]
+    kind: Literal["bars", "lines", "points", "strip", "heat"]
     title: str
     x_label: str
     y_label: str
     series: Mapping[str, Sequence[tuple[str | float, float]]]
+    intervals: Mapping[str, Sequence[tuple[str | float, float, float]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

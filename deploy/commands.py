@@ -42,7 +42,14 @@ def model_options(command: Callable) -> Callable:
 
 @click.group()
 def deploy() -> None:
-    """Convert networks to Larq Compute Engine, audit what became binary, and measure them on a device."""
+    """Convert networks to Larq Compute Engine, audit what became binary, and measure them on a device.
+
+    \b
+    Examples:
+      bibench deploy convert zoo:resnet18 --algorithm reactnet -o resnet18.tflite
+      bibench deploy audit resnet18.tflite
+      bibench deploy benchmark resnet18.tflite --compare zoo:resnet18
+    """
 
 
 _timeout = click.option(

@@ -60,6 +60,25 @@ def test_robust_by_hand():
     assert score == close(math.sqrt(2.125))
 
 
+def test_corruption_error_by_hand():
+    # noise: (0.2 + 0.4) / (0.1 + 0.2) = 2; blur: 0.3 / 0.6 = 0.5
+    own, baseline = {"noise": [0.2, 0.4], "blur": [0.3]}, {"blur": [0.6], "noise": [0.1, 0.2]}
+    assert metrics.mean_corruption_error(own, baseline) == close(1.25)
+    # The ratio of the sums, 0.9 / 0.3, and not the mean of the ratios, (0.5 + 8) / 2.
+    own, baseline = {"noise": [0.1, 0.8]}, {"noise": [0.2, 0.1]}
+    assert metrics.mean_corruption_error(own, baseline) == close(3.0)
+
+
+def test_relative_corruption_error_by_hand():
+    # clean 0.1 and 0.05; noise: (0.1 + 0.3) / (0.05 + 0.15) = 2; blur: 0.2 / 0.55
+    own, baseline = {"noise": [0.2, 0.4], "blur": [0.3]}, {"noise": [0.1, 0.2], "blur": [0.6]}
+    score = metrics.relative_mean_corruption_error(0.1, own, 0.05, baseline)
+    assert score == close((2 + 0.2 / 0.55) / 2)
+    # A corruption that helps the network counts as negative; only the sum over severities has to harm the baseline.
+    score = metrics.relative_mean_corruption_error(0.5, {"fog": [0.4, 0.5]}, 0.2, {"fog": [0.1, 0.5]})
+    assert score == close(-0.5)
+
+
 def test_robust_where_neither_network_loses_anything():
     assert metrics.om_robust({"brightness": 0.0}, {"brightness": 0.0}) == 1.0
     assert metrics.om_robust({"brightness": [0.0, 0.1]}, {"brightness": [0.0, 0.2]}) == close(0.75)
@@ -183,6 +202,16 @@ MONOTONE = {
         lambda v: metrics.om_robust({"noise": v[:2], "blur": v[2]}, {"noise": v[3:5], "blur": v[5]}),
         (1,) * 3 + (-1,) * 3,
     ),
+    "mean_corruption_error": (
+        lambda v: metrics.mean_corruption_error({"noise": v[:2], "blur": v[2:3]}, {"noise": v[3:5], "blur": v[5:]}),
+        (1,) * 3 + (-1,) * 3,
+    ),
+    "relative_mean_corruption_error": (
+        lambda v: metrics.relative_mean_corruption_error(
+            v[0], {"noise": [10 + v[1], 10 + v[2]]}, v[3], {"noise": [10 + v[4], 10 + v[5]]}
+        ),
+        (-1, 1, 1, 1, -1, -1),
+    ),
     "om_train times": (lambda v: metrics.om_train(v[:2], v[2:], [0.4, 0.5], [0.3, 0.5]), (1, 1, -1, -1)),
     "om_train spreads": (lambda v: metrics.om_train([1], [1], [0.5, 0.5 + v[0]], [0.5, 0.5 + v[1]]), (1, -1)),
     "compression_ratio": (lambda v: metrics.compression_ratio(v[0] + 10, v[1]), (1, -1)),
@@ -212,7 +241,8 @@ def test_every_metric_has_a_monotone_case():
 @pytest.mark.parametrize("name", sorted({name.split()[0] for name in MONOTONE}))
 def test_every_docstring_names_its_source(name):
     text = getattr(metrics, name).__doc__
-    assert "arXiv 2301.11233" in text and "not verified word for word" in text
+    source = "arXiv 1903.12261" if "corruption_error" in name else "arXiv 2301.11233"
+    assert source in text and "not verified word for word" in text
 
 
 # --- undefined parts --------------------------------------------------------------------------------------
@@ -234,6 +264,12 @@ def test_every_docstring_names_its_source(name):
         lambda bad: metrics.om_robust({"noise": [bad]}, {"noise": 1}),
         lambda bad: metrics.om_robust({"noise": [1]}, {"noise": [bad]}),
         lambda bad: metrics.om_robust({"noise": None}, {"noise": [1]}),
+        lambda bad: metrics.mean_corruption_error({"noise": [bad]}, {"noise": [1]}),
+        lambda bad: metrics.mean_corruption_error({"noise": [1]}, {"noise": [bad]}),
+        lambda bad: metrics.relative_mean_corruption_error(bad, {"noise": [1]}, 0, {"noise": [1]}),
+        lambda bad: metrics.relative_mean_corruption_error(0, {"noise": [bad]}, 0, {"noise": [1]}),
+        lambda bad: metrics.relative_mean_corruption_error(0, {"noise": [1]}, bad, {"noise": [1]}),
+        lambda bad: metrics.relative_mean_corruption_error(0, {"noise": [1]}, 0, {"noise": [bad]}),
         lambda bad: metrics.om_train([bad], [1], [0, 1], [0, 1]),
         lambda bad: metrics.om_train([1], [bad], [0, 1], [0, 1]),
         lambda bad: metrics.om_train([1], [1], [0, bad], [0, 1]),
@@ -273,6 +309,16 @@ def test_numbers_that_are_not_are_refused(score, bad):
         lambda: metrics.om_robust({"noise": 0.1}, {"noise": 0}),
         lambda: metrics.om_robust({"noise": 0.1}, {"blur": 0.1}),
         lambda: metrics.om_robust({"noise": [0.1, 0.2]}, {"noise": [0.1]}),
+        lambda: metrics.mean_corruption_error({}, {}),
+        lambda: metrics.mean_corruption_error({"noise": [0.1]}, {"noise": [0]}),
+        lambda: metrics.mean_corruption_error({"noise": [0.1]}, {"blur": [0.1]}),
+        lambda: metrics.mean_corruption_error({"noise": [0.1, 0.2]}, {"noise": [0.1]}),
+        lambda: metrics.mean_corruption_error({"noise": []}, {"noise": []}),
+        lambda: metrics.relative_mean_corruption_error(0, {}, 0, {}),
+        lambda: metrics.relative_mean_corruption_error(0, {"noise": [0.1]}, 0.1, {"noise": [0.1]}),
+        lambda: metrics.relative_mean_corruption_error(0, {"noise": [0.1]}, 0.2, {"noise": [0.1]}),
+        lambda: metrics.relative_mean_corruption_error(0, {"noise": [0.1]}, 0, {"blur": [0.1]}),
+        lambda: metrics.relative_mean_corruption_error(0, {"noise": [0.1, 0.2]}, 0, {"noise": [0.1]}),
         lambda: metrics.om_train([], [], [0, 1], [0, 1]),
         lambda: metrics.om_train([1], [0], [0, 1], [0, 1]),
         lambda: metrics.om_train([1], [1], [0, 1], [0.1, 0.1]),

@@ -26,6 +26,15 @@ CHARTS = {
     "lines": Chart("lines", "By epoch", "epoch", "accuracy", {key: [(1, 0.2), (2, 0.4)] for key in KEYS}),
     "points": Chart("points", "Trade", "ms", "accuracy", {key: [(3.5, 0.2)] for key in KEYS}),
     "strip": Chart("strip", "Spread", "algorithm", "accuracy", {"all": [(key, y) for key in KEYS for y in (0.1, 0.4)]}),
+    "heat": Chart("heat", "Lost", "corruption", "lost (%)", {key: [("fog", 12.0), ("snow", 55.5)] for key in KEYS}),
+    "bars with intervals": Chart(
+        "bars",
+        "Accuracy",
+        "algorithm",
+        "accuracy",
+        {"all": [("bnn", 0.5), ("xnor", 0.7)]},
+        {"all": [("bnn", 0.4, 0.65)]},
+    ),
     "strip by setting": Chart(
         "strip", "Spread", "algorithm", "accuracy", {s: [(key, 0.4) for key in KEYS] for s in ("adam", "sgd")}
     ),
@@ -384,6 +393,84 @@ def test_long_and_odd_names_keep_their_place():
     shown = words(drawn(Chart("lines", "t", "x", "y", {name: [(1, 0.5)] for name in [*long, "_own", "$a$"]})))
     assert sum(text.startswith("a_very_long") and len(text) <= 30 for text in shown) == 2
     assert "$a$" in shown and any(text.endswith("_own") for text in shown)
+
+
+def cell_colours(chart):
+    """Background and text colour of every cell of a heat map, by its text."""
+    root = drawn(chart)
+    patches = [
+        re.search(r"fill: (#\w+)", path.get("style"))[1]
+        for group in root.iter("g")
+        if (group.get("id") or "").startswith("p-patch")
+        for path in group.iter("path")
+        if "fill: #" in path.get("style", "")
+    ]
+    texts = [element for element in root.iter("text") if re.fullmatch(r"-?[\d.]+", element.text or "")]
+    inks = [re.search(r"fill: (#\w+)", element.get("style"))[1] for element in texts]
+    assert len(patches) == len(texts)
+    return {element.text: (patch, ink) for element, patch, ink in zip(texts, patches, inks, strict=True)}
+
+
+def luminance(colour):
+    parts = [int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return np.dot(linear, [0.2126, 0.7152, 0.0722])
+
+
+def test_a_heat_map_grows_darker_and_its_numbers_stay_readable():
+    values = np.linspace(0, 60, 25).round().tolist()
+    found = cell_colours(Chart("heat", "t", "x", "y", {"bnn": [(f"c{value:.0f}", value) for value in values]}))
+    assert [float(text) for text in found] == values
+    shades = [luminance(background) for background, _ in found.values()]
+    assert sorted(shades, reverse=True) == shades and shades[0] - shades[-1] > 0.5
+    for background, ink in found.values():
+        dark, light = sorted([luminance(background), luminance(ink)])
+        assert (light + 0.05) / (dark + 0.05) >= 4.45  # legible on its cell, whatever the page
+
+
+def test_a_heat_map_has_a_cell_for_each_value_and_no_picture():
+    chart = Chart("heat", "t", "x", "y", {"a": [("fog", 12.0), ("snow", None)], "b": [("snow", 48.0)], "c": []})
+    assert set(cell_colours(chart)) == {"12", "48"}
+    assert "<image" not in charts.draw(chart, {}, "p")
+    assert {"fog", "snow", "a", "b"} <= set(words(drawn(chart))) and "c" not in words(drawn(chart))
+    small = Chart("heat", "t", "x", "y", {"a": [("fog", 0.125), ("snow", 0.5)]})
+    assert set(cell_colours(small)) == {"0.1250", "0.5000"}
+    assert len(cell_colours(Chart("heat", "t", "x", "y", {"a": [("fog", 0.0)]}))) == 1
+
+
+def error_bar(chart):
+    """Start and end of the only error bar, on the page."""
+    root = drawn(chart)
+    (group,) = [group for group in root.iter("g") if (group.get("id") or "").startswith("p-LineCollection")]
+    paths = [path.get("d").split() for path in group.iter("path")]
+    return [[float(path[1]), float(path[2]), float(path[4]), float(path[5])] for path in paths]
+
+
+def test_intervals_stand_around_their_bars():
+    def bars(*bounds):
+        series = {"all": [("bnn", 0.5), ("xnor", 0.7), ("recu", 0.6)]}
+        intervals = {"all": [(key, *each) for key, each in zip(("bnn", "xnor"), bounds, strict=False)]}
+        return Chart("bars", "t", "x", "y", series, intervals)
+
+    # Both ends are on the axis, so that the page has the same scale: 0.4 to 0.65 and, cut off, 1.4.
+    one, two, none = error_bar(bars((0.4, 0.65), (0.1, float("inf"))))
+    height = one[3] - one[1]
+    assert abs(height) > 10 and none[1] == none[3], "no interval, nothing drawn"
+    assert two[3] - two[1] == pytest.approx(height * 1.3 / 0.25, rel=1e-3)
+    cut, far = (error_bar(bars((0.4, 0.65), (0.1, end)))[1] for end in (1.4, 52.0))
+    assert cut == pytest.approx(far) and cut == pytest.approx(two)
+    assert "LineCollection" not in charts.draw(bars(), colours.assign(KEYS), "p")
+
+
+def test_intervals_are_a_band_around_a_line():
+    series = {"bnn": [(0, 0.5), (1, 0.7)], "xnor": [(0, 0.2), (1, 0.3)]}
+    bands = {"bnn": [(0, 0.4, 0.6), (1, 0.6, 0.8)]}
+    palette = colours.assign(KEYS)
+    with_band = charts.draw(Chart("lines", "t", "x", "y", series, bands), palette, "p")
+    without = charts.draw(Chart("lines", "t", "x", "y", series), palette, "p")
+    shapes = re.findall(r"<path[^>]*fill-opacity: 0\.15[^>]*", with_band)
+    assert palette["bnn"] in with_band and "fill-opacity: 0.15" in with_band
+    assert len(shapes) <= 1 and "fill-opacity: 0.15" not in without
 
 
 # Terminal

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bibench_tf import datasets, records
@@ -45,6 +46,25 @@ def test_the_table_is_made_of_the_records(stored):
         row = next(line for line in table.splitlines() if line.startswith(algorithm))
         assert float(row.split(",")[1]) == pytest.approx(100 * accuracy)
     assert not scores["task"].failures
+
+
+def test_robustness_is_scored_from_the_answers_kept(stored):
+    (score,) = execution.score(["robustness"], stored.benchmark, FOLDER)
+    assert not score.failures and len(stored.benchmark.corruptions) == 19
+    published = pd.read_csv(FOLDER / "report" / "robustness.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    # The words of the README follow the table.
+    text = " ".join((FOLDER.parent / "README.md").read_text(encoding="utf-8").split())
+    for row in score.table.to_dict("records"):
+        cells = f"| {row['algorithm']} | {row['clean accuracy (%)']:.2f} | {row['mean corrupted accuracy (%)']:.1f} ("
+        assert cells in text and f"| {100 * row['mean gap']:.1f} (" in text
+    assert any("smaller for bnn, dorefa, bireal, recu; larger for none;" in note for note in score.notes)
+    table = score.table.set_index("algorithm")
+    binary = table.drop(index=BASELINE)
+    corruptions = [f"{name} (%)" for name in stored.benchmark.corruptions]
+    assert (table.loc[BASELINE, corruptions] > binary[corruptions]).all(axis=None)
+    assert (binary["relative mCE high (%)"] < 100).all() and (table["hurt most by"] == "contrast").all()
+    assert set(binary["rank by OM_robust"]) == {"1-9"}
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from bibench_tf.benchmark import Benchmark, Session
 from bibench_tf.errors import BibenchError
 
 _DEFAULT = Benchmark()
+_BY_SIZE = "by-size"
 
 
 class _Names(click.ParamType):
@@ -49,13 +50,34 @@ _ALL_OPTIONS = {
     ),
     "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
     "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all runs."),
-    "corruptions": _names("--corruptions", "Corruptions of the robustness track.", _DEFAULT.corruptions),
+    "corruptions": _names(
+        "--corruptions",
+        "Corruptions of the robustness track; standard, extra and all stand for 15, 4 and 19 of them.",
+        _DEFAULT.corruptions,
+    ),
     "corrupted_images": click.option(
         "--corrupted-images",
         type=click.IntRange(min=1),
         default=_DEFAULT.corrupted_images,
         show_default=True,
-        help="Test images that are corrupted.",
+        help="Test images of the robustness track, the first ones.",
+    ),
+    "corrupted": click.option(
+        "--corrupted",
+        default=_DEFAULT.corrupted,
+        show_default=True,
+        metavar="made|tfds|FOLDER",
+        help="Corrupted images made here, or the published set: as TensorFlow Datasets prepares it, or the folder "
+        "CIFAR-10-C of its authors.",
+    ),
+    "severities": click.option(
+        "--severity-table",
+        "severities",
+        type=click.Choice((_BY_SIZE, "cifar10", "imagenet")),
+        default=_BY_SIZE,
+        show_default=True,
+        help="Severities of made corruptions: those of CIFAR-10-C or of ImageNet-C. By size: the former below "
+        "64 pixels.",
     ),
     "grid": _names("--grid", "Settings of the training track, OPTIMIZER-RATE-SCHEDULE.", _DEFAULT.grid),
 }
@@ -105,9 +127,22 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
     from bibench_tf.tracks import execution
 
     execution.check_data(benchmark, session)
+    benchmark = _with_corruptions(benchmark, session)
     _load_algorithms(algorithm_files)
     execution.execute(tracks, benchmark, session)
     return _report(tracks, benchmark, session)
+
+
+def _with_corruptions(benchmark: Benchmark, session: Session) -> Benchmark:
+    """The benchmark with the names of its corruptions and its table of severities written out."""
+    from bibench_tf import datasets
+    from bibench_tf.tracks import robustness
+
+    severities = benchmark.severities
+    if severities == _BY_SIZE:
+        data = datasets.get(benchmark.tasks[0], data_dir=session.data_dir, download=session.download)
+        severities = robustness.table_for(data.input_shape)
+    return dataclasses.replace(benchmark, corruptions=robustness.expand(benchmark.corruptions), severities=severities)
 
 
 def _load_algorithms(files: Sequence[Path]) -> None:
@@ -139,6 +174,30 @@ def _track_command(name: str, options: Sequence[str], help: str, example: str):
     def command(benchmark, session, algorithm_files):
         return _run_tracks([name], benchmark, session, algorithm_files)
 
+    return command
+
+
+def _device_options(command: Callable) -> Callable:
+    """The devices of the inference track."""
+    for option in (
+        click.option(
+            "--binary",
+            "binaries",
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
+            multiple=True,
+            help="lce_benchmark_model for the devices besides host; may be repeated, in their order.",
+        ),
+        click.option(
+            "--target",
+            "targets",
+            multiple=True,
+            default=("host",),
+            show_default=True,
+            metavar="host|adb[:SERIAL]|ssh:USER@HOST",
+            help="A device to measure on; may be repeated.",
+        ),
+    ):
+        command = option(command)
     return command
 
 
@@ -175,9 +234,9 @@ architecture = _track_command(
 )
 robustness = _track_command(
     "robustness",
-    (*_COMMON, "corruptions", "corrupted_images"),
+    (*_COMMON, "corruptions", "corrupted_images", "corrupted", "severities"),
     "Track 3, robustness: accuracy on corrupted test images, at five severities.",
-    "bibench robustness --corruptions gaussian_noise,jpeg_compression --corrupted-images 2000",
+    "bibench robustness --corruptions standard --corrupted-images 2000",
 )
 training = _track_command(
     "training",
@@ -185,12 +244,28 @@ training = _track_command(
     "Track 4, training consumption: time of a training step, spread of accuracy over hyperparameters.",
     "bibench training --grid adam-1e-3-cosine,sgd-1e-1-step --epochs 5",
 )
-inference = _track_command(
-    "inference",
-    _COMMON,
-    "Track 6, hardware inference: conversion to Larq Compute Engine, parity, latency on this host and file size.",
-    "bibench inference --algorithms bireal,reactnet",
-)
+
+
+@click.command()
+@_benchmark_options(*_COMMON)
+@_device_options
+def inference(benchmark, session, algorithm_files, targets, binaries):
+    """Track 6, hardware inference: conversion to Larq Compute Engine, parity, latency and file size.
+
+    Measured on this computer, or on the devices named; the score is over all devices the results folder has records
+    of.
+
+    \b
+    Examples:
+      bibench inference --algorithms bireal,reactnet
+      bibench inference --target host --target ssh:pi@raspberrypi --binary lce_benchmark_model_aarch64
+    """
+    from bibench_tf.tracks import inference as track
+
+    session = dataclasses.replace(session, targets=targets, binaries=binaries)
+    if session.targets != Session.targets:
+        track.check_targets(session)
+    return _run_tracks(["inference"], benchmark, session, algorithm_files)
 
 
 def _shape(ctx, param, value: str) -> tuple[int, ...]:

@@ -83,12 +83,17 @@ def measure(benchmark: Benchmark, session: Session) -> None:
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_comp of each algorithm on the benchmark's network, from the counts kept in the results folder."""
+    """OM_comp of each algorithm on the benchmark's network, from the counts kept in the results folder.
+
+    Raises NewerRecordError for a record of a newer version.
+    """
     counted: dict[str, Complexity] = {}
     failures = []
     for key in _keys(benchmark):
         try:
             counted[key.algorithm] = _counted(store.root, key)
+        except records.NewerRecordError:
+            raise
         except BibenchError as error:
             failures.append(f"{key.algorithm}: {error}")
     costs = {algorithm: record.cost for algorithm, record in counted.items()}

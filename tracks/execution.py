@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +57,8 @@ def check_data(benchmark: Benchmark, session: Session) -> None:
 
 def check_names(benchmark: Benchmark, session: Session) -> None:
     """Refuse unknown names and networks that do not fit the images, before anything is written."""
-    from bibench_tf import algorithms, corruptions, zoo
-    from bibench_tf.tracks import training
+    from bibench_tf import algorithms, zoo
+    from bibench_tf.tracks import robustness, training
 
     for key in benchmark.all_algorithms:
         algorithms.get(key)
@@ -69,8 +70,7 @@ def check_names(benchmark: Benchmark, session: Session) -> None:
             name, width = parse_network(network)
             zoo.build(name, input_shape=data.input_shape, num_classes=data.num_classes, width=width)
         if task == benchmark.tasks[0]:
-            for name in benchmark.corruptions:
-                corruptions.check(name, data.input_shape[2])
+            robustness.check(benchmark, session, data)
 
 
 def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[TrackScore]:
@@ -120,9 +120,22 @@ def stored_benchmark(results: Path) -> StoredBenchmark | None:
     return records.read(path, StoredBenchmark, StoredBenchmark.from_dict) if path.exists() else None
 
 
+# What only one track asks for: running another track leaves it as it is stored.
+_OWN = {
+    "architecture": ("architectures",),
+    "robustness": ("corruptions", "corrupted_images", "corrupted", "severities"),
+    "training": ("grid",),
+}
+
+
 def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> None:
     stored = stored_benchmark(results)
-    before = stored.tracks if stored is not None and stored.benchmark == benchmark else ()
+    before = ()
+    if stored is not None:
+        asked = {name: getattr(benchmark, name) for track in tracks for name in _OWN.get(track, ())}
+        kept = {name: getattr(stored.benchmark, name) for names in _OWN.values() for name in names} | asked
+        if dataclasses.replace(stored.benchmark, **asked) == dataclasses.replace(benchmark, **kept):
+            benchmark, before = dataclasses.replace(benchmark, **kept), stored.tracks
     together = [name for name in NAMES if name in (*before, *tracks)]
     if stored is not None and stored.benchmark == benchmark and stored.tracks == tuple(together):
         return

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bibench_tf import corruptions, metrics, records
+from bibench_tf import bootstrap, corruptions, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import Chart, TrackScore
 from bibench_tf.tracks import base
+from bibench_tf.tracks import robustness_figures as figures
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -33,31 +36,88 @@ FORMULA = (
     "sqrt(mean over corruptions of (G_fp / G_bi)^2), G = max(0, 1 - corrupted accuracy / clean accuracy), "
     "corrupted accuracy averaged over the five severities"
 )
+MADE = "made"
 BATCH_SIZE = 250
+_CLEAN = "clean"
+
+# Normalised images [B, H, W, C] and labels [B].
+_Batches = Iterable[tuple["tf.Tensor", np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images of one set a network names rightly, in their order.
+
+    `right` is one bit per image, the first in the highest bit of the first byte, as Base64. `images` and `labels` are
+    the first 16 hexadecimal digits of the SHA-256 of what the network saw (float32) and should have said
+    (int32): networks are compared on the same images only.
+    """
+
+    right: str
+    images: str
+    labels: str
+
+    @classmethod
+    def pack(cls, right: np.ndarray, images: str, labels: str) -> Answers:
+        """The answers bool [N] to images of these digests."""
+        return cls(base64.b64encode(np.packbits(right).tobytes()).decode("ascii"), images[:16], labels[:16])
+
+    def unpack(self, count: int) -> np.ndarray:
+        """The answers to `count` images, bool [count]. Raises ValueError when there are not so many."""
+        packed = np.frombuffer(base64.b64decode(self.right, validate=True), np.uint8)
+        if len(packed) != -(-count // 8):
+            raise ValueError(f"{8 * len(packed)} answers for {count} images")
+        return np.unpackbits(packed, count=count).astype(bool)
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """The accuracies of one trained network under corruption, and what decides them.
+    """The answers of one trained network on clean and corrupted images, and what decides them.
 
-    `result` is the digest of the training result of the network, `dataset` the fingerprint of the data.
-    `images` test images, the first ones, give `clean_accuracy` and, by corruption, `accuracies` at
-    severities 1 to 5 (top-1, 0..1). `seed` is that of the noise.
+    `result` is the digest of the training result of the network, `dataset` the fingerprint of the data. The first
+    `images` test images are used. `source` is `made`, `tfds` or `folder`; `seed` and `severities` (the table) are those
+    of made corruptions, `version` that of their code. `answers` are by set: `clean`, `fog-3`.
     """
 
     run_id: str
     result: str
     dataset: str
     images: int
-    seed: int
-    version: int
-    clean_accuracy: float | None = None
-    accuracies: dict[str, list[float]] = field(default_factory=dict)
+    source: str
+    severities: str | None
+    seed: int | None
+    version: int | None
+    answers: dict[str, Answers] = field(default_factory=dict)
 
     @property
     def settings(self) -> Robustness:
         """The same record without its measurements."""
-        return dataclasses.replace(self, clean_accuracy=None, accuracies={})
+        return dataclasses.replace(self, answers={})
+
+    def lacks(self, names: Sequence[str]) -> list[str]:
+        """The sets, of clean images and of the corruptions `names`, that are not measured."""
+        return [key for key in (_CLEAN, *_keys(names)) if key not in self.answers]
+
+    def right(self, key: str) -> np.ndarray:
+        """The answers on one set, bool [images]."""
+        return self.answers[key].unpack(self.images)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """The accuracy on clean images, 0..1."""
+        return float(self.right(_CLEAN).mean())
+
+    def accuracies(self, name: str) -> list[float]:
+        """The accuracies under one corruption at severities 1 to 5, 0..1."""
+        return [float(self.right(_key(name, severity)).mean()) for severity in corruptions.SEVERITIES]
+
+
+def _key(name: str, severity: int) -> str:
+    return f"{name}-{severity}"
+
+
+def _keys(names: Sequence[str]) -> list[str]:
+    return [_key(name, severity) for name in names for severity in corruptions.SEVERITIES]
 
 
 @dataclass
@@ -68,9 +128,28 @@ class _Network:
     record: Robustness
     model: tf.keras.Model
 
-    def keep(self, conditions: dict[str, Any], **measured) -> None:
-        self.record = dataclasses.replace(self.record, **measured)
+    def keep(self, conditions: dict[str, Any], key: str, answers: Answers) -> None:
+        self.record = dataclasses.replace(self.record, answers={**self.record.answers, key: answers})
         records.write(self.path, self.record, environment=conditions)
+
+
+def expand(names: Sequence[str]) -> tuple[str, ...]:
+    """Corruptions by name, where `standard`, `extra` and `all` stand for the 15, the 4 and the 19 of CIFAR-10-C."""
+    groups = {"standard": corruptions.STANDARD, "extra": corruptions.EXTRA, "all": corruptions.names()}
+    return tuple(dict.fromkeys(name for given in names for name in groups.get(given, [given])))
+
+
+def table_for(input_shape: Sequence[int]) -> str:
+    """The table of severities for images (height, width, channels): CIFAR-10-C's below 64 pixels, else ImageNet-C's."""
+    return "cifar10" if min(input_shape[:2]) < 64 else "imagenet"
+
+
+def check(benchmark: Benchmark, session: Session, dataset: ImageDataset) -> None:
+    """Raises BibenchError for corruptions that do not fit the images, and for published sets that are not there."""
+    for name in benchmark.corruptions:
+        corruptions.check(name, dataset.input_shape[2], table=benchmark.severities)
+    if benchmark.corrupted != MADE:
+        _published(benchmark, session, dataset)
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
@@ -81,12 +160,13 @@ def plan(benchmark: Benchmark) -> list[RunSpec]:
 
 
 def measure(benchmark: Benchmark, session: Session) -> None:
-    """Evaluate every completed network on clean and corrupted test images.
+    """Let every completed network name clean and corrupted test images.
 
-    All networks see a corrupted batch before the next is made. The record of a network is written after
-    each corruption, so that an interrupted measurement goes on with the next one. A damaged record is set
-    aside, named on stderr, and made again. Raises BibenchError for a corruption that does not fit the images,
-    for data other than the networks were trained on, and for a network that cannot be loaded.
+    All networks see a corrupted batch before the next is made. The record of a network is written after each
+    corruption and severity, so that an interrupted measurement goes on with the next one. A damaged record is set
+    aside, named on stderr, and made again; one of other settings or of an older version is made again. Raises
+    BibenchError for what `check` refuses, for data other than the networks were trained on, and for a network
+    that cannot be loaded; NewerRecordError for a record of a newer version.
     """
     from bibench_tf import datasets, environment, runner, runs
 
@@ -95,8 +175,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     if not started:
         return
     dataset = datasets.get(benchmark.tasks[0], session.data_dir, session.download)
-    for name in benchmark.corruptions:
-        corruptions.check(name, dataset.input_shape[2])
+    check(benchmark, session, dataset)
     if any(record.dataset != dataset.fingerprint for _, record in started):
         raise BibenchError(
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
@@ -104,95 +183,116 @@ def measure(benchmark: Benchmark, session: Session) -> None:
         )
     networks = [_Network(store.folder(spec) / FILE, record, store.model(spec)) for spec, record in started]
     conditions = environment.describe()
-    todo = [
-        name for name in benchmark.corruptions if any(name not in network.record.accuracies for network in networks)
-    ]
-    steps = 1 + len(todo) * len(corruptions.SEVERITIES)
-    with runner.progress_bar(steps, "set", session) as progress:
+    lacking = {key for network in networks for key in network.record.lacks(benchmark.corruptions)}
+    images = networks[0].record.images
+    corrupted = _corrupted(benchmark, session, dataset, images)
+    with runner.progress_bar(len(lacking), "set", session) as progress:
         progress.set_description(NAME)
-        chosen = [network for network in networks if network.record.clean_accuracy is None]
-        for network, accuracy in zip(chosen, _accuracies(chosen, dataset), strict=True):
-            network.keep(conditions, clean_accuracy=accuracy)
-        progress.update()
-        for name in todo:
-            chosen = [network for network in networks if name not in network.record.accuracies]
-            rows = []
+        if _CLEAN in lacking:
+            _measure_set(_CLEAN, networks, dataset.test_batches(BATCH_SIZE, limit=images), conditions)
+            progress.update()
+        for name in benchmark.corruptions:
             for severity in corruptions.SEVERITIES:
-                rows.append(_accuracies(chosen, dataset, partial(_corrupt, name, severity, benchmark.seed)))
-                progress.update()
-            for network, row in zip(chosen, zip(*rows, strict=True), strict=True):
-                network.keep(conditions, accuracies={**network.record.accuracies, name: list(row)})
+                if (key := _key(name, severity)) in lacking:
+                    progress.set_postfix_str(key)
+                    _measure_set(key, networks, corrupted(name, severity), conditions)
+                    progress.update()
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_robust of each algorithm from the records beside the main runs; nothing is measured here."""
-    measured: dict[str, Robustness] = {}
+    """OM_robust of each algorithm from the records beside the main runs; nothing is measured here.
+
+    Raises NewerRecordError for a record of a newer version.
+    """
     failures, notes = [], []
     specs = base.main_specs(benchmark)
     results = base.read_results(store, specs, failures)
-    for algorithm, result in results.items():
-        if result is None:
-            continue
-        try:
-            measured[algorithm] = _measured(benchmark, store, specs[algorithm], result)
-        except BibenchError as error:
-            failures.append(str(error))
-    gaps = {}
-    for algorithm, record in measured.items():
-        try:
-            gaps[algorithm] = _gaps(benchmark.corruptions, record)
-        except metrics.Undefined as error:
-            notes.append(f"{algorithm} has no {METRIC}: {error}")
-    scores: dict[str, float | None] = dict.fromkeys(benchmark.all_algorithms)
-    if BASELINE not in gaps:
-        notes.append("Without the full-precision network there is nothing to compare with: no scores.")
-    else:
-        for algorithm in gaps:
-            try:
-                scores[algorithm] = metrics.om_robust(gaps[BASELINE], gaps[algorithm])
-            except metrics.Undefined as error:
-                notes.append(f"{algorithm} has no {METRIC}: {error}")
+    measured = _comparable(benchmark, store, specs, results, failures)
+    accuracies = {
+        algorithm: {name: record.accuracies(name) for name in benchmark.corruptions}
+        for algorithm, record in measured.items()
+    }
+    values = _overall(benchmark, measured, accuracies, notes)
+    certain = _certainty(benchmark, measured, notes)
+    notes += _notes(benchmark, measured, certain)
     images = next((record.images for record in measured.values()), benchmark.corrupted_images)
-    notes.append(
-        f"BiBench scores the whole of CIFAR-10-C; this covers {len(benchmark.corruptions)} of its "
-        f"corruptions, made on the fly at its severities on test images of {benchmark.tasks[0]}."
-    )
-    notes.append(
-        "The gap of a corruption is taken from its mean accuracy over the five severities: at a single mild "
-        "severity a network often loses nothing, and the ratio would have no value."
-    )
+    examples = next((result.dataset["test_examples"] for result in results.values() if result), None)
     return TrackScore(
         track=NAME,
         title=TITLE,
         metric=METRIC,
         formula=FORMULA,
-        scores=scores,
-        table=_table(benchmark, measured, gaps, scores),
-        charts=[_chart(benchmark, measured)] if measured else [],
+        scores={algorithm: values[algorithm].get(METRIC) for algorithm in benchmark.all_algorithms},
+        table=_table(benchmark, measured, accuracies, values, certain),
+        charts=_charts(measured, accuracies, values, certain),
         conditions={
             **base.training_conditions(benchmark, list(results.values())),
             "network": benchmark.architecture,
             "test images": "all" if images is None else f"the first {images:,}, clean and corrupted",
             "corruptions": ", ".join(benchmark.corruptions),
-            "severities": "1 to 5 of CIFAR-10-C",
-            "noise seed": str(benchmark.seed),
+            "corrupted images": _SOURCES[_source(benchmark)].format(benchmark.severities),
+            **({"noise seed": str(benchmark.seed)} if benchmark.corrupted == MADE else {}),
+            "intervals": f"{bootstrap.LEVEL * 100:g} %, paired bootstrap over the test images, {bootstrap.RESAMPLES:,} "
+            f"resamples, percentiles, seed {benchmark.seed}",
         },
         notes=notes,
         failures=failures,
-        complete=False,
+        # A folder may be the authors' or one of `bibench corrupt`; only TensorFlow Datasets vouches for its images.
+        complete=benchmark.corrupted == "tfds"
+        and set(corruptions.STANDARD) <= set(benchmark.corruptions)
+        and images == examples,
+    )
+
+
+_SOURCES = {
+    MADE: "made on the fly at the severities of the table {}",
+    "tfds": "the published set, prepared by TensorFlow Datasets",
+    "folder": "arrays of a folder in the layout of CIFAR-10-C",
+}
+
+
+def _source(benchmark: Benchmark) -> str:
+    return benchmark.corrupted if benchmark.corrupted in _SOURCES else "folder"
+
+
+def _published(benchmark: Benchmark, session: Session, dataset: ImageDataset):
+    from bibench_tf.datasets import corrupted
+
+    return corrupted.find(
+        benchmark.corrupted, dataset, benchmark.corruptions, session.data_dir, download=session.download
     )
 
 
 def _settings(benchmark: Benchmark, spec: RunSpec, result: RunResult) -> Robustness:
     examples = result.dataset["test_examples"]
+    made = benchmark.corrupted == MADE
     return Robustness(
         run_id=spec.id,
         result=records.digest(dataclasses.asdict(result)),
         dataset=result.dataset["fingerprint"],
         images=min(benchmark.corrupted_images or examples, examples),
-        seed=benchmark.seed,
-        version=corruptions.VERSION,
+        source=_source(benchmark),
+        severities=benchmark.severities if made else None,
+        seed=benchmark.seed if made else None,
+        version=corruptions.VERSION if made else None,
     )
+
+
+def _read(path: Path) -> Robustness | None:
+    """The record in `path`; None where there is none, or one of an older version, which kept no answers.
+
+    Raises RecordError for a damaged record and NewerRecordError for one of a newer version.
+    """
+
+    def build(data: dict[str, Any]) -> Robustness | None:
+        if "answers" not in data and "accuracies" in data:
+            return None
+        record = Robustness(**{**data, "answers": {key: Answers(**each) for key, each in data["answers"].items()}})
+        for key in record.answers:
+            record.right(key)
+        return record
+
+    return records.read(path, Robustness, build) if path.exists() else None
 
 
 def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Robustness]]:
@@ -205,16 +305,102 @@ def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Ro
             continue
         settings = _settings(benchmark, spec, result)
         try:
-            record = records.read(path, Robustness) if path.exists() else settings
+            record = _read(path)
         except records.RecordError as error:
             aside = path.replace(path.with_suffix(".json.damaged"))
             print(f"{error} It is measured again; the file is kept as {aside.name}.", file=sys.stderr)
+            record = None
+        if record is None or record.settings != settings:
             record = settings
-        if record.settings != settings:
-            record = settings
-        if record.clean_accuracy is None or not set(benchmark.corruptions) <= set(record.accuracies):
+        if record.lacks(benchmark.corruptions):
             unfinished.append((spec, record))
     return unfinished
+
+
+def _corrupted(
+    benchmark: Benchmark, session: Session, dataset: ImageDataset, images: int
+) -> Callable[[str, int], _Batches]:
+    """The function (corruption, severity) -> batches of corrupted images, made or published."""
+    if benchmark.corrupted == MADE:
+
+        def made(name: str, severity: int) -> _Batches:
+            corrupt = partial(_corrupt, name, severity, benchmark.seed, benchmark.severities)
+            return dataset.test_batches(BATCH_SIZE, limit=images, corrupt=corrupt)
+
+        return made
+    published = _published(benchmark, session, dataset)
+
+    def read(name: str, severity: int) -> _Batches:
+        from bibench_tf.datasets import pipelines
+
+        for batch, labels in published.batches(name, severity, BATCH_SIZE, images):
+            yield pipelines.normalise(batch, dataset.mean, dataset.std), labels
+
+    return read
+
+
+def _corrupt(name: str, severity: int, seed: int, table: str, images: np.ndarray, first_index: int) -> np.ndarray:
+    return corruptions.apply(name, images, severity, seed=seed, first_index=first_index, table=table)
+
+
+def _measure_set(key: str, networks: Sequence[_Network], batches: _Batches, conditions: dict[str, Any]) -> None:
+    """Let the networks that lack a set name its images, and keep the answers of each."""
+    chosen = [network for network in networks if key not in network.record.answers]
+    for network, answers in zip(chosen, _answers(chosen, batches), strict=True):
+        network.keep(conditions, key, answers)
+
+
+def _answers(networks: Sequence[_Network], batches: _Batches) -> list[Answers]:
+    """What networks that are to be measured on the same images say of them."""
+    right: list[list[np.ndarray]] = [[] for _ in networks]
+    seen, order = hashlib.sha256(), hashlib.sha256()
+    for images, labels in batches:
+        labels = np.asarray(labels, np.int32)
+        seen.update(np.ascontiguousarray(images))
+        order.update(labels)
+        for network, found in zip(networks, right, strict=True):
+            found.append(network.model.predict_on_batch(images).argmax(axis=-1) == labels)
+    joined = [np.concatenate(found) for found in right]
+    expected = networks[0].record.images
+    if len(joined[0]) != expected:
+        raise BibenchError(f"There are {len(joined[0]):,} test images where {expected:,} were to be read.")
+    return [Answers.pack(found, seen.hexdigest(), order.hexdigest()) for found in joined]
+
+
+def _comparable(
+    benchmark: Benchmark,
+    store: RunStore,
+    specs: Mapping[str, RunSpec],
+    results: Mapping[str, RunResult | None],
+    failures: list[str],
+) -> dict[str, Robustness]:
+    """The complete records of networks that saw the same images; any other becomes a sentence in `failures`."""
+    measured: dict[str, Robustness] = {}
+    for algorithm, result in results.items():
+        if result is None:
+            continue
+        try:
+            record = _measured(benchmark, store, specs[algorithm], result)
+        except records.NewerRecordError:
+            raise
+        except BibenchError as error:
+            failures.append(str(error))
+            continue
+        first = next(iter(measured.values()), record)
+        differing = [
+            key
+            for key in (_CLEAN, *_keys(benchmark.corruptions))
+            if (first.answers[key].images, first.answers[key].labels)
+            != (record.answers[key].images, record.answers[key].labels)
+        ]
+        if differing:
+            failures.append(
+                f"{algorithm} saw other images than {next(iter(measured))} ({differing[0]}): remove "
+                f"{store.folder(specs[algorithm]) / FILE} and those of the other networks, and measure again."
+            )
+            continue
+        measured[algorithm] = record
+    return measured
 
 
 def _measured(benchmark: Benchmark, store: RunStore, spec: RunSpec, result: RunResult) -> Robustness:
@@ -222,63 +408,269 @@ def _measured(benchmark: Benchmark, store: RunStore, spec: RunSpec, result: RunR
     path = store.folder(spec) / FILE
     if not path.exists():
         raise BibenchError(f"The robustness of {spec.algorithm} has not been measured.")
-    record = records.read(path, Robustness)
+    record = _read(path)
+    if record is None:
+        raise BibenchError(f"{path} was written by an older version: measure the robustness of {spec.algorithm} again.")
     if record.settings != _settings(benchmark, spec, result):
         raise BibenchError(f"{path} was measured under other settings; it is not scored.")
-    missing = [name for name in benchmark.corruptions if name not in record.accuracies]
+    missing = record.lacks(benchmark.corruptions)
     if missing:
-        raise BibenchError(f"Robustness of {spec.algorithm} to {', '.join(missing)} has not been measured.")
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise BibenchError(f"The robustness of {spec.algorithm} to {shown} has not been measured.")
     return record
 
 
-def _corrupt(name: str, severity: int, seed: int, images: np.ndarray, first_index: int) -> np.ndarray:
-    return corruptions.apply(name, images, severity, seed=seed, first_index=first_index)
+def _overall(
+    benchmark: Benchmark,
+    measured: Mapping[str, Robustness],
+    accuracies: Mapping[str, Mapping[str, Sequence[float]]],
+    notes: list[str],
+) -> dict[str, dict[str, Any]]:
+    """By algorithm its gaps, and OM_robust, mCE and relative mCE against full precision where they have a value."""
+    values: dict[str, dict[str, Any]] = {algorithm: {} for algorithm in benchmark.all_algorithms}
 
+    def add(algorithm: str, name: str, compute: Callable[[], Any]) -> None:
+        try:
+            values[algorithm][name] = compute()
+        except metrics.Undefined as error:
+            notes.append(f"{algorithm} has no {name}: {error}")
 
-def _accuracies(networks: Sequence[_Network], dataset: ImageDataset, corrupt=None) -> list[float]:
-    """The top-1 accuracies of networks that are to be measured on the same images."""
-    if not networks:
-        return []
-    images = networks[0].record.images
-    right = np.zeros(len(networks), np.int64)
-    for batch, labels in dataset.test_batches(BATCH_SIZE, limit=images, corrupt=corrupt):
-        classes = (network.model.predict_on_batch(batch).argmax(axis=-1) for network in networks)
-        right += [np.sum(found == labels.numpy()) for found in classes]
-    return [float(value) for value in right / images]
-
-
-def _gaps(names: Sequence[str], record: Robustness) -> dict[str, float]:
-    return {
-        name: metrics.generalization_gap(record.clean_accuracy, float(np.mean(record.accuracies[name])))
-        for name in names
+    for algorithm, record in measured.items():
+        add(algorithm, "gaps", partial(_gaps, record.clean_accuracy, accuracies[algorithm]))
+    if BASELINE not in measured:
+        notes.append("Without the full-precision network there is nothing to compare with: no scores.")
+        return values
+    errors = {
+        algorithm: {name: [1 - accuracy for accuracy in row] for name, row in rows.items()}
+        for algorithm, rows in accuracies.items()
     }
+    clean_errors = {algorithm: 1 - record.clean_accuracy for algorithm, record in measured.items()}
+    for algorithm in measured:
+        if "gaps" in values[algorithm] and "gaps" in values[BASELINE]:
+            add(algorithm, METRIC, partial(metrics.om_robust, values[BASELINE]["gaps"], values[algorithm]["gaps"]))
+        own, reference = errors[algorithm], errors[BASELINE]
+        add(algorithm, figures.MCE, partial(metrics.mean_corruption_error, own, reference))
+        add(
+            algorithm,
+            figures.RELATIVE_MCE,
+            partial(
+                metrics.relative_mean_corruption_error,
+                clean_errors[algorithm],
+                own,
+                clean_errors[BASELINE],
+                reference,
+            ),
+        )
+    return values
 
 
-def _table(benchmark, measured, gaps, scores) -> pd.DataFrame:
+def _gaps(clean_accuracy: float, accuracies: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: metrics.generalization_gap(clean_accuracy, float(np.mean(row))) for name, row in accuracies.items()}
+
+
+def _mean_gap(gaps: Mapping[str, float]) -> float:
+    return float(np.mean(list(gaps.values())))
+
+
+def _certainty(benchmark: Benchmark, measured: Mapping[str, Robustness], notes: list[str]) -> figures.Certainty | None:
+    """What the bootstrap says; None where there is nothing to draw, or no saying which answers are to one image."""
+    if not measured:
+        return None
+    first = next(iter(measured.values()))
+    orders = {first.answers[key].labels for key in _keys(benchmark.corruptions)}
+    if len(orders) > 1:
+        notes.append("The corrupted sets hold the images in different orders: there are no intervals and ranks.")
+        return None
+    paired = orders == {first.answers[_CLEAN].labels}
+    if not paired:
+        notes.append(
+            "The corrupted images have an order of their own: clean and corrupted images are drawn apart in the "
+            "intervals, and are different ones where not all test images are used."
+        )
+    clean = np.stack([record.right(_CLEAN) for record in measured.values()], axis=1)
+    corrupted = np.stack(
+        [[record.right(key) for key in _keys(benchmark.corruptions)] for record in measured.values()]
+    )  # [A, C * S, N]
+    shape = (len(measured), len(benchmark.corruptions), len(corruptions.SEVERITIES), first.images)
+    return figures.certainty(
+        list(measured),
+        benchmark.corruptions,
+        clean,
+        np.moveaxis(corrupted.reshape(shape), -1, 0),
+        paired=paired,
+        seed=benchmark.seed,
+    )
+
+
+def _notes(benchmark: Benchmark, measured: Mapping[str, Robustness], certain: figures.Certainty | None) -> list[str]:
+    notes = []
+    covered = f"{len(benchmark.corruptions)} of the {len(corruptions.names())} corruptions of CIFAR-10-C"
+    origin = {
+        MADE: f"made on the fly from test images of {benchmark.tasks[0]}",
+        "tfds": "on the published images",
+        "folder": "on the images of a folder, which are taken for what they are called",
+    }
+    notes.append(f"BiBench scores the published CIFAR-10-C; this covers {covered}, {origin[_source(benchmark)]}.")
+    notes.append(
+        "The gap of a corruption is taken from its mean accuracy over the five severities: at a single mild "
+        "severity a network often loses nothing, and the ratio would have no value."
+    )
+    notes.append(
+        "mCE and relative mCE are errors, less is better; their baseline is the full-precision network of this "
+        "benchmark, which has 100 %, and not the AlexNet of the ImageNet-C paper."
+    )
+    if certain is None:
+        return notes
+    notes.append(
+        "Ranks are the places a network may hold: two are told apart only where a paired bootstrap of their "
+        f"difference, over all pairs at once, is certain at {bootstrap.LEVEL * 100:g} %. The images vary in it, the "
+        "training does not: another seed gives other networks."
+    )
+    if BASELINE in measured:
+        notes.append(_against_baseline(certain, [key for key in measured if key != BASELINE]))
+    return notes
+
+
+def _against_baseline(certain: figures.Certainty, algorithms: Sequence[str]) -> str:
+    """Which algorithms lose a smaller or larger share than full precision, and of which that cannot be said."""
+    groups: dict[str, list[str]] = {"smaller": [], "larger": [], "open": []}
+    for algorithm in algorithms:
+        groups[certain.against_baseline.get(algorithm, "open")].append(algorithm)
+    named = {group: ", ".join(names) or "none" for group, names in groups.items()}
+    return (
+        "The share of the clean accuracy that is lost (mean gap), against full precision: smaller for "
+        f"{named['smaller']}; larger for {named['larger']}; not told apart from it: {named['open']}."
+    )
+
+
+def _table(benchmark, measured, accuracies, values, certain) -> pd.DataFrame:
     rows = []
     for algorithm in benchmark.all_algorithms:
-        row = {"algorithm": algorithm}
+        row: dict[str, Any] = {"algorithm": algorithm}
         if record := measured.get(algorithm):
-            means = {f"{name} (%)": 100 * float(np.mean(record.accuracies[name])) for name in benchmark.corruptions}
+            own = accuracies[algorithm]
             row["clean accuracy (%)"] = 100 * record.clean_accuracy
-            row["mean corrupted accuracy (%)"] = float(np.mean(list(means.values())))
-            row.update(means)
-        if algorithm in gaps:
-            row["mean gap"] = float(np.mean(list(gaps[algorithm].values())))
-        rows.append({**row, METRIC: scores[algorithm]})
+            row["mean corrupted accuracy (%)"] = 100 * float(np.mean(list(own.values())))
+            row |= _bounds(certain, figures.CORRUPTED, algorithm, "corrupted accuracy", 100)
+            row |= _rank(certain, figures.CORRUPTED, algorithm, "rank by accuracy")
+            if "gaps" in values[algorithm]:
+                row["mean gap"] = _mean_gap(values[algorithm]["gaps"])
+                row |= _bounds(certain, figures.GAP, algorithm, "mean gap", 1)
+                row |= _rank(certain, figures.GAP, algorithm, "rank by mean gap")
+            row[METRIC] = values[algorithm].get(METRIC)
+            row |= _bounds(certain, figures.OM, algorithm, METRIC, 1)
+            row |= _rank(certain, figures.OM, algorithm, f"rank by {METRIC}")
+            if certain is not None:
+                row["hurt most by"] = _either(certain.worst[algorithm])
+            for name in (figures.MCE, figures.RELATIVE_MCE):
+                row[f"{name} (%)"] = _times(values[algorithm].get(name), 100)
+                row |= _bounds(certain, name, algorithm, name, 100)
+            by_severity = 100 * np.mean(list(own.values()), axis=0)
+            row |= {
+                f"severity {severity} (%)": float(accuracy)
+                for severity, accuracy in zip(corruptions.SEVERITIES, by_severity, strict=True)
+            }
+            row |= {f"{name} (%)": 100 * float(np.mean(own[name])) for name in benchmark.corruptions}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _chart(benchmark, measured) -> Chart:
-    def points(record: Robustness) -> list[tuple[float, float]]:
-        by_severity = np.mean([record.accuracies[name] for name in benchmark.corruptions], axis=0)
-        accuracies = [record.clean_accuracy, *by_severity.tolist()]
-        return [(float(severity), 100 * accuracy) for severity, accuracy in enumerate(accuracies)]
+def _bounds(certain, figure: str, algorithm: str, title: str, factor: float) -> dict[str, float | None]:
+    """The two columns of an interval; empty where there is none."""
+    interval = certain.intervals.get(figure, {}).get(algorithm) if certain is not None else None
+    if interval is None:
+        return {}
+    unit = " (%)" if factor == 100 else ""
+    return {f"{title} low{unit}": factor * interval.low, f"{title} high{unit}": factor * interval.high}
 
-    return Chart(
-        kind="lines",
-        title="Accuracy against severity, mean over corruptions",
-        x_label="severity (0: clean)",
-        y_label="accuracy (%)",
-        series={algorithm: points(record) for algorithm, record in measured.items()},
-    )
+
+def _rank(certain, figure: str, algorithm: str, title: str) -> dict[str, str]:
+    if certain is None or algorithm not in certain.ranks.get(figure, {}):
+        return {}
+    return {title: bootstrap.rank_text(certain.ranks[figure][algorithm])}
+
+
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(names) if len(names) <= 2 else f"{names[0]} or one of {len(names) - 1} others"
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else factor * value
+
+
+def _charts(measured, accuracies, values, certain) -> list[Chart]:
+    if not measured:
+        return []
+    severities = (0, *corruptions.SEVERITIES)
+    shown = "" if certain is None else f"; intervals at {bootstrap.LEVEL * 100:g} %"
+    curves, overall, gaps, scores, lost = {}, [], [], [], {}
+    for algorithm, record in measured.items():
+        by_severity = [record.clean_accuracy, *np.mean(list(accuracies[algorithm].values()), axis=0).tolist()]
+        curves[algorithm] = [(float(at), 100 * accuracy) for at, accuracy in zip(severities, by_severity, strict=True)]
+        overall.append((algorithm, 100 * float(np.mean(list(accuracies[algorithm].values())))))
+        if values[algorithm].get(METRIC) is not None:
+            scores.append((algorithm, 100 * values[algorithm][METRIC]))
+        if "gaps" in values[algorithm]:
+            gaps.append((algorithm, 100 * _mean_gap(values[algorithm]["gaps"])))
+            lost[algorithm] = [(name, 100 * gap) for name, gap in values[algorithm]["gaps"].items()]
+    charts = [
+        Chart(
+            kind="lines",
+            title=f"Accuracy against severity, mean over corruptions{shown}",
+            x_label="severity (0: clean)",
+            y_label="accuracy (%)",
+            series=curves,
+            intervals={
+                algorithm: [
+                    (float(at), 100 * low, 100 * high) for at, (low, high) in zip(severities, bounds, strict=True)
+                ]
+                for algorithm, bounds in (certain.by_severity if certain is not None else {}).items()
+            },
+        ),
+        Chart(
+            kind="bars",
+            title=f"Accuracy over all corruptions and severities{shown}",
+            x_label="algorithm",
+            y_label="accuracy (%)",
+            series={"corrupted images": overall},
+            intervals={"corrupted images": _spans(certain, figures.CORRUPTED)},
+        ),
+    ]
+    if gaps:
+        charts.append(
+            Chart(
+                kind="bars",
+                title=f"Mean gap: the share of its clean accuracy that a network loses{shown}",
+                x_label="algorithm",
+                y_label="clean accuracy lost (%)",
+                series={"mean gap": gaps},
+                intervals={"mean gap": _spans(certain, figures.GAP)},
+            )
+        )
+    if scores:
+        charts.append(
+            Chart(
+                kind="bars",
+                title=f"{METRIC}, above 100 % where less is lost than in full precision{shown}",
+                x_label="algorithm",
+                y_label=f"{METRIC} (%)",
+                series={METRIC: scores},
+                intervals={METRIC: _spans(certain, figures.OM)},
+            )
+        )
+    if lost:
+        charts.append(
+            Chart(
+                kind="heat",
+                title="What each corruption costs: the share of its clean accuracy that a network loses",
+                x_label="corruption",
+                y_label="clean accuracy lost (%), mean over severities",
+                series=lost,
+            )
+        )
+    return charts
+
+
+def _spans(certain, figure: str) -> list[tuple[str, float, float]]:
+    found = certain.intervals.get(figure, {}) if certain is not None else {}
+    return [(algorithm, 100 * low, 100 * high) for algorithm, (low, high) in found.items()]

@@ -106,13 +106,7 @@ def read_all(files: Sequence[Path], shape: tuple[int, int, int]) -> tuple[np.nda
 
     Raises tf.errors.OpError for files that are damaged.
     """
-
-    def example(record):
-        encoded, label = _parse(record)
-        return tf.ensure_shape(_decode(encoded, shape[2]), shape), label
-
-    records = tf.data.TFRecordDataset([str(file) for file in files])
-    batches = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(1000)
+    batches = stored_batches(files, shape, batch_size=1000, limit=-1)
     images, labels = zip(*batches.as_numpy_iterator(), strict=True)
     return np.concatenate(images), np.concatenate(labels)
 
@@ -161,6 +155,17 @@ def record_test_batches(dataset: RecordImages, batch_size: int, limit: int, corr
         .apply(tf.data.experimental.assert_cardinality(-(-limit // batch_size)))
     )
     return _test_batches(batches, batch_size, corrupt, dataset.mean, dataset.std)
+
+
+def stored_batches(files: Sequence[Path], shape: tuple[int, int, int], batch_size: int, limit: int) -> tf.data.Dataset:
+    """The first `limit` (-1: all) images, uint8 [B, *shape], and labels of record files, one after the other."""
+
+    def example(record):
+        encoded, label = _parse(record)
+        return tf.ensure_shape(_decode(encoded, shape[2]), shape), label
+
+    records = tf.data.TFRecordDataset([str(file) for file in files]).take(limit)
+    return records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size).prefetch(2)
 
 
 def _test_batches(batches, batch_size, corrupt, mean, std) -> tf.data.Dataset:

@@ -45,20 +45,20 @@ def cifar10(data_dir: Path | None = None, download: bool = False) -> ArrayImages
     the data are not prepared. Source: Krizhevsky 2009, "Learning multiple layers of features from tiny
     images".
     """
-    prepared = _prepared("cifar10", ("train", "test"), data_dir, download)
+    found = prepared("cifar10", ("train", "test"), data_dir, download)
     return ArrayImages(
         name="cifar10",
         title="CIFAR-10",
         source="https://www.cs.toronto.edu/~kriz/cifar.html",
         licence="none stated by the authors",
         input_shape=(32, 32, 3),
-        class_names=prepared.class_names,
-        train_examples=prepared.examples["train"],
-        test_examples=prepared.examples["test"],
+        class_names=found.class_names,
+        train_examples=found.examples["train"],
+        test_examples=found.examples["test"],
         mean=(125.307, 122.961, 113.8575),
         std=(51.5865, 50.847, 51.255),
-        fingerprint=fingerprint_files(prepared.files["train"] + prepared.files["test"]),
-        load=partial(_decoded, prepared.files["train"], prepared.files["test"], (32, 32, 3)),
+        fingerprint=fingerprint_files(found.files["train"] + found.files["test"]),
+        load=partial(_decoded, found.files["train"], found.files["test"], (32, 32, 3)),
         padding=4,
     )
 
@@ -70,26 +70,30 @@ def imagenet2012(data_dir: Path | None = None, download: bool = False) -> Record
     image-net.org; with `download` TFDS prepares them. Raises BibenchError when the data are not prepared.
     Source: Russakovsky et al. 2015, arXiv 1409.0575; mean and standard deviation as in BiBench.
     """
-    prepared = _prepared("imagenet2012", ("train", "validation"), data_dir, download)
+    found = prepared("imagenet2012", ("train", "validation"), data_dir, download)
     return RecordImages(
         name="imagenet2012",
         title="ImageNet (ILSVRC 2012)",
         source="https://www.image-net.org",
         licence="ImageNet terms of access: non-commercial research and education",
         input_shape=(224, 224, 3),
-        class_names=prepared.class_names,
-        train_examples=prepared.examples["train"],
-        test_examples=prepared.examples["validation"],
+        class_names=found.class_names,
+        train_examples=found.examples["train"],
+        test_examples=found.examples["validation"],
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
         # Its 150 GB are not read for a digest: version, examples and bytes of every shard stand for them.
-        fingerprint=fingerprint_description({key: prepared.info[key] for key in ("name", "version", "splits")}),
-        train_files=prepared.files["train"],
-        test_files=prepared.files["validation"],
+        fingerprint=fingerprint_description({key: found.info[key] for key in ("name", "version", "splits")}),
+        train_files=found.files["train"],
+        test_files=found.files["validation"],
     )
 
 
-def _prepared(name: str, splits: tuple[str, ...], data_dir: Path | None, download: bool) -> Prepared:
+def prepared(name: str, splits: tuple[str, ...], data_dir: Path | None, download: bool) -> Prepared:
+    """The prepared data set called `name`, or `name/config`.
+
+    Raises BibenchError when it is not prepared, or not completely, and with `download` for what TFDS could not do.
+    """
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     folder = _newest_version(root / name)
     if folder is None and download:
@@ -121,6 +125,7 @@ def _newest_version(folder: Path) -> Path | None:
 
 
 def _describe(name: str, splits: tuple[str, ...], folder: Path) -> Prepared:
+    name = name.partition("/")[0]  # a configuration has a folder of its own, not a name
     advice = f"prepare '{name}' again, or pass --data-dir with another folder"
     try:
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))

@@ -10,7 +10,9 @@ from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 from bibench_tf.benchmark import BASELINE
 from bibench_tf.report import colours
@@ -20,6 +22,7 @@ from bibench_tf.scores import Chart
 # Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
 _INK = "#010203"
 _RULE = "#808080"
+_DARK, _LIGHT = "#030202", "#ffffff"
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _MARKERS = "osD^vPXp<>h*d8"
 _LABEL_LENGTH = 28
@@ -47,6 +50,8 @@ _SETTINGS = {
 }
 
 _Points = list[tuple[str | float, float]]
+# The ends of the interval around a point, by series and x.
+_Intervals = Mapping[tuple[str, str | float], tuple[float, float]]
 
 
 def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
@@ -75,7 +80,10 @@ def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
             axes.set_axis_off()
             axes.text(0.5, 0.5, "no values", ha="center", va="center")
             return _svg(figure, chart.title, prefix)
-        upright = _PLOTS[chart.kind](axes, series, paint)
+        if chart.kind == "heat":
+            _heat(axes, series, _label(chart.x_label), _printable(chart.y_label))
+            return _svg(figure, chart.title, prefix)
+        upright = _PLOTS[chart.kind](axes, series, paint, _intervals(chart))
         labels = [_label(chart.x_label), _label(chart.y_label)]
         axes.set_xlabel(labels[0] if upright else labels[1])
         axes.set_ylabel(labels[1] if upright else labels[0])
@@ -94,7 +102,7 @@ def standalone(svg: str) -> str:
     return svg.replace("<svg ", '<svg style="color: #22262b; background: #fff" ', 1) + "\n"
 
 
-def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
     categories = _categories(series)
     upright = _fit_side_by_side(categories, legend=len(series) > 1)
     thickness = 0.8 / len(series)
@@ -103,7 +111,9 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -
         shift = (index - (len(series) - 1) / 2) * thickness
         places = [categories[str(x)] + shift for x, _ in points]
         keys = [str(x) if len(series) == 1 else name for x, _ in points]
-        drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name))
+        lengths = [max(end, 0.0) for x, y in points for end in _reach(intervals, name, x, y)]
+        errors = {"yerr" if upright else "xerr": [lengths[::2], lengths[1::2]], "ecolor": _INK} if intervals else {}
+        drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name), **errors)
         for patch, key in zip(drawn, keys, strict=True):
             patch.set_facecolor(paint[key])
             if key == BASELINE:
@@ -119,7 +129,13 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -
     return upright
 
 
-def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+def _reach(intervals: _Intervals, name: str, x: str | float, y: float) -> tuple[float, float]:
+    """How far the interval around a point goes down and up; nowhere where it has none."""
+    low, high = intervals.get((name, x), (y, y))
+    return y - low, high - y
+
+
+def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
     for index, (name, points) in enumerate(series.items()):
         style = {"linestyle": "--", "zorder": 3} if name == BASELINE else {}
         marker = _marker(index) if len(points) <= 25 else None
@@ -132,6 +148,8 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) 
             label=_label(name),
             **style,
         )
+        if bounded := [(x, *intervals[name, x]) for x, _ in points if (name, x) in intervals]:
+            axes.fill_between(*zip(*bounded, strict=True), color=paint[name], alpha=0.15, linewidth=0)
     places = sorted({x for points in series.values() for x, _ in points})
     if len(places) <= 12 and all(float(x).is_integer() for x in places):
         axes.set_xticks(places)
@@ -139,7 +157,8 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) 
     return True
 
 
-def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
+    del intervals
     for index, (name, points) in enumerate(series.items()):
         face = "none" if name == BASELINE else paint[name]
         axes.plot(
@@ -156,7 +175,8 @@ def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]
     return True
 
 
-def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) -> bool:
+def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
+    del intervals
     categories = _categories(series)
     upright = _fit_side_by_side(categories, legend=len(series) > 1)
     for category, place in categories.items():
@@ -185,6 +205,37 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]) 
     return upright
 
 
+def _heat(axes: Axes, series: Mapping[str, _Points], x_label: str, y_label: str) -> None:
+    columns = _categories(series)
+    values = [y for points in series.values() for _, y in points]
+    shape = "{:.0f}" if max(map(abs, values)) >= 10 else template(values)
+    scale = Normalize(min(0.0, *values), max(values) or 1.0)
+    for row, points in enumerate(series.values()):
+        for x, y in points:
+            # The lightest and the darkest tones are left out: they vanish on a light or a dark page.
+            colour = matplotlib.colormaps["YlOrBr"](0.08 + 0.82 * scale(y))
+            axes.add_patch(Rectangle((columns[str(x)] - 0.47, row - 0.46), 0.94, 0.92, facecolor=colour, linewidth=0))
+            # The cells keep their colours on a light and on a dark page, and so do the numbers on them.
+            ink = _DARK if _luminance(colour) > 0.182 else _LIGHT
+            size = 8.5 if len(columns) <= 12 else 7.5
+            axes.text(columns[str(x)], row, shape.format(y), ha="center", va="center", color=ink, fontsize=size)
+    axes.set_yticks(range(len(series)), [_label(name) for name in series])
+    steep = not _fit_side_by_side(columns, legend=False)
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if steep else {}
+    axes.set_xticks(list(columns.values()), [_label(name) for name in columns], **turned)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(series) - 0.5, -0.5), xlabel=x_label)
+    axes.set_title(y_label, loc="left", fontsize=9.5)
+    axes.figure.set_figheight(max(2.2, 0.8 + 0.28 * len(series) + (1.0 if steep else 0.3)))
+
+
+def _luminance(colour: Sequence[float]) -> float:
+    """The relative luminance of a colour in 0..1, by WCAG 2.1."""
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
 _PLOTS = {"bars": _bars, "lines": _lines, "points": _scatter, "strip": _strip}
 
 
@@ -211,6 +262,18 @@ def _marker(index: int) -> str:
 
 def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
     return [(x, y) for x, y in points if not is_missing(y) and math.isfinite(y)]
+
+
+def _intervals(chart: Chart) -> _Intervals:
+    """The intervals of the chart; what goes beyond twice the largest value, or has no end, is cut off there."""
+    sizes = [abs(y) for points in chart.series.values() for _, y in _points(points)]
+    cut = 2 * max(sizes, default=0.0)
+    return {
+        (name, x): (max(low, -cut), min(high, cut))
+        for name, bounds in chart.intervals.items()
+        for x, low, high in bounds
+        if not is_missing(low) and not is_missing(high)
+    }
 
 
 def _label(text: str) -> str:

@@ -60,6 +60,15 @@ def test_missing_and_failed_counts_are_told(counted):
     assert any(str(path) in failure and "xnorpp" in failure for failure in score.failures)
 
 
+def test_a_count_of_a_newer_version_stops_the_score(counted):
+    path = write(counted, "xnorpp", layer(800, 100, 40_000, 1))
+    content = json.loads(path.read_text())
+    content["schema"] = records.SCHEMA + 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+        complexity.score(BENCHMARK, RunStore(counted))
+
+
 def test_without_a_baseline_there_is_no_score(counted):
     complexity._path(counted, complexity._keys(BENCHMARK)[0]).unlink()
     score = complexity.score(BENCHMARK, RunStore(counted))

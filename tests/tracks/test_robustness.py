@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bibench_tf import corruptions, datasets, records
+from bibench_tf import bootstrap, corruptions, datasets, metrics, records
 from bibench_tf.benchmark import Benchmark, Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import base, robustness
+from bibench_tf.tracks import base, commands, robustness
+from bibench_tf.tracks import robustness_figures as figures
 
 NAMES = ("brightness", "contrast", "gaussian_noise")
-BENCHMARK = Benchmark(tasks=("tiny",), algorithms=("bnn", "xnor"), corruptions=NAMES, corrupted_images=300)
+BENCHMARK = Benchmark(tasks=("tiny",), algorithms=("bnn", "xnor"), corruptions=NAMES, corrupted_images=200)
 FINGERPRINT = "f1"
 
 
@@ -36,10 +41,21 @@ def write_result(store, spec, **changes):
     return store.result(spec)
 
 
-def write_record(store, spec, clean, accuracies, **changes):
+def write_record(store, spec, clean, accuracies, seen="same", labels="order", **changes):
+    """Answers of 200 images, the first of them right; an accuracy is a multiple of 0.5 %."""
     settings = robustness._settings(BENCHMARK, spec, store.result(spec))
-    record = dataclasses.replace(settings, clean_accuracy=clean, accuracies=accuracies, **changes)
+
+    def answers(accuracy):
+        return robustness.Answers.pack(np.arange(200) < round(200 * accuracy), seen, labels)
+
+    sets = {"clean": answers(clean)} | {
+        f"{name}-{severity}": answers(accuracy)
+        for name, row in accuracies.items()
+        for severity, accuracy in enumerate(row, 1)
+    }
+    record = dataclasses.replace(settings, answers=sets, **changes)
     records.write(store.folder(spec) / robustness.FILE, record)
+    return store.folder(spec) / robustness.FILE
 
 
 ACCURACIES = {
@@ -47,7 +63,7 @@ ACCURACIES = {
     "bnn": (0.8, {name: [0.7, 0.6, 0.4, 0.2, 0.1] for name in NAMES}),
     "xnor": (
         0.6,
-        dict(zip(NAMES, ([0.6, 0.5, 0.4, 0.3, 0.2], [0.3] * 5, [0.5, 0.5, 0.4, 0.4, 0.2]), strict=True)),
+        dict(zip(NAMES, ([0.3] * 5, [0.6, 0.5, 0.4, 0.3, 0.2], [0.5, 0.5, 0.4, 0.4, 0.2]), strict=True)),
     ),
 }
 
@@ -72,6 +88,29 @@ def test_the_plan_is_the_main_runs_and_knows_the_corruptions(specs):
         robustness.plan(dataclasses.replace(BENCHMARK, corruptions=("contrats",)))
 
 
+def test_groups_stand_for_their_corruptions():
+    assert robustness.expand(("standard",)) == corruptions.STANDARD and len(corruptions.STANDARD) == 15
+    assert robustness.expand(("all",)) == (*corruptions.STANDARD, *corruptions.EXTRA)
+    assert robustness.expand(("fog", "extra", "fog")) == ("fog", *corruptions.EXTRA)
+    assert robustness.expand(("fogg",)) == ("fogg",)
+
+
+def test_the_table_follows_the_size_of_the_images():
+    assert robustness.table_for((32, 32, 3)) == robustness.table_for((28, 28, 1)) == "cifar10"
+    assert robustness.table_for((63, 200, 3)) == "cifar10"
+    assert robustness.table_for((64, 64, 3)) == robustness.table_for((224, 224, 3)) == "imagenet"
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 200])
+def test_answers_are_packed_without_loss(count):
+    right = np.random.default_rng(count).random(count) < 0.5
+    packed = robustness.Answers.pack(right, "0" * 64, "1" * 64)
+    np.testing.assert_array_equal(packed.unpack(count), right)
+    assert len(packed.right) <= 4 * (count // 24 + 1) and (packed.images, packed.labels) == ("0" * 16, "1" * 16)
+    with pytest.raises(ValueError):
+        packed.unpack(count + 8)
+
+
 def test_scores_follow_the_formula(store):
     score = robustness.score(BENCHMARK, store)
     gaps = {
@@ -87,24 +126,79 @@ def test_scores_follow_the_formula(store):
     assert table.loc["xnor", "clean accuracy (%)"] == pytest.approx(60)
     assert table.loc["bnn", "contrast (%)"] == pytest.approx(40)
     assert table.loc["bnn", "mean gap"] == pytest.approx(0.5)
-    (chart,) = score.charts
-    assert chart.series["bnn"][0] == (0, pytest.approx(80)) and chart.series["bnn"][5] == (
-        5,
-        pytest.approx(10),
+    assert table.loc["xnor", "mean corrupted accuracy (%)"] == pytest.approx(100 * (0.4 + 0.3 + 0.4) / 3)
+    assert table.loc["xnor", "severity 2 (%)"] == pytest.approx(100 * (0.5 + 0.3 + 0.5) / 3)
+    # By hand: errors over severities 2.0 in full precision; 3.0 for bnn; 3.0, 3.5 and 3.0 for xnor.
+    assert table.loc["bnn", "mCE (%)"] == pytest.approx(150)
+    assert table.loc["xnor", "mCE (%)"] == pytest.approx(100 * (1.5 + 1.75 + 1.5) / 3)
+    # Less the clean errors, five times: 2.0 - 0.5 in full precision; 3.0 - 1.0; 3.0 - 2.0, 3.5 - 2.0, 3.0 - 2.0.
+    assert table.loc["bnn", "relative mCE (%)"] == pytest.approx(100 * 2 / 1.5)
+    assert table.loc["xnor", "relative mCE (%)"] == pytest.approx(100 * (1 + 1.5 + 1) / 4.5)
+    assert table.loc["xnor", "hurt most by"] == "brightness"
+    assert table.loc["full_precision", ["mCE (%)", "relative mCE (%)"]].tolist() == pytest.approx([100, 100])
+
+
+def test_charts_show_curves_intervals_and_the_gap_of_every_corruption(store):
+    curves, overall, gaps, scores, lost = robustness.score(BENCHMARK, store).charts
+    assert [chart.kind for chart in (curves, overall, gaps, scores, lost)] == ["lines", *["bars"] * 3, "heat"]
+    assert curves.series["bnn"][0] == (0, pytest.approx(80)) and curves.series["bnn"][5] == (5, pytest.approx(10))
+    assert dict(overall.series["corrupted images"])["xnor"] == pytest.approx(110 / 3)
+    assert dict(lost.series["xnor"]) == pytest.approx(
+        {"brightness": 50, "contrast": 100 / 3, "gaussian_noise": 100 / 3}
     )
+    assert dict(gaps.series["mean gap"])["bnn"] == pytest.approx(50)
+    for chart in (curves, overall, gaps, scores):
+        assert set(chart.intervals) == set(chart.series)
+        for name, points in chart.series.items():
+            bounds = {x: (low, high) for x, low, high in chart.intervals[name]}
+            for x, y in points:
+                low, high = bounds[x]
+                assert low <= y + 1e-9 and y <= high + 1e-9
+                # The baseline's own score is 1 in every resample.
+                assert low < high or (chart is scores and x == "full_precision")
+
+
+def test_networks_are_ranked_with_ties(store, specs):
+    write_record(store, specs["xnor"], *ACCURACIES["bnn"])
+    table = robustness.score(BENCHMARK, store).table.set_index("algorithm")
+    assert list(table["rank by accuracy"]) == ["1", "2-3", "2-3"]
+    assert list(table["rank by OM_robust"]) == ["1", "2-3", "2-3"]
+    notes = " ".join(robustness.score(BENCHMARK, store).notes)
+    assert list(table["rank by mean gap"]) == ["1", "2-3", "2-3"]
+    assert "smaller for none; larger for bnn, xnor; not told apart from it: none." in notes
+
+
+def test_a_network_that_keeps_more_than_full_precision_is_named(store, specs):
+    steady = {name: [0.4, 0.4, 0.4, 0.4, 0.35] for name in NAMES}
+    write_record(store, specs["bnn"], 0.4, steady)
+    write_record(store, specs["xnor"], *ACCURACIES["full_precision"])
+    score = robustness.score(BENCHMARK, store)
+    assert score.scores["bnn"] > 5 and score.scores["xnor"] == 1
+    notes = " ".join(score.notes)
+    assert "smaller for bnn; larger for none; not told apart from it: xnor." in notes
+    assert list(score.table["rank by mean gap"]) == ["2-3", "1", "2-3"]
+    assert score.table.set_index("algorithm").loc["bnn", "rank by OM_robust"] == "1"
 
 
 def test_a_network_that_loses_nothing_has_no_score_and_a_note(store, specs):
     write_record(store, specs["bnn"], 0.4, {name: [0.4] * 5 for name in NAMES})
     score = robustness.score(BENCHMARK, store)
     assert score.scores["bnn"] is None and score.scores["xnor"] is not None
-    assert any("bnn" in note for note in score.notes)
+    assert any("bnn has no OM_robust" in note for note in score.notes)
+    assert score.table.set_index("algorithm").loc["bnn", "relative mCE (%)"] == pytest.approx(0, abs=1e-9)
 
 
 def test_without_the_baseline_nothing_is_scored(store, specs):
     (store.folder(specs["full_precision"]) / "result.json").unlink()
     score = robustness.score(BENCHMARK, store)
     assert set(score.scores.values()) == {None} and len(score.failures) == 1
+    table = score.table.set_index("algorithm")
+    assert table.loc["bnn", "rank by accuracy"] == "1" and "mCE low (%)" not in table
+
+
+def test_without_any_record_there_is_a_table_of_names(tmp_path):
+    score = robustness.score(BENCHMARK, RunStore(tmp_path))
+    assert list(score.table["algorithm"]) == ["full_precision", "bnn", "xnor"] and not score.charts
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
@@ -115,11 +209,21 @@ def test_runs_that_failed_are_named_and_not_scored(store, specs, status):
     assert len(score.failures) == 1 and "bnn" in score.failures[0] and status in score.failures[0]
 
 
+def with_data(path, change):
+    """Change the data of a record and sign it again."""
+    content = json.loads(path.read_text())
+    change(content)
+    content["sha256"] = records.digest({key: value for key, value in content.items() if key != "sha256"})
+    path.write_text(json.dumps(content))
+
+
 @pytest.mark.parametrize(
     "damage, said",
     [
         (lambda path: path.write_text(path.read_text()[:-40]), "robustness.json"),
-        (lambda path: path.write_text(path.read_text().replace("0.7", "0.8", 1)), "robustness.json"),
+        (lambda path: path.write_text(path.read_text().replace("fog", "frog").replace("////", "///+", 1)), "checksum"),
+        (lambda path: with_data(path, lambda all: all["data"]["answers"]["clean"].update(right="AAAA")), "answers for"),
+        (lambda path: with_data(path, lambda all: all["data"]["answers"]["clean"].update(right="?")), "does not fit"),
         (lambda path: path.unlink(), "has not been measured"),
     ],
 )
@@ -130,7 +234,22 @@ def test_damaged_and_missing_records_are_named_and_not_scored(store, specs, dama
     assert len(score.failures) == 1 and said in score.failures[0]
 
 
-@pytest.mark.parametrize("change", [{"images": 200}, {"seed": 1}, {"dataset": "f2"}, {"version": 0}])
+def test_a_record_of_a_newer_version_stops_the_score_and_the_measurement(session, specs):
+    session, store, *_ = session
+    robustness.measure(BENCHMARK, session)
+    path = store.folder(specs["bnn"]) / robustness.FILE
+    with_data(path, lambda content: content.update(schema=records.SCHEMA + 1))
+    before = path.read_text()
+    for call in (lambda: robustness.score(BENCHMARK, store), lambda: robustness.measure(BENCHMARK, session)):
+        with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
+            call()
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"images": 199}, {"seed": 1}, {"dataset": "f2"}, {"version": 0}, {"source": "tfds"}, {"severities": "imagenet"}],
+)
 def test_records_of_other_settings_are_not_scored(store, specs, change):
     write_record(store, specs["bnn"], *ACCURACIES["bnn"], **change)
     score = robustness.score(BENCHMARK, store)
@@ -140,6 +259,42 @@ def test_records_of_other_settings_are_not_scored(store, specs, change):
 def test_a_network_trained_again_is_not_scored_by_its_old_record(store, specs):
     write_result(store, specs["bnn"], accuracy=0.51)
     assert "other settings" in robustness.score(BENCHMARK, store).failures[0]
+
+
+@pytest.mark.parametrize("change", [{"seen": "other"}, {"labels": "other"}])
+def test_a_network_that_saw_other_images_is_not_compared(store, specs, change):
+    write_record(store, specs["bnn"], *ACCURACIES["bnn"], **change)
+    score = robustness.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None and score.scores["xnor"] is not None
+    (failure,) = score.failures
+    assert "bnn saw other images than full_precision (clean)" in failure
+
+
+def test_another_order_of_the_published_images_is_told_and_drawn_apart(store, specs):
+    together = robustness.score(BENCHMARK, store)
+    for algorithm, spec in specs.items():
+        path = write_record(store, spec, *ACCURACIES[algorithm])
+        with_data(path, lambda content: content["data"]["answers"]["clean"].update(labels="clean order"))
+    apart = robustness.score(BENCHMARK, store)
+    assert apart.scores == together.scores
+    assert any("order of their own" in note for note in apart.notes)
+    assert not any("order of their own" in note for note in together.notes)
+
+    def width(score):
+        table = score.table.set_index("algorithm")
+        return table.loc["bnn", "OM_robust high"] - table.loc["bnn", "OM_robust low"]
+
+    assert width(apart) != width(together)
+
+
+def test_orders_that_differ_between_corruptions_leave_no_intervals(store, specs):
+    for algorithm, spec in specs.items():
+        path = write_record(store, spec, *ACCURACIES[algorithm])
+        with_data(path, lambda content: content["data"]["answers"]["contrast-2"].update(labels="x"))
+    score = robustness.score(BENCHMARK, store)
+    assert score.scores["bnn"] is not None and "rank by accuracy" not in score.table
+    assert any("different orders" in note for note in score.notes)
+    assert not any(list(chart.intervals.get("bnn", ())) for chart in score.charts)
 
 
 class Threshold:
@@ -181,23 +336,54 @@ def session(tmp_path, monkeypatch, specs):
     for spec in specs.values():
         write_result(store, spec)
     session = Session(results=tmp_path, quiet=True)
-    return session, store, models, images[:300], labels[:300]
+    return session, store, models, images[:200], labels[:200]
 
 
 def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
     session, store, models, images, labels = session
     robustness.measure(BENCHMARK, session)
     for spec in specs.values():
-        record = records.read(store.folder(spec) / robustness.FILE, robustness.Robustness)
+        path = store.folder(spec) / robustness.FILE
+        record = robustness._read(path)
         limit = models[spec.id].limit
-        assert record.clean_accuracy == np.mean((images.mean(axis=(1, 2, 3)) > limit) == labels)
-        assert set(record.accuracies) == set(NAMES) and record.images == 300
-        for name, accuracies in record.accuracies.items():
-            for severity, accuracy in zip(corruptions.SEVERITIES, accuracies, strict=True):
-                corrupted = corruptions.apply(name, images, severity).astype(np.float32)
-                assert accuracy == np.mean((corrupted.mean(axis=(1, 2, 3)) > limit) == labels)
-    assert "cpu" in records.read_envelope(store.folder(spec) / robustness.FILE)["environment"]
+        np.testing.assert_array_equal(record.right("clean"), (images.mean(axis=(1, 2, 3)) > limit) == labels)
+        assert len(record.answers) == 1 + 5 * len(NAMES) and record.images == 200
+        for name, severity in itertools.product(NAMES, corruptions.SEVERITIES):
+            corrupted = corruptions.apply(name, images, severity).astype(np.float32)
+            expected = (corrupted.mean(axis=(1, 2, 3)) > limit) == labels
+            np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
+            assert record.accuracies(name)[severity - 1] == expected.mean()
+        assert len({record.answers[key].images for key in robustness._keys(["brightness"])}) == 5
+        assert len({each.labels for each in record.answers.values()}) == 1
+    assert "cpu" in records.read_envelope(path)["environment"]
     assert not robustness.score(BENCHMARK, store).failures
+
+
+def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
+    session, store, models, images, labels = session
+    benchmark = dataclasses.replace(BENCHMARK, corruptions=("brightness",), severities="imagenet")
+    robustness.measure(benchmark, session)
+    record = robustness._read(store.folder(specs["bnn"]) / robustness.FILE)
+    corrupted = corruptions.apply("brightness", images, 5, table="imagenet").astype(np.float32)
+    assert not np.array_equal(corrupted, corruptions.apply("brightness", images, 5))
+    expected = (corrupted.mean(axis=(1, 2, 3)) > models[specs["bnn"].id].limit) == labels
+    np.testing.assert_array_equal(record.right("brightness-5"), expected)
+
+
+def test_every_corrupted_batch_is_made_once_for_all_networks(session, monkeypatch):
+    session, _, models, *_ = session
+    made = []
+    apply = corruptions.apply
+    monkeypatch.setattr(
+        corruptions,
+        "apply",
+        lambda name, images, severity, **options: (
+            made.append((name, severity, options["first_index"])) or apply(name, images, severity, **options)
+        ),
+    )
+    robustness.measure(BENCHMARK, session)
+    assert sorted(made) == sorted(itertools.product(NAMES, corruptions.SEVERITIES, [0]))
+    assert {model.calls for model in models.values()} == {1 + 5 * len(NAMES)}
 
 
 def test_what_is_measured_is_not_measured_again(session, monkeypatch):
@@ -210,11 +396,11 @@ def test_what_is_measured_is_not_measured_again(session, monkeypatch):
     assert [model.calls for model in models.values()] == calls
 
 
-def test_an_interrupted_measurement_goes_on_with_the_next_corruption(session, specs, monkeypatch):
-    session, store, *_ = session
+def test_an_interrupted_measurement_goes_on_with_the_next_severity(session, specs, monkeypatch):
+    session, store, models, *_ = session
     path = store.folder(specs["bnn"]) / robustness.FILE
-    measured = robustness._accuracies
-    steps = iter(range(1 + 2 * 5 + 3))
+    steps = iter(range(1 + 5 + 3))
+    measured = robustness._measure_set
 
     def interrupted(*arguments):
         if next(steps, None) is None:
@@ -222,35 +408,64 @@ def test_an_interrupted_measurement_goes_on_with_the_next_corruption(session, sp
         return measured(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(robustness, "_accuracies", interrupted)
+        patched.setattr(robustness, "_measure_set", interrupted)
         with pytest.raises(KeyboardInterrupt):
             robustness.measure(BENCHMARK, session)
-    before = records.read(path, robustness.Robustness)
-    assert list(before.accuracies) == list(NAMES[:2])
-    assert "to gaussian_noise has not been measured" in robustness.score(BENCHMARK, store).failures[0]
-
-    corrupted = []
-    apply = corruptions.apply
-    monkeypatch.setattr(
-        corruptions,
-        "apply",
-        lambda name, *rest, **options: corrupted.append(name) or apply(name, *rest, **options),
+    before = robustness._read(path)
+    done = ["clean", *(f"brightness-{severity}" for severity in range(1, 6)), "contrast-1", "contrast-2", "contrast-3"]
+    assert list(before.answers) == done
+    said = robustness.score(BENCHMARK, store).failures[0]
+    assert "to contrast-4, contrast-5, gaussian_noise-1 and 4 more has not been measured" in said
+    # One network is a step ahead, as if the end had come between two records.
+    ahead = store.folder(specs["xnor"]) / robustness.FILE
+    record = robustness._read(ahead)
+    record.answers["contrast-4"] = dataclasses.replace(
+        record.answers["contrast-3"], right=record.answers["clean"].right
     )
+    records.write(ahead, record)
+
+    for model in models.values():
+        model.calls = 0
     robustness.measure(BENCHMARK, session)
-    after = records.read(path, robustness.Robustness)
-    assert set(corrupted) == {NAMES[2]} and set(after.accuracies) == set(NAMES)
-    assert {name: after.accuracies[name] for name in NAMES[:2]} == before.accuracies
+    after = robustness._read(path)
+    assert {key: after.answers[key] for key in done} == before.answers and not after.lacks(NAMES)
+    assert [models[specs[algorithm].id].calls for algorithm in ("bnn", "xnor")] == [7, 6]
+    assert robustness._read(ahead).answers["contrast-4"] == record.answers["contrast-4"]
 
 
 def test_a_damaged_record_is_set_aside_and_made_again(session, specs, capsys):
+    session, store, models, *_ = session
+    robustness.measure(BENCHMARK, session)
+    path = store.folder(specs["bnn"]) / robustness.FILE
+    before = robustness._read(path)
+    path.write_text(path.read_text()[:-40])
+    calls = models[specs["xnor"].id].calls
+    robustness.measure(BENCHMARK, session)
+    assert robustness._read(path) == before and models[specs["xnor"].id].calls == calls
+    assert str(path) in capsys.readouterr().err and path.with_suffix(".json.damaged").exists()
+
+
+def test_a_record_of_the_older_version_is_measured_again_without_complaint(session, specs, capsys):
     session, store, *_ = session
     robustness.measure(BENCHMARK, session)
     path = store.folder(specs["bnn"]) / robustness.FILE
-    before = records.read(path, robustness.Robustness)
-    path.write_text(path.read_text()[:-40])
+    measured = robustness._read(path)
+    old = {
+        "run_id": specs["bnn"].id,
+        "result": measured.result,
+        "dataset": FINGERPRINT,
+        "images": 200,
+        "seed": 0,
+        "version": 1,
+        "clean_accuracy": 0.5,
+        "accuracies": {name: [0.5] * 5 for name in NAMES},
+    }
+    with_data(path, lambda content: content.update(data=old))
+    (failure,) = robustness.score(BENCHMARK, store).failures
+    assert "older version" in failure and "bnn" in failure
     robustness.measure(BENCHMARK, session)
-    assert records.read(path, robustness.Robustness) == before
-    assert str(path) in capsys.readouterr().err and path.with_suffix(".json.damaged").exists()
+    assert robustness._read(path) == measured
+    assert not capsys.readouterr().err and not path.with_suffix(".json.damaged").exists()
 
 
 def test_networks_that_did_not_complete_are_left_out(session, specs):
@@ -273,3 +488,182 @@ def test_other_data_than_those_of_the_training_are_refused(session, specs):
 def test_a_corruption_that_does_not_fit_the_images_is_refused(session):
     with pytest.raises(BibenchError, match="colour"):
         robustness.measure(dataclasses.replace(BENCHMARK, corruptions=("saturate",)), session[0])
+
+
+# Published sets
+
+
+def publish(folder, corrupted, labels):
+    folder.mkdir()
+    for name in NAMES:
+        np.save(folder / f"{name}.npy", np.concatenate([corrupted(name, severity) for severity in range(1, 6)]))
+    np.save(folder / "labels.npy", np.tile(labels, 5))
+    return dataclasses.replace(BENCHMARK, corrupted=str(folder))
+
+
+def test_the_authors_folder_is_measured_in_its_own_order(session, specs, tmp_path, monkeypatch):
+    session, store, models, *_ = session
+    dataset = datasets.get("tiny")
+    order = np.random.default_rng(1).permutation(400)
+    images, labels = dataset.splits.test_images[order], dataset.splits.test_labels[order]
+
+    def corrupted(name, severity):
+        return corruptions.apply(name, images, severity, seed=7)
+
+    benchmark = publish(tmp_path / "CIFAR-10-C", corrupted, labels)
+    monkeypatch.setattr(corruptions, "apply", lambda *given, **options: pytest.fail("nothing is to be made"))
+    robustness.measure(benchmark, session)
+    monkeypatch.undo()
+    record = robustness._read(store.folder(specs["xnor"]) / robustness.FILE)
+    limit = models[specs["xnor"].id].limit
+    for name, severity in itertools.product(NAMES, range(1, 6)):
+        expected = (corrupted(name, severity)[:200].mean(axis=(1, 2, 3)) > limit) == labels[:200]
+        np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
+    assert (record.source, record.seed, record.severities, record.version) == ("folder", None, None, None)
+    score = robustness.score(benchmark, store)
+    assert not score.failures and not score.complete and "noise seed" not in score.conditions
+    assert any("order of their own" in note for note in score.notes)
+    assert any("other settings" in failure for failure in robustness.score(BENCHMARK, store).failures)
+
+
+def test_a_missing_published_set_is_refused_before_anything_is_measured(session, specs, tmp_path):
+    session, store, *_ = session
+    for source, said in ((tmp_path / "none", "lacks brightness.npy"), ("tfds", "no corrupted images of 'tiny'")):
+        with pytest.raises(BibenchError, match=said):
+            robustness.measure(dataclasses.replace(BENCHMARK, corrupted=str(source)), session)
+    assert not (store.folder(specs["bnn"]) / robustness.FILE).exists()
+
+
+def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(session, specs, tmp_path):
+    session, store, *_ = session
+    dataset = datasets.get("tiny")
+
+    def corrupted(name, severity):
+        return corruptions.apply(name, dataset.splits.test_images, severity, seed=BENCHMARK.seed)
+
+    robustness.measure(BENCHMARK, session)
+    path = store.folder(specs["bnn"]) / robustness.FILE
+    made, score = robustness._read(path), robustness.score(BENCHMARK, store)
+    benchmark = publish(tmp_path / "C", corrupted, dataset.splits.test_labels)
+    robustness.measure(benchmark, session)
+    assert robustness._read(path).answers == made.answers and robustness._read(path) != made
+    again = robustness.score(benchmark, store)
+    assert again.scores == score.scores and again.table.equals(score.table)
+
+
+@pytest.mark.parametrize(
+    "change, complete",
+    [
+        ({}, True),
+        ({"corrupted": "made"}, False),
+        ({"corrupted": "CIFAR-10-C"}, False),
+        ({"corrupted_images": 200}, False),
+        ({"corruptions": NAMES}, False),
+    ],
+)
+def test_only_the_whole_published_set_is_complete(tmp_path, change, complete):
+    asked = {"corrupted": "tfds", "corrupted_images": None, "corruptions": corruptions.STANDARD, **change}
+    benchmark = dataclasses.replace(BENCHMARK, algorithms=(), **asked)
+    store = RunStore(tmp_path)
+    (spec,) = base.main_specs(benchmark).values()
+    write_result(store, spec)
+    record = robustness._settings(benchmark, spec, store.result(spec))
+    answers = robustness.Answers.pack(np.arange(record.images) < 99, "a", "b")
+    keys = ("clean", *robustness._keys(benchmark.corruptions))
+    records.write(
+        store.folder(spec) / robustness.FILE, dataclasses.replace(record, answers=dict.fromkeys(keys, answers))
+    )
+    assert robustness.score(benchmark, store).complete is complete
+
+
+# Figures over resamples
+
+
+def test_figures_over_resamples_are_those_of_the_metrics():
+    random = np.random.default_rng(0)
+    names = ("a", "b", "c", "d")
+    clean = random.random((60, 3)) < 0.9
+    corrupted = random.random((60, 3, 4, 5)) < np.array([0.5, 0.7, 0.6])[:, None, None]
+    samples = figures.resampled(clean, corrupted, paired=True, seed=3, resamples=30)
+    drawn = np.random.default_rng(3).integers(0, 60, (30, 60))
+    for draw in range(30):
+        one, many = clean[drawn[draw]], corrupted[drawn[draw]]
+        accuracies = many.mean(axis=0)  # [A, C, S]
+        gaps = [
+            {
+                name: metrics.generalization_gap(one[:, a].mean(), accuracies[a, c].mean())
+                for c, name in enumerate(names)
+            }
+            for a in range(3)
+        ]
+        errors = [{name: list(1 - accuracies[a, c]) for c, name in enumerate(names)} for a in range(3)]
+        for a in range(3):
+            assert samples.corrupted[draw, a] == pytest.approx(accuracies[a].mean())
+            np.testing.assert_allclose(samples.by_severity[draw, a], accuracies[a].mean(axis=0))
+            np.testing.assert_allclose(samples.gaps[draw, a], list(gaps[a].values()))
+            assert samples.om_robust(1)[draw, a] == pytest.approx(metrics.om_robust(gaps[1], gaps[a]))
+            assert samples.mean_corruption_error(1)[draw, a] == pytest.approx(
+                metrics.mean_corruption_error(errors[a], errors[1])
+            )
+            assert samples.relative_mean_corruption_error(1)[draw, a] == pytest.approx(
+                metrics.relative_mean_corruption_error(1 - one[:, a].mean(), errors[a], 1 - one[:, 1].mean(), errors[1])
+            )
+
+
+def test_images_are_drawn_together_only_where_they_are_the_same():
+    clean = np.random.default_rng(0).random((500, 1)) < 0.7
+    corrupted = np.repeat(clean, 10, axis=1).reshape(500, 1, 2, 5)  # every answer as on the clean image
+    together, apart = (
+        figures.resampled(clean, corrupted, paired=paired, seed=0, resamples=200) for paired in (True, False)
+    )
+    np.testing.assert_allclose(together.gaps, 0, atol=1e-9)
+    assert apart.gaps.max() > 0.03 and apart.clean.std() == pytest.approx(together.clean.std(), rel=0.3)
+
+
+def test_resamples_where_nothing_is_lost_count_as_in_the_metric():
+    means = figures.Means(
+        clean=np.array([0.5, 0.5, 0.5]),
+        by_corruption=np.array([[0.6, 0.25], [0.5, 0.25], [0.5, 0.5]]),
+        by_severity=np.zeros((3, 5)),
+    )
+    np.testing.assert_array_equal(means.gaps, [[0, 0.5], [0, 0.5], [0, 0]])
+    np.testing.assert_array_equal(means.om_robust(0), [1, 1, np.inf])
+    assert np.isnan(means.relative_mean_corruption_error(0)).all()  # the first corruption does not harm the baseline
+    helpless = dataclasses.replace(means, clean=np.array([0.5, 0.0, 0.5]))
+    assert np.isnan(helpless.om_robust(0)[1])
+
+
+def test_a_score_that_is_infinite_in_some_resamples_is_told_apart_all_the_same():
+    random = np.random.default_rng(0)
+    # The first network loses so little under the second corruption that its gap is 0 in many resamples.
+    accuracies = np.array([[0.6, 0.8], [0.2, 0.4]])[:, :, None]
+    clean = random.random((300, 2)) < [0.85, 0.8]
+    corrupted = random.random((300, 2, 2, 5)) < accuracies
+    algorithms = ["bnn", "full_precision"]
+    found = figures.certainty(algorithms, ("noise", "blur"), clean, corrupted, paired=True)
+    assert found.intervals[figures.OM]["bnn"].high == np.inf and found.intervals[figures.OM]["bnn"].low > 1
+    assert found.ranks[figures.OM] == {"bnn": (1, 1), "full_precision": (2, 2)}
+    assert found.against_baseline == {"bnn": "smaller"}
+
+
+def test_the_worst_corruption_is_named_with_those_that_may_be_worse():
+    random = np.random.default_rng(0)
+    names = ("mild", "bad", "worse", "as bad")
+    right = random.random((400, 1, 4, 5)) < np.array([0.9, 0.5, 0.2, 0.2])[:, None]
+    found = figures.certainty(["bnn"], names, np.ones((400, 1), bool), right, paired=True)
+    assert set(found.worst["bnn"]) == {"worse", "as bad"}
+    assert found.worst["bnn"][0] == names[right.mean(axis=(0, 1, 3)).argmin()]
+    clear = figures.certainty(["bnn"], names[:3], np.ones((400, 1), bool), right[:, :, :3], paired=True)
+    assert clear.worst["bnn"] == ["worse"] and not clear.against_baseline
+
+
+def test_the_guide_is_true(capsys):
+    text = (Path(__file__).parents[2] / "docs" / "robustness.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(example, {})
+    interval, certain = capsys.readouterr().out.splitlines()
+    assert certain == "True" and re.fullmatch(r"0\.\d+ to 0\.\d+", interval)
+    assert f"{bootstrap.RESAMPLES:,} times" in text and f"at {bootstrap.LEVEL:.0%}".replace("%", " %") in text
+    command = commands.robustness
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert set(re.findall(r"^\| `(--[\w-]+)`", text, re.M)) <= options

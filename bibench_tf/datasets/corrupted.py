@@ -1,0 +1,146 @@
+"""The published corrupted test sets, where the user has them: CIFAR-10-C and ImageNet-C.
+
+They come prepared by TensorFlow Datasets (`cifar10_corrupted`, `imagenet2012_corrupted`, a configuration for each
+corruption and severity), or as the authors' folder of arrays (`CIFAR-10-C/fog.npy`, ..., `labels.npy`). Source:
+Hendrycks and Dietterich 2019, arXiv 1903.12261; https://zenodo.org/records/2535967.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets.base import ArrayImages, ImageDataset
+from bibench_tf.datasets.tfds_images import prepared
+from bibench_tf.errors import BibenchError
+
+TFDS = "tfds"
+_SEVERITIES = 5
+# What TensorFlow Datasets calls its sets, their test split, and the corruptions it names in words of its own.
+_PREPARED = {
+    "cifar10": ("cifar10_corrupted", "test", {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}),
+    "imagenet2012": ("imagenet2012_corrupted", "validation", {}),
+}
+
+Batches = Iterable[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A published corrupted test set of a data set.
+
+    `batches(corruption, severity, batch_size, limit)` reads the first `limit` images, uint8 [B, H, W, C], with their
+    labels [B]. Their order is the same for all corruptions and severities, but need not be that of the clean test
+    images. It raises BibenchError for files that are damaged and for labels that do not fit the data set.
+    """
+
+    title: str
+    batches: Callable[[str, int, int, int], Batches]
+
+
+def find(
+    source: str,
+    dataset: ImageDataset,
+    corruptions: Sequence[str],
+    data_dir: Path | None = None,
+    download: bool = False,
+) -> PublishedSet:
+    """The published corrupted test set of `dataset`: prepared by TensorFlow Datasets (`tfds`), or in a folder.
+
+    `source` is `tfds` or the path of a folder of arrays. Nothing is read here, but all files have to be there;
+    with `download` TensorFlow Datasets fetches and prepares what is missing. Raises BibenchError for data sets
+    that have no such set, and for what is missing or does not fit.
+    """
+    if source == TFDS:
+        return _by_tfds(dataset, corruptions, data_dir, download)
+    return _in_folder(Path(source).expanduser(), dataset, corruptions)
+
+
+def _by_tfds(dataset, corruptions, data_dir, download) -> PublishedSet:
+    if dataset.name not in _PREPARED:
+        raise BibenchError(
+            f"TensorFlow Datasets has no corrupted images of '{dataset.name}', only of {' and '.join(_PREPARED)}: "
+            "use made ones."
+        )
+    name, split, own_names = _PREPARED[dataset.name]
+    files = {}
+    for corruption in corruptions:
+        for severity in range(1, _SEVERITIES + 1):
+            config = f"{name}/{own_names.get(corruption, corruption)}_{severity}"
+            found = prepared(config, (split,), data_dir, download)
+            if found.examples[split] != dataset.test_examples or found.class_names != dataset.class_names:
+                raise BibenchError(
+                    f"'{config}' has {found.examples[split]:,} images of {len(found.class_names)} classes, which are "
+                    f"not the {dataset.test_examples:,} test images of '{dataset.name}' and its classes."
+                )
+            files[corruption, severity] = found.files[split]
+
+    def batches(corruption: str, severity: int, batch_size: int, limit: int) -> Batches:
+        import tensorflow as tf
+
+        from bibench_tf.datasets import pipelines
+
+        found = files[corruption, severity]
+        try:
+            yield from pipelines.stored_batches(found, dataset.input_shape, batch_size, limit).as_numpy_iterator()
+        except tf.errors.OpError as error:
+            raise BibenchError(
+                f"Cannot read the images in {found[0].parent} ({error.message.splitlines()[0]}): "
+                f"prepare '{name}' again."
+            ) from error
+
+    return PublishedSet(f"{name} of TensorFlow Datasets", batches)
+
+
+def _in_folder(folder: Path, dataset: ImageDataset, corruptions: Sequence[str]) -> PublishedSet:
+    if not isinstance(dataset, ArrayImages):
+        raise BibenchError(f"Corrupted images of '{dataset.name}' are not read from a folder of arrays: use made ones.")
+    missing = [name for name in (*corruptions, "labels") if not (folder / f"{name}.npy").is_file()]
+    if missing:
+        raise BibenchError(
+            f"The folder {folder} lacks {', '.join(f'{name}.npy' for name in missing)}: give the folder CIFAR-10-C "
+            "as its authors publish it, or fewer corruptions."
+        )
+    shape = (_SEVERITIES * dataset.test_examples, *dataset.input_shape)
+    for name in corruptions:
+        images = _mapped(folder / f"{name}.npy")
+        if images.dtype != np.uint8 or images.shape != shape:
+            raise BibenchError(
+                f"{folder / name}.npy holds {images.dtype} {list(images.shape)}, not uint8 {list(shape)}: five "
+                f"severities of the {dataset.test_examples:,} test images of '{dataset.name}'."
+            )
+    return PublishedSet(f"the authors' arrays in {folder.name}", partial(_read_arrays, folder, dataset))
+
+
+def _read_arrays(
+    folder: Path, dataset: ArrayImages, corruption: str, severity: int, batch_size: int, limit: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    labels = _labels(folder / "labels.npy", dataset)
+    images = _mapped(folder / f"{corruption}.npy")
+    first = (severity - 1) * dataset.test_examples
+    for start in range(0, limit, batch_size):
+        end = min(start + batch_size, limit)
+        yield np.array(images[first + start : first + end]), labels[start:end]
+
+
+def _labels(path: Path, dataset: ArrayImages) -> np.ndarray:
+    """The labels of one severity, once they are those of the data set's test images, in whatever order."""
+    expected = dataset.splits.test_labels
+    labels = _mapped(path)
+    if labels.shape == (_SEVERITIES * len(expected),) and labels.dtype.kind in "ui":
+        labels = np.array(labels).reshape(_SEVERITIES, -1)
+        # Another order is another file order of the same images; other numbers by class are other images.
+        if (labels == labels[0]).all() and np.array_equal(np.sort(labels[0]), np.sort(expected)):
+            return labels[0].astype(np.int32)
+    raise BibenchError(f"{path} does not hold the labels of the test images of '{dataset.name}', five times over.")
+
+
+def _mapped(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BibenchError(f"{path} cannot be read as an array ({error}): fetch it again.") from error
