@@ -11,6 +11,7 @@ import click
 
 from bibench_tf import recipes
 from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.deploy.commands import shape
 from bibench_tf.errors import BibenchError
 
 _DEFAULT = Benchmark()
@@ -135,14 +136,14 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
 
 def _with_corruptions(benchmark: Benchmark, session: Session) -> Benchmark:
     """The benchmark with the names of its corruptions and its table of severities written out."""
-    from bibench_tf import datasets
+    from bibench_tf import corruptions, datasets
     from bibench_tf.tracks import robustness
 
     severities = benchmark.severities
     if severities == _BY_SIZE:
         data = datasets.get(benchmark.tasks[0], data_dir=session.data_dir, download=session.download)
         severities = robustness.table_for(data.input_shape)
-    return dataclasses.replace(benchmark, corruptions=robustness.expand(benchmark.corruptions), severities=severities)
+    return dataclasses.replace(benchmark, corruptions=corruptions.expand(benchmark.corruptions), severities=severities)
 
 
 def _load_algorithms(files: Sequence[Path]) -> None:
@@ -268,18 +269,11 @@ def inference(benchmark, session, algorithm_files, targets, binaries):
     return _run_tracks(["inference"], benchmark, session, algorithm_files)
 
 
-def _shape(ctx, param, value: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(size) for size in value.lower().split("x"))
-    except ValueError:
-        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
-
-
 @click.command()
 @_benchmark_options(*_COMMON)
 @click.option("--network", metavar="NETWORK[@WIDTH]", help="Count this network alone, and nothing else.")
 @click.option("--algorithm", default="bnn", show_default=True, help="The algorithm of --network.")
-@click.option("--input-shape", default="32x32x3", show_default=True, callback=_shape, help="Images of --network.")
+@click.option("--input-shape", default="32x32x3", show_default=True, callback=shape, help="Images of --network.")
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="Classes of --network.")
 @click.option("--per-layer", is_flag=True, help="A row for each layer of --network.")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts of --network as JSON.")

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from bibench_tf import bootstrap, corruptions, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.errors import BibenchError
-from bibench_tf.scores import Chart, TrackScore
+from bibench_tf.scores import TrackScore
 from bibench_tf.tracks import base
 from bibench_tf.tracks import robustness_figures as figures
+from bibench_tf.tracks import robustness_report as report
+from bibench_tf.tracks.robustness_records import CLEAN, Answers, Robustness, key_of, keys_of
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,86 +38,9 @@ FORMULA = (
 )
 MADE = "made"
 BATCH_SIZE = 250
-_CLEAN = "clean"
 
 # Normalised images [B, H, W, C] and labels [B].
 _Batches = Iterable[tuple["tf.Tensor", np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Which images of one set a network names rightly, in their order.
-
-    `right` is one bit per image, the first in the highest bit of the first byte, as Base64. `images` and `labels` are
-    the first 16 hexadecimal digits of the SHA-256 of what the network saw (float32) and should have said
-    (int32): networks are compared on the same images only.
-    """
-
-    right: str
-    images: str
-    labels: str
-
-    @classmethod
-    def pack(cls, right: np.ndarray, images: str, labels: str) -> Answers:
-        """The answers bool [N] to images of these digests."""
-        return cls(base64.b64encode(np.packbits(right).tobytes()).decode("ascii"), images[:16], labels[:16])
-
-    def unpack(self, count: int) -> np.ndarray:
-        """The answers to `count` images, bool [count]. Raises ValueError when there are not so many."""
-        packed = np.frombuffer(base64.b64decode(self.right, validate=True), np.uint8)
-        if len(packed) != -(-count // 8):
-            raise ValueError(f"{8 * len(packed)} answers for {count} images")
-        return np.unpackbits(packed, count=count).astype(bool)
-
-
-@dataclass(frozen=True)
-class Robustness:
-    """The answers of one trained network on clean and corrupted images, and what decides them.
-
-    `result` is the digest of the training result of the network, `dataset` the fingerprint of the data. The first
-    `images` test images are used. `source` is `made`, `tfds` or `folder`; `seed` and `severities` (the table) are those
-    of made corruptions, `version` that of their code. `answers` are by set: `clean`, `fog-3`.
-    """
-
-    run_id: str
-    result: str
-    dataset: str
-    images: int
-    source: str
-    severities: str | None
-    seed: int | None
-    version: int | None
-    answers: dict[str, Answers] = field(default_factory=dict)
-
-    @property
-    def settings(self) -> Robustness:
-        """The same record without its measurements."""
-        return dataclasses.replace(self, answers={})
-
-    def lacks(self, names: Sequence[str]) -> list[str]:
-        """The sets, of clean images and of the corruptions `names`, that are not measured."""
-        return [key for key in (_CLEAN, *_keys(names)) if key not in self.answers]
-
-    def right(self, key: str) -> np.ndarray:
-        """The answers on one set, bool [images]."""
-        return self.answers[key].unpack(self.images)
-
-    @property
-    def clean_accuracy(self) -> float:
-        """The accuracy on clean images, 0..1."""
-        return float(self.right(_CLEAN).mean())
-
-    def accuracies(self, name: str) -> list[float]:
-        """The accuracies under one corruption at severities 1 to 5, 0..1."""
-        return [float(self.right(_key(name, severity)).mean()) for severity in corruptions.SEVERITIES]
-
-
-def _key(name: str, severity: int) -> str:
-    return f"{name}-{severity}"
-
-
-def _keys(names: Sequence[str]) -> list[str]:
-    return [_key(name, severity) for name in names for severity in corruptions.SEVERITIES]
 
 
 @dataclass
@@ -131,12 +54,6 @@ class _Network:
     def keep(self, conditions: dict[str, Any], key: str, answers: Answers) -> None:
         self.record = dataclasses.replace(self.record, answers={**self.record.answers, key: answers})
         records.write(self.path, self.record, environment=conditions)
-
-
-def expand(names: Sequence[str]) -> tuple[str, ...]:
-    """Corruptions by name, where `standard`, `extra` and `all` stand for the 15, the 4 and the 19 of CIFAR-10-C."""
-    groups = {"standard": corruptions.STANDARD, "extra": corruptions.EXTRA, "all": corruptions.names()}
-    return tuple(dict.fromkeys(name for given in names for name in groups.get(given, [given])))
 
 
 def table_for(input_shape: Sequence[int]) -> str:
@@ -188,12 +105,12 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     corrupted = _corrupted(benchmark, session, dataset, images)
     with runner.progress_bar(len(lacking), "set", session) as progress:
         progress.set_description(NAME)
-        if _CLEAN in lacking:
-            _measure_set(_CLEAN, networks, dataset.test_batches(BATCH_SIZE, limit=images), conditions)
+        if CLEAN in lacking:
+            _measure_set(CLEAN, networks, dataset.test_batches(BATCH_SIZE, limit=images), conditions)
             progress.update()
         for name in benchmark.corruptions:
             for severity in corruptions.SEVERITIES:
-                if (key := _key(name, severity)) in lacking:
+                if (key := key_of(name, severity)) in lacking:
                     progress.set_postfix_str(key)
                     _measure_set(key, networks, corrupted(name, severity), conditions)
                     progress.update()
@@ -223,8 +140,8 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         metric=METRIC,
         formula=FORMULA,
         scores={algorithm: values[algorithm].get(METRIC) for algorithm in benchmark.all_algorithms},
-        table=_table(benchmark, measured, accuracies, values, certain),
-        charts=_charts(measured, accuracies, values, certain),
+        table=report.table(benchmark, measured, accuracies, values, certain),
+        charts=report.charts(measured, accuracies, values, certain),
         conditions={
             **base.training_conditions(benchmark, list(results.values())),
             "network": benchmark.architecture,
@@ -389,7 +306,7 @@ def _comparable(
         first = next(iter(measured.values()), record)
         differing = [
             key
-            for key in (_CLEAN, *_keys(benchmark.corruptions))
+            for key in (CLEAN, *keys_of(benchmark.corruptions))
             if (first.answers[key].images, first.answers[key].labels)
             != (record.answers[key].images, record.answers[key].labels)
         ]
@@ -468,28 +385,24 @@ def _gaps(clean_accuracy: float, accuracies: Mapping[str, Sequence[float]]) -> d
     return {name: metrics.generalization_gap(clean_accuracy, float(np.mean(row))) for name, row in accuracies.items()}
 
 
-def _mean_gap(gaps: Mapping[str, float]) -> float:
-    return float(np.mean(list(gaps.values())))
-
-
 def _certainty(benchmark: Benchmark, measured: Mapping[str, Robustness], notes: list[str]) -> figures.Certainty | None:
     """What the bootstrap says; None where there is nothing to draw, or no saying which answers are to one image."""
     if not measured:
         return None
     first = next(iter(measured.values()))
-    orders = {first.answers[key].labels for key in _keys(benchmark.corruptions)}
+    orders = {first.answers[key].labels for key in keys_of(benchmark.corruptions)}
     if len(orders) > 1:
         notes.append("The corrupted sets hold the images in different orders: there are no intervals and ranks.")
         return None
-    paired = orders == {first.answers[_CLEAN].labels}
+    paired = orders == {first.answers[CLEAN].labels}
     if not paired:
         notes.append(
             "The corrupted images have an order of their own: clean and corrupted images are drawn apart in the "
             "intervals, and are different ones where not all test images are used."
         )
-    clean = np.stack([record.right(_CLEAN) for record in measured.values()], axis=1)
+    clean = np.stack([record.right(CLEAN) for record in measured.values()], axis=1)
     corrupted = np.stack(
-        [[record.right(key) for key in _keys(benchmark.corruptions)] for record in measured.values()]
+        [[record.right(key) for key in keys_of(benchmark.corruptions)] for record in measured.values()]
     )  # [A, C * S, N]
     shape = (len(measured), len(benchmark.corruptions), len(corruptions.SEVERITIES), first.images)
     return figures.certainty(
@@ -541,136 +454,3 @@ def _against_baseline(certain: figures.Certainty, algorithms: Sequence[str]) -> 
         "The share of the clean accuracy that is lost (mean gap), against full precision: smaller for "
         f"{named['smaller']}; larger for {named['larger']}; not told apart from it: {named['open']}."
     )
-
-
-def _table(benchmark, measured, accuracies, values, certain) -> pd.DataFrame:
-    rows = []
-    for algorithm in benchmark.all_algorithms:
-        row: dict[str, Any] = {"algorithm": algorithm}
-        if record := measured.get(algorithm):
-            own = accuracies[algorithm]
-            row["clean accuracy (%)"] = 100 * record.clean_accuracy
-            row["mean corrupted accuracy (%)"] = 100 * float(np.mean(list(own.values())))
-            row |= _bounds(certain, figures.CORRUPTED, algorithm, "corrupted accuracy", 100)
-            row |= _rank(certain, figures.CORRUPTED, algorithm, "rank by accuracy")
-            if "gaps" in values[algorithm]:
-                row["mean gap"] = _mean_gap(values[algorithm]["gaps"])
-                row |= _bounds(certain, figures.GAP, algorithm, "mean gap", 1)
-                row |= _rank(certain, figures.GAP, algorithm, "rank by mean gap")
-            row[METRIC] = values[algorithm].get(METRIC)
-            row |= _bounds(certain, figures.OM, algorithm, METRIC, 1)
-            row |= _rank(certain, figures.OM, algorithm, f"rank by {METRIC}")
-            if certain is not None:
-                row["hurt most by"] = _either(certain.worst[algorithm])
-            for name in (figures.MCE, figures.RELATIVE_MCE):
-                row[f"{name} (%)"] = _times(values[algorithm].get(name), 100)
-                row |= _bounds(certain, name, algorithm, name, 100)
-            by_severity = 100 * np.mean(list(own.values()), axis=0)
-            row |= {
-                f"severity {severity} (%)": float(accuracy)
-                for severity, accuracy in zip(corruptions.SEVERITIES, by_severity, strict=True)
-            }
-            row |= {f"{name} (%)": 100 * float(np.mean(own[name])) for name in benchmark.corruptions}
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def _bounds(certain, figure: str, algorithm: str, title: str, factor: float) -> dict[str, float | None]:
-    """The two columns of an interval; empty where there is none."""
-    interval = certain.intervals.get(figure, {}).get(algorithm) if certain is not None else None
-    if interval is None:
-        return {}
-    unit = " (%)" if factor == 100 else ""
-    return {f"{title} low{unit}": factor * interval.low, f"{title} high{unit}": factor * interval.high}
-
-
-def _rank(certain, figure: str, algorithm: str, title: str) -> dict[str, str]:
-    if certain is None or algorithm not in certain.ranks.get(figure, {}):
-        return {}
-    return {title: bootstrap.rank_text(certain.ranks[figure][algorithm])}
-
-
-def _either(names: Sequence[str]) -> str:
-    return " or ".join(names) if len(names) <= 2 else f"{names[0]} or one of {len(names) - 1} others"
-
-
-def _times(value: float | None, factor: float) -> float | None:
-    return None if value is None else factor * value
-
-
-def _charts(measured, accuracies, values, certain) -> list[Chart]:
-    if not measured:
-        return []
-    severities = (0, *corruptions.SEVERITIES)
-    shown = "" if certain is None else f"; intervals at {bootstrap.LEVEL * 100:g} %"
-    curves, overall, gaps, scores, lost = {}, [], [], [], {}
-    for algorithm, record in measured.items():
-        by_severity = [record.clean_accuracy, *np.mean(list(accuracies[algorithm].values()), axis=0).tolist()]
-        curves[algorithm] = [(float(at), 100 * accuracy) for at, accuracy in zip(severities, by_severity, strict=True)]
-        overall.append((algorithm, 100 * float(np.mean(list(accuracies[algorithm].values())))))
-        if values[algorithm].get(METRIC) is not None:
-            scores.append((algorithm, 100 * values[algorithm][METRIC]))
-        if "gaps" in values[algorithm]:
-            gaps.append((algorithm, 100 * _mean_gap(values[algorithm]["gaps"])))
-            lost[algorithm] = [(name, 100 * gap) for name, gap in values[algorithm]["gaps"].items()]
-    charts = [
-        Chart(
-            kind="lines",
-            title=f"Accuracy against severity, mean over corruptions{shown}",
-            x_label="severity (0: clean)",
-            y_label="accuracy (%)",
-            series=curves,
-            intervals={
-                algorithm: [
-                    (float(at), 100 * low, 100 * high) for at, (low, high) in zip(severities, bounds, strict=True)
-                ]
-                for algorithm, bounds in (certain.by_severity if certain is not None else {}).items()
-            },
-        ),
-        Chart(
-            kind="bars",
-            title=f"Accuracy over all corruptions and severities{shown}",
-            x_label="algorithm",
-            y_label="accuracy (%)",
-            series={"corrupted images": overall},
-            intervals={"corrupted images": _spans(certain, figures.CORRUPTED)},
-        ),
-    ]
-    if gaps:
-        charts.append(
-            Chart(
-                kind="bars",
-                title=f"Mean gap: the share of its clean accuracy that a network loses{shown}",
-                x_label="algorithm",
-                y_label="clean accuracy lost (%)",
-                series={"mean gap": gaps},
-                intervals={"mean gap": _spans(certain, figures.GAP)},
-            )
-        )
-    if scores:
-        charts.append(
-            Chart(
-                kind="bars",
-                title=f"{METRIC}, above 100 % where less is lost than in full precision{shown}",
-                x_label="algorithm",
-                y_label=f"{METRIC} (%)",
-                series={METRIC: scores},
-                intervals={METRIC: _spans(certain, figures.OM)},
-            )
-        )
-    if lost:
-        charts.append(
-            Chart(
-                kind="heat",
-                title="What each corruption costs: the share of its clean accuracy that a network loses",
-                x_label="corruption",
-                y_label="clean accuracy lost (%), mean over severities",
-                series=lost,
-            )
-        )
-    return charts
-
-
-def _spans(certain, figure: str) -> list[tuple[str, float, float]]:
-    found = certain.intervals.get(figure, {}) if certain is not None else {}
-    return [(algorithm, 100 * low, 100 * high) for algorithm, (low, high) in found.items()]

@@ -6,7 +6,7 @@ the deviations.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from bibench_tf.errors import BibenchError, unknown_name
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["EXTRA", "SEVERITIES", "STANDARD", "TABLES", "VERSION", "apply", "check", "names", "transform"]
+__all__ = ["EXTRA", "SEVERITIES", "STANDARD", "TABLES", "VERSION", "apply", "check", "expand", "names", "transform"]
 
 # Raised whenever the same call gives other images, so that what was measured with the old ones is measured
 # again.
@@ -76,6 +76,12 @@ EXTRA = tuple(_EXTRA)
 def names() -> list[str]:
     """The names of all corruptions, the standard ones first."""
     return list(_ALL)
+
+
+def expand(names: Iterable[str]) -> tuple[str, ...]:
+    """Corruptions by name, each once, where `standard`, `extra` and `all` stand for 15, 4 and 19 of them."""
+    groups = {"standard": STANDARD, "extra": EXTRA, "all": tuple(_ALL)}
+    return tuple(dict.fromkeys(name for given in names for name in groups.get(given, (given,))))
 
 
 def check(name: str, channels: int, severity: int = 1, table: str = "cifar10") -> None:

@@ -67,7 +67,9 @@ def corrupt(source, target, wanted, severities, seed, table, data_dir, download,
     from bibench_tf.corruptions import export
     from bibench_tf.errors import BibenchError
 
-    names = _names(wanted, corruptions)
+    names = corruptions.expand(part.strip() for part in wanted.split(","))
+    for name in names:
+        corruptions.check(name, channels=3)
     options = {"seed": seed, "table": table, "workers": workers or export.default_workers(), "quiet": quiet}
     try:
         if source.startswith(_DATA):
@@ -83,16 +85,6 @@ def corrupt(source, target, wanted, severities, seed, table, data_dir, download,
     except OSError as error:
         raise BibenchError(f"Cannot go on with {target}: {error.strerror or error}.") from error
     return _tell(outcome, target)
-
-
-def _names(wanted: str, corruptions) -> list[str]:
-    groups = {"standard": corruptions.STANDARD, "extra": corruptions.EXTRA, "all": corruptions.names()}
-    names = []
-    for name in (part.strip() for part in wanted.split(",")):
-        if name not in groups:
-            corruptions.check(name, channels=3)
-        names += groups.get(name, [name])
-    return list(dict.fromkeys(names))
 
 
 def _tell(outcome, target: Path) -> int:

@@ -89,10 +89,10 @@ def test_the_plan_is_the_main_runs_and_knows_the_corruptions(specs):
 
 
 def test_groups_stand_for_their_corruptions():
-    assert robustness.expand(("standard",)) == corruptions.STANDARD and len(corruptions.STANDARD) == 15
-    assert robustness.expand(("all",)) == (*corruptions.STANDARD, *corruptions.EXTRA)
-    assert robustness.expand(("fog", "extra", "fog")) == ("fog", *corruptions.EXTRA)
-    assert robustness.expand(("fogg",)) == ("fogg",)
+    assert corruptions.expand(("standard",)) == corruptions.STANDARD and len(corruptions.STANDARD) == 15
+    assert corruptions.expand(("all",)) == (*corruptions.STANDARD, *corruptions.EXTRA)
+    assert corruptions.expand(("fog", "extra", "fog")) == ("fog", *corruptions.EXTRA)
+    assert corruptions.expand(("fogg",)) == ("fogg",)
 
 
 def test_the_table_follows_the_size_of_the_images():
@@ -353,7 +353,7 @@ def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
             expected = (corrupted.mean(axis=(1, 2, 3)) > limit) == labels
             np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
             assert record.accuracies(name)[severity - 1] == expected.mean()
-        assert len({record.answers[key].images for key in robustness._keys(["brightness"])}) == 5
+        assert len({record.answers[key].images for key in robustness.keys_of(["brightness"])}) == 5
         assert len({each.labels for each in record.answers.values()}) == 1
     assert "cpu" in records.read_envelope(path)["environment"]
     assert not robustness.score(BENCHMARK, store).failures
@@ -569,7 +569,7 @@ def test_only_the_whole_published_set_is_complete(tmp_path, change, complete):
     write_result(store, spec)
     record = robustness._settings(benchmark, spec, store.result(spec))
     answers = robustness.Answers.pack(np.arange(record.images) < 99, "a", "b")
-    keys = ("clean", *robustness._keys(benchmark.corruptions))
+    keys = ("clean", *robustness.keys_of(benchmark.corruptions))
     records.write(
         store.folder(spec) / robustness.FILE, dataclasses.replace(record, answers=dict.fromkeys(keys, answers))
     )

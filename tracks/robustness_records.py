@@ -1,0 +1,92 @@
+"""The record of a network's robustness: its answers to every image of every set."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bibench_tf import corruptions
+
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Which images of one set a network names rightly, in their order.
+
+    `right` is one bit per image, the first in the highest bit of the first byte, as Base64. `images` and `labels` are
+    the first 16 hexadecimal digits of the SHA-256 of what the network saw (float32) and should have said
+    (int32): networks are compared on the same images only.
+    """
+
+    right: str
+    images: str
+    labels: str
+
+    @classmethod
+    def pack(cls, right: np.ndarray, images: str, labels: str) -> Answers:
+        """The answers bool [N] to images of these digests."""
+        return cls(base64.b64encode(np.packbits(right).tobytes()).decode("ascii"), images[:16], labels[:16])
+
+    def unpack(self, count: int) -> np.ndarray:
+        """The answers to `count` images, bool [count]. Raises ValueError when there are not so many."""
+        packed = np.frombuffer(base64.b64decode(self.right, validate=True), np.uint8)
+        if len(packed) != -(-count // 8):
+            raise ValueError(f"{8 * len(packed)} answers for {count} images")
+        return np.unpackbits(packed, count=count).astype(bool)
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """The answers of one trained network on clean and corrupted images, and what decides them.
+
+    `result` is the digest of the training result of the network, `dataset` the fingerprint of the data. The first
+    `images` test images are used. `source` is `made`, `tfds` or `folder`; `seed` and `severities` (the table) are those
+    of made corruptions, `version` that of their code. `answers` are by set: `clean`, `fog-3`.
+    """
+
+    run_id: str
+    result: str
+    dataset: str
+    images: int
+    source: str
+    severities: str | None
+    seed: int | None
+    version: int | None
+    answers: dict[str, Answers] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Robustness:
+        """The same record without its measurements."""
+        return dataclasses.replace(self, answers={})
+
+    def lacks(self, names: Sequence[str]) -> list[str]:
+        """The sets, of clean images and of the corruptions `names`, that are not measured."""
+        return [key for key in (CLEAN, *keys_of(names)) if key not in self.answers]
+
+    def right(self, key: str) -> np.ndarray:
+        """The answers on one set, bool [images]."""
+        return self.answers[key].unpack(self.images)
+
+    @property
+    def clean_accuracy(self) -> float:
+        """The accuracy on clean images, 0..1."""
+        return float(self.right(CLEAN).mean())
+
+    def accuracies(self, name: str) -> list[float]:
+        """The accuracies under one corruption at severities 1 to 5, 0..1."""
+        return [float(self.right(key_of(name, severity)).mean()) for severity in corruptions.SEVERITIES]
+
+
+def key_of(name: str, severity: int) -> str:
+    """The name of a corrupted set: `fog-3`."""
+    return f"{name}-{severity}"
+
+
+def keys_of(names: Sequence[str]) -> list[str]:
+    """The names of the sets of these corruptions at all severities."""
+    return [key_of(name, severity) for name in names for severity in corruptions.SEVERITIES]
