@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -15,6 +16,10 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 
 import bibench_tf  # noqa: F401  chooses Keras 2 where TensorFlow would take Keras 3
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and the processes they start inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
