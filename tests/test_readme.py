@@ -37,16 +37,19 @@ def test_python_examples_of_the_readme(tmp_path):
 
 @pytest.mark.slow
 def test_commands_of_the_readme(tmp_path):
-    first, own = blocks("README.md", "console")
+    lines = "".join(blocks("README.md", "console")).splitlines()
     (tmp_path / "swish.py").write_text(blocks("README.md", "python")[-1])
     output = {}
-    for line in (first + own).splitlines():
+    for line in lines:
         done = bibench(line.removeprefix("$ "), tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
-        output[line.split()[2]] = done.stdout
+        words = line.split()[2:]
+        output[words[1] if words[0] == "deploy" else words[0]] = done.stdout
     assert "reactnet" in output["names"]
     assert "2 of 2 runs completed" in output["status"]
     assert "swish" in output["task"]
+    assert "18 layers are binary" in output["convert"] and "0 fell back" in output["audit"]
+    assert "resnet20.tflite" in output["benchmark"] and "kirin970" in output["devices"]
     assert (tmp_path / "small" / "report" / "report.html").exists()
 
 
