@@ -9,6 +9,8 @@ from typing import Any
 from bibench_tf.errors import BibenchError
 
 BASELINE = "full_precision"
+# In place of an algorithm: whatever the network's own paper does.
+PAPER = "paper"
 ALGORITHMS = ("bnn", "xnor", "dorefa", "bireal", "xnorpp", "reactnet", "recu", "fda")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bibench_tf import recipes, records
+from bibench_tf.benchmark import PAPER
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
 
@@ -101,9 +102,12 @@ class RunStore:
         """The trained network of a run, for inference. Raises BibenchError when there is none."""
         import tensorflow as tf
 
-        from bibench_tf import algorithms
+        from bibench_tf import algorithms, zoo
 
-        algorithms.get(spec.algorithm)  # its classes must be registered before Keras reads the file
+        # The classes in the file must be registered before Keras reads it: those of the zoo, and a user's own.
+        zoo.names()
+        if spec.algorithm != PAPER:
+            algorithms.get(spec.algorithm)
         path = self.model_path(spec)
         if not path.exists():
             raise BibenchError(f"{path} is missing: train the run first.")

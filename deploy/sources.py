@@ -26,10 +26,11 @@ def load(
 ) -> tf.keras.Model:
     """The Keras model that `source` names: a .keras or .h5 file, a SavedModel folder, or `zoo:NAME[@WIDTH]`.
 
-    A network of the zoo needs the name of its `algorithm` and takes `input_shape`, `num_classes` and `width`; @WIDTH
-    goes before `width`; `network_options` are further options of its builder. For files `algorithm` only sees to it
-    that an algorithm of a plug-in is registered. Larq's and this package's classes are known. Code in a file is never
-    run. Raises BibenchError when there is no such source, when it cannot be loaded, and when loading it would run code.
+    A network of the zoo needs the name of its `algorithm`, unless its paper has one of its own, and takes
+    `input_shape`, `num_classes` and `width`; @WIDTH goes before `width`; `network_options` are further options of its
+    builder. For files `algorithm` only sees to it that an algorithm of a plug-in is registered. Larq's and this
+    package's classes are known. Code in a file is never run. Raises BibenchError when there is no such source, when it
+    cannot be loaded, and when loading it would run code.
     """
     from bibench_tf import algorithms
 
@@ -59,14 +60,14 @@ def plain_saved_model(source: str | Path) -> bool:
 
 def _from_zoo(network: str, algorithm: str | None, options: dict) -> tf.keras.Model:
     from bibench_tf import zoo
-    from bibench_tf.benchmark import parse_network
+    from bibench_tf.benchmark import PAPER, parse_network
 
-    if algorithm is None:
-        raise BibenchError(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
     name, own_width = parse_network(network)
+    if algorithm is None and not zoo.has_own_binarization(name):
+        raise BibenchError(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
     if "@" in network:
         options["width"] = own_width
-    return zoo.build(name, algorithm=algorithm, **options)
+    return zoo.build(name, algorithm=algorithm or PAPER, **options)
 
 
 def _from_file(path: Path) -> tf.keras.Model:

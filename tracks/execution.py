@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bibench_tf import datasets, environment, recipes, records, report, runner
-from bibench_tf.benchmark import Benchmark, Session, parse_network
+from bibench_tf.benchmark import BASELINE, PAPER, Benchmark, Session, parse_network
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunStore
 from bibench_tf.scores import TrackScore
@@ -61,14 +61,22 @@ def check_names(benchmark: Benchmark, session: Session) -> None:
     from bibench_tf.tracks import robustness, training
 
     for key in benchmark.all_algorithms:
-        algorithms.get(key)
+        if key != PAPER:
+            algorithms.get(key)
     for setting in benchmark.grid:
         training.grid_recipe(main_recipe(benchmark), setting)
     for task in benchmark.tasks:
         data = datasets.get(task, data_dir=session.data_dir, download=session.download)
         for network in dict.fromkeys((benchmark.architecture, *benchmark.architectures)):
             name, width = parse_network(network)
-            zoo.build(name, input_shape=data.input_shape, num_classes=data.num_classes, width=width)
+            for algorithm in {BASELINE, PAPER}.intersection(benchmark.all_algorithms):
+                zoo.build(
+                    name,
+                    algorithm=algorithm,
+                    input_shape=data.input_shape,
+                    num_classes=data.num_classes,
+                    width=width,
+                )
         if task == benchmark.tasks[0]:
             robustness.check(benchmark, session, data)
 
