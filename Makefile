@@ -5,6 +5,8 @@ VENV = .venv
 VENV_TF218 = .venv-tf218
 BENCH_ARGS =
 TEST_ARGS =
+# Processes that run tests; the tests of one file stay together.
+TEST_JOBS = 2
 TF218_ARGS =
 
 # The environment that is there already comes first, so that only PYTHON=... moves it to another version.
@@ -31,10 +33,10 @@ bench: install  ## install, then run the benchmark: bibench run
 	$(VENV)/bin/bibench run $(BENCH_ARGS)
 
 test: install  ## install, then run all tests
-	$(VENV)/bin/pytest $(TEST_ARGS)
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
 
 test-fast: install  ## the tests that take less than about ten seconds each
-	$(VENV)/bin/pytest -m "not slow" $(TEST_ARGS)
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not slow" $(TEST_ARGS)
 
 test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlow 2.18 on Python 3.11
 	$(VENV_TF218)/bin/pytest -m "not addons" $(TF218_ARGS)
