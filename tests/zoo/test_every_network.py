@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import larq_compute_engine as lce
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +9,7 @@ import tensorflow as tf
 from bibench_tf import datasets, zoo
 from bibench_tf.benchmark import PAPER
 from bibench_tf.deploy import flatbuffer
+from bibench_tf.deploy.convert import Converter
 
 # A small form of each network: its options, and how many binary operations the converted file has.
 # Networks without a binarization of their own are tried with BNN.
@@ -67,7 +67,13 @@ def test_it_learns_and_is_saved(name, batch, tmp_path):
     np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
 
 
+@pytest.fixture(scope="module")
+def converter():
+    with Converter() as converter:
+        yield converter
+
+
 @pytest.mark.parametrize("name", SMALL)
-def test_it_becomes_binary(name):
-    file = lce.convert_keras_model(small(name))
+def test_it_becomes_binary(name, converter):
+    file = converter.convert(small(name))
     assert flatbuffer.operators(file)["LceBconv2d"] == SMALL[name][1]
