@@ -1,26 +1,31 @@
 """The time of a training step: each algorithm against full precision, Larq's own quantizers and plain PyTorch.
 
 One step is forward, backward and an Adam update of one batch that is in memory already; the input pipeline is left
-out. All networks take turns in each round, in one process, so that other work on the computer falls on all alike; a
-figure is the median of its rounds, a ratio the median of the rounds' ratios, with the quartiles as its spread.
+out (`input_pipeline.py` measures it). All networks take turns in each round, in one process, so that other work on the
+computer falls on all alike; a figure is the median of its rounds, a ratio the median of the rounds' ratios, with the
+quartiles as its spread.
 
     python benchmarks/training_step.py
     python benchmarks/training_step.py --algorithms bnn,recu --batch-size 64 --rounds 10 --csv steps.csv
+    python benchmarks/training_step.py --network vgg_small --rounds 7 --no-larq
     python benchmarks/training_step.py --torch         (ResNet-20 only; needs PyTorch, which is no dependency)
 """
 
 from __future__ import annotations
 
 import logging
+import statistics
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
+from bibench_tf import step_timing
 from bibench_tf.benchmark import ALGORITHMS, BASELINE, parse_network
 
 LARQ = "larq"
@@ -33,33 +38,32 @@ LARQ = "larq"
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
 @click.option("--algorithms", default=",".join(ALGORITHMS), show_default=True)
 @click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True)
+@click.option("--larq/--no-larq", "with_larq", default=True, help="Also Larq's stock quantizers.")
 @click.option("--torch", "with_torch", is_flag=True, help="Also the same network in plain PyTorch.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
-def main(network, size, classes, batch_size, algorithms, rounds, with_torch, csv_file) -> None:
+def main(network, size, classes, batch_size, algorithms, rounds, with_larq, with_torch, csv_file) -> None:
     """Print the table, and write it where asked."""
     # TensorFlow warns of the graphs that many networks have to trace.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     if with_torch and (network, size, classes) != ("resnet20", 32, 10):
         raise click.UsageError("--torch has ResNet-20 for 32 x 32 and ten classes only.")
-    random = np.random.default_rng(0)
-    images = random.normal(size=(batch_size, size, size, 3)).astype(np.float32)
-    labels = random.integers(0, classes, batch_size)
-    chosen = algorithms.split(",")
-    steps = {name: keras_step(network, name, classes, images, labels) for name in (BASELINE, *chosen, LARQ)}
+    images, labels = step_timing.random_batch((size, size, 3), classes, batch_size)
+    names = [BASELINE, *algorithms.split(",")]
+    ours = [*names, LARQ] if with_larq else names
+    steps = {name: network_step(network, name, classes, images, labels) for name in ours}
     if with_torch:
-        steps |= {f"torch {name}": torch_step(name, images, labels) for name in (BASELINE, *chosen)}
-    times_ms = measure(steps, rounds)
-    table = compare(times_ms, [BASELINE, *chosen, LARQ])
+        steps |= {f"torch {name}": torch_step(name, images, labels) for name in names}
+    rounds_ms = step_timing.measure_steps(steps, rounds, partial(tqdm, unit="round", file=sys.stderr))
+    table = compare(rounds_ms, ours)
     click.echo(f"{network}, {size} x {size}, batch {batch_size}, {rounds} rounds, Adam, no input pipeline")
     click.echo(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if csv_file:
-        table.to_csv(csv_file, index=False)
+        conditions = {"network": network, "size": size, "batch_size": batch_size, "rounds": rounds}
+        table.assign(**conditions).to_csv(csv_file, index=False)
 
 
-def keras_step(network: str, algorithm: str, classes: int, images: np.ndarray, labels: np.ndarray) -> Callable:
+def network_step(network: str, algorithm: str, classes: int, images: np.ndarray, labels: np.ndarray) -> Callable:
     """A training step of a network of the zoo; `larq` takes Larq's stock quantizers and activation."""
-    import tensorflow as tf
-
     from bibench_tf import zoo
 
     name, width = parse_network(network)
@@ -69,20 +73,7 @@ def keras_step(network: str, algorithm: str, classes: int, images: np.ndarray, l
 
         options["activation"] = larq.activations.hard_tanh
     model = zoo.build(name, algorithm=larq_algorithm() if algorithm == LARQ else algorithm, **options)
-    optimizer = tf.keras.optimizers.Adam(1e-3)
-    optimizer.build(model.trainable_variables)
-    loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    x, y = tf.constant(images), tf.constant(labels)
-
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            loss = loss_of(y, model(x, training=True))
-        gradients = tape.gradient(loss, model.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        return loss
-
-    return lambda: step().numpy()
+    return step_timing.keras_step(model, images, labels)
 
 
 def larq_algorithm():
@@ -130,38 +121,15 @@ def torch_step(algorithm: str, images: np.ndarray, labels: np.ndarray) -> Callab
     return step
 
 
-def measure(steps: dict[str, Callable], rounds: int) -> pd.DataFrame:
-    """Milliseconds by round (rows) and network (columns); the first step after another network is not counted."""
-    for step in steps.values():
-        for _ in range(3):
-            step()
-    rows = []
-    with click.progressbar(range(rounds), label="rounds", file=sys.stderr) as progress:
-        for number in progress:
-            names = list(steps) if number % 2 else list(reversed(steps))
-            rows.append({name: _one(steps[name]) for name in names})
-    return pd.DataFrame(rows, columns=list(steps))
-
-
-def _one(step: Callable) -> float:
-    step()
-    times = []
-    for _ in range(2):
-        start = time.perf_counter()
-        step()
-        times.append(1e3 * (time.perf_counter() - start))
-    return min(times)
-
-
-def compare(times_ms: pd.DataFrame, names: list[str]) -> pd.DataFrame:
-    """A row for each network: its time, and its ratios to full precision and to PyTorch."""
+def compare(rounds_ms: dict[str, tuple[float, ...]], names: list[str]) -> pd.DataFrame:
+    """A row for each algorithm: its time, and its ratios to full precision and to PyTorch."""
     rows = []
     for name in names:
-        row = {"network": name, "step (ms)": times_ms[name].median()}
+        row = {"algorithm": name, "step (ms)": statistics.median(rounds_ms[name])}
         for title, other in (("to full precision", BASELINE), ("to PyTorch", f"torch {name}")):
-            if other in times_ms:
-                low, middle, high = (times_ms[name] / times_ms[other]).quantile([0.25, 0.5, 0.75])
-                row |= {title: middle, f"{title}, low": low, f"{title}, high": high}
+            if other in rounds_ms:
+                ratio = step_timing.ratio_of(rounds_ms, name, other)
+                row |= {title: ratio.median, f"{title}, low": ratio.low, f"{title}, high": ratio.high}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ class Benchmark:
     `architecture` is the network of the task, robustness, training, complexity and inference tracks;
     `architectures` are those of the architecture track. `algorithms` leaves out the full-precision baseline,
     which is always run. Networks may carry a width multiplier: `resnet20@0.5`. `epochs` overrides the recipe's.
-    `grid` names the settings of the training track. `corrupted_images` is how many test images are corrupted, None for
-    all. `corrupted` says where corrupted images come from: `made` here, `tfds` (the published set that TensorFlow
-    Datasets prepares) or the path of the authors' folder of arrays; `severities` is the table that made ones follow.
+    `seeds` is how many seeds the task, architecture and training tracks train: `seed`, `seed` + 1, ...; the others take
+    the networks of the first. `grid` names the settings of the training track, or grids of them.
+    `precision` is that of every training. `corrupted_images` is how many test images are corrupted, None for all.
+    `corrupted` says where corrupted images come from: `made` here, `tfds` (the published set that TensorFlow Datasets
+    prepares) or the path of the authors' folder of arrays; `severities` is the table that made ones follow.
     """
 
     tasks: tuple[str, ...] = ("fashion_mini",)
@@ -42,16 +45,23 @@ class Benchmark:
     recipe: str = "quick"
     epochs: int | None = None
     seed: int = 0
+    seeds: int = 1
     corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate")
     corrupted_images: int | None = 400
     corrupted: str = "made"
     severities: str = "cifar10"
-    grid: tuple[str, ...] = ("adam-2e-3-cosine", "adam-2e-4-cosine")
+    grid: tuple[str, ...] = ("quick",)
+    precision: str = "float32"
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:
         """The baseline, then the algorithms."""
         return (BASELINE, *self.algorithms)
+
+    @property
+    def by_seed(self) -> tuple[Benchmark, ...]:
+        """The same benchmark with one seed, for each of its seeds."""
+        return tuple(dataclasses.replace(self, seed=self.seed + index, seeds=1) for index in range(self.seeds))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Benchmark:
@@ -61,10 +71,14 @@ class Benchmark:
 
 @dataclass(frozen=True)
 class Session:
-    """Where and how this process runs a benchmark; nothing here changes a result.
+    """Where and how this process runs a benchmark; nothing here changes what a result means.
 
     `targets` are the devices of the inference track, whose records are scored together with those of earlier sessions;
     `binaries` is the program lce_benchmark_model for the devices other than `host`: one for all, or one for each.
+    `xla` compiles training steps with XLA, which rounds as another computer does; with `steps_per_execution` Keras
+    makes that many steps before it returns to Python, except where the learning rate changes from step to step. A
+    run's result names both, for its times depend on them.
+    `retime_rounds` is how many interleaved rounds of training steps the training track times; 0 for none.
     """
 
     results: Path
@@ -73,3 +87,6 @@ class Session:
     quiet: bool = False
     targets: tuple[str, ...] = ("host",)
     binaries: tuple[Path, ...] = ()
+    retime_rounds: int = 0
+    xla: bool = False
+    steps_per_execution: int = 1

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from bibench_tf import datasets, environment, records
 from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError
+from bibench_tf.recipes import Recipe
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
             if waiting:
                 bar.set_description(f"waiting for another process: {spec.architecture} {spec.algorithm}")
                 time.sleep(1)
-            if _execute_one(spec, store, load, bar):
+            if _execute_one(spec, store, load, bar, session):
                 waiting = False
             else:
                 # Held by another process; when only such runs are left, there is nothing to do but wait.
@@ -105,7 +106,7 @@ def _has_result(store: RunStore, spec: RunSpec) -> bool:
     return result is not None and result.status != "failed"
 
 
-def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm) -> bool:
+def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Session) -> bool:
     """Train one run; False when another process holds it."""
     folder = store.folder(spec)
     try:
@@ -117,7 +118,7 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm) -> bool:
             start = bar.n
             if not _has_result(store, spec):
                 bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
-                result = _train(spec, store, load(spec.task), bar)
+                result = _train(spec, store, load(spec.task), bar, session)
                 records.write(folder / "result.json", result, environment=environment.describe())
             # What a resumed, failed or foreign run did not step through counts as done.
             total = spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size)
@@ -127,22 +128,37 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm) -> bool:
         return False
 
 
-def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm) -> RunResult:
+def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm, session: Session) -> RunResult:
     from bibench_tf import training  # TensorFlow starts only when there is something to train
 
-    folder = store.folder(spec)
-    common = {"run_id": spec.id, "spec": dataclasses.asdict(spec), "dataset": _dataset_data(data)}
+    folder, recipe = store.folder(spec), spec.recipe
+    build = partial(_build, spec, data)
+    common = {
+        "run_id": spec.id,
+        "spec": dataclasses.asdict(spec),
+        "dataset": _dataset_data(data),
+        "execution": _execution_data(session, recipe),
+    }
 
     def on_epoch(progress: Progress) -> None:
         latest = progress.history[-1]
-        bar.set_postfix_str(f"epoch {latest['epoch']}/{spec.recipe.epochs}, accuracy {latest['accuracy']:.1%}")
+        bar.set_postfix_str(f"epoch {latest['epoch']}/{recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
-        model = training.initial_model(partial(_build, spec, data), spec.seed)
+        model = training.initial_model(build, spec.seed)
         if spec.parent is not None:
             training.copy_weights(store.model(spec.parent), model)
         progress = training.train(
-            model, data, spec.recipe, seed=spec.seed, folder=folder, on_step=bar.update, on_epoch=on_epoch
+            model,
+            data,
+            recipe,
+            seed=spec.seed,
+            folder=folder,
+            twin=None if recipe.precision == "float32" else training.in_precision(build, recipe.precision),
+            xla=session.xla,
+            steps_per_execution=session.steps_per_execution,
+            on_step=bar.update,
+            on_epoch=on_epoch,
         )
     except training.Diverged as error:
         return RunResult(**common, status="diverged", error=str(error))
@@ -176,12 +192,20 @@ def _dataset_data(data: ImageDataset) -> dict:
     }
 
 
+def _execution_data(session: Session, recipe: Recipe) -> dict:
+    """The options that differ from the defaults."""
+    data = {"xla": True} if session.xla else {}
+    if session.steps_per_execution > 1 and not recipe.per_step:
+        data["steps_per_execution"] = session.steps_per_execution
+    return data
+
+
 def _summary(progress: Progress, model: tf.keras.Model) -> dict:
     def known(name):
-        return [epoch[name] for epoch in progress.history if epoch[name] is not None]
+        return [epoch[name] for epoch in progress.history if epoch.get(name) is not None]
 
     last = progress.history[-1]
-    step_times_ms = known("train_step_time_ms")
+    step_times_ms, energies_j = known("train_step_time_ms"), known("energy_j")
     return {
         "accuracy": last["accuracy"],
         "best_accuracy": max(known("accuracy")),
@@ -189,6 +213,9 @@ def _summary(progress: Progress, model: tf.keras.Model) -> dict:
         "train_step_time_ms": statistics.median(step_times_ms) if step_times_ms else None,
         "train_time_s": sum(known("train_time_s")) or None,
         "peak_process_memory_mib": max(known("peak_process_memory_mib"), default=None),
+        "peak_gpu_memory_mib": max(known("peak_gpu_memory_mib"), default=None),
+        # A run that was resumed on another machine may know the energy of some epochs only.
+        "energy_j": round(sum(energies_j), 3) if energies_j and len(energies_j) == len(step_times_ms) else None,
         "epochs_completed": progress.epochs_completed,
         "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "history": progress.history,

@@ -55,7 +55,9 @@ class RunResult:
 
     `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
     checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size sampled while
-    training; what the process held before counts too.
+    training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
+    `energy_j` is what the processor packages of the whole machine used in the steps of `train_time_s`. What the
+    platform does not tell is None. `execution` holds the options of the session that its times depend on.
     """
 
     run_id: str
@@ -68,6 +70,9 @@ class RunResult:
     train_step_time_ms: float | None = None
     train_time_s: float | None = None
     peak_process_memory_mib: float | None = None
+    peak_gpu_memory_mib: float | None = None
+    energy_j: float | None = None
+    execution: dict[str, Any] = field(default_factory=dict)
     epochs_completed: int = 0
     trainable_parameters: int | None = None
     dataset: dict[str, Any] = field(default_factory=dict)

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 import tensorflow as tf
 
 from bibench_tf import environment, records
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import ImageDataset
+from bibench_tf.energy import EnergyMeter
 from bibench_tf.errors import BibenchError
-from bibench_tf.recipes import Recipe
+from bibench_tf.memory import PeakMemory
+from bibench_tf.recipes import Precision, Recipe
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
@@ -41,20 +42,35 @@ class Diverged(Exception):
 
 def optimizer_for(recipe: Recipe) -> tf.keras.optimizers.Optimizer:
     """The optimizer a recipe names, at its initial learning rate; weight decay is added to the loss instead."""
-    if recipe.optimizer == "adam":
+    return new_optimizer(recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.precision)
+
+
+def new_optimizer(
+    name: str, learning_rate: float, momentum: float = 0.9, precision: Precision = "float32"
+) -> tf.keras.optimizers.Optimizer:
+    """An optimizer of a recipe by name; only SGD has momentum. Raises BibenchError for an unknown name."""
+    optimizer = _new_optimizer(name, learning_rate, momentum)
+    if precision != "mixed_float16":
+        return optimizer
+    # Small gradients are 0 in float16 unless the loss is scaled; a step whose gradients overflow is left out.
+    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+
+
+def _new_optimizer(name, learning_rate, momentum):
+    if name == "adam":
         # PyTorch's epsilon, as in the reference; Keras' own default is 1e-7.
-        return tf.keras.optimizers.Adam(recipe.learning_rate, epsilon=1e-8)
-    if recipe.optimizer == "sgd":
-        return tf.keras.optimizers.SGD(recipe.learning_rate, momentum=recipe.momentum)
-    if recipe.optimizer == "radam":
+        return tf.keras.optimizers.Adam(learning_rate, epsilon=1e-8)
+    if name == "sgd":
+        return tf.keras.optimizers.SGD(learning_rate, momentum=momentum)
+    if name == "radam":
         from bibench_tf.addons import rectified_adam
 
-        return rectified_adam(recipe.learning_rate)
-    raise BibenchError(f"Unknown optimizer '{recipe.optimizer}'. Known: adam, radam, sgd.")
+        return rectified_adam(learning_rate)
+    raise BibenchError(f"Unknown optimizer '{name}'. Known: adam, radam, sgd.")
 
 
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """The learning rate in `epoch` (from 0) of a recipe."""
+def learning_rate(recipe: Recipe, epoch: float) -> float:
+    """The learning rate of a recipe in `epoch` (from 0, 1.5 is in the middle of the second)."""
     done = epoch / recipe.epochs
     if recipe.schedule == "cosine":
         return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
@@ -88,33 +104,34 @@ def train(
     *,
     seed: int,
     folder: Path,
+    twin: tf.keras.Model | None = None,
+    xla: bool = False,
+    steps_per_execution: int = 1,
     on_step: Callable[[], None] = lambda: None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Progress:
     """Train `model` in place, from the checkpoint in `folder` if it has one, to the last epoch of the recipe.
 
-    After every epoch the state is written to `folder`: what is trained next is then a function of that state, the
-    seed and the data alone. Raises Diverged when the loss is not finite.
+    `twin` is the same network in the recipe's precision where that is mixed: it makes the steps, and `model` gets its
+    weights after every epoch, so that what is evaluated is what is saved. After every epoch the state is written to
+    `folder`: what is trained next is then a function of that state, the seed and the data alone. A recipe whose rate
+    changes from step to step is trained step by step whatever `steps_per_execution` says. Raises Diverged when the
+    loss is not finite.
     """
-    # A second model on the same layers carries optimizer and metrics, so that `model` is saved without them.
-    trainer = tf.keras.Model(model.inputs, model.outputs)
-    if recipe.weight_decay:
-        # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
-        trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
-    optimizer = optimizer_for(recipe)
-    trainer.compile(
-        optimizer,
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=[
-            "accuracy",
-            tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
-        ],
-    )
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
+    trained = model
+    if twin is not None:
+        twin.set_weights(model.get_weights())
+        trained = twin
+    trainer = _compiled(trained, recipe, xla, 1 if recipe.per_step else steps_per_execution)
+    evaluator = trainer if twin is None else _compiled(model, recipe, xla, 1)
+    checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
+    if twin is not None:
+        model.set_weights(twin.get_weights())
     for _ in range(progress.epochs_completed * (data.train_examples // recipe.batch_size)):
         on_step()
-    timer = _StepTimer(on_step)
+    timer = _StepTimer(on_step, clock)
     for epoch in range(progress.epochs_completed, recipe.epochs):
         fitted = trainer.fit(
             data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment),
@@ -123,7 +140,7 @@ def train(
             verbose=0,
             callbacks=[
                 ScheduleCallback(epochs=recipe.epochs),
-                tf.keras.callbacks.LearningRateScheduler(lambda epoch: learning_rate(recipe, epoch)),
+                _LearningRate(recipe, data.train_examples // recipe.batch_size),
                 tf.keras.callbacks.TerminateOnNaN(),
                 timer,
             ],
@@ -131,7 +148,9 @@ def train(
         train_loss = fitted.history["loss"][-1]
         if not np.isfinite(train_loss):
             raise Diverged(f"the loss was not finite in epoch {epoch + 1} of {recipe.epochs}")
-        tested = trainer.evaluate(data.test_batches(256), verbose=0, return_dict=True)
+        if twin is not None:
+            model.set_weights(twin.get_weights())
+        tested = evaluator.evaluate(data.test_batches(256), verbose=0, return_dict=True)
         figures = {
             "epoch": epoch + 1,
             "train_loss": float(fitted.history["cross_entropy"][-1]),
@@ -143,6 +162,29 @@ def train(
         progress = _save(checkpoint, folder, epoch + 1, [*progress.history, figures])
         on_epoch(progress)
     return progress
+
+
+def _compiled(model: tf.keras.Model, recipe: Recipe, xla: bool, steps_per_execution: int) -> tf.keras.Model:
+    """A second model on the same layers, which carries optimizer and metrics, so that `model` is saved without."""
+    logits = model.outputs[0]
+    if logits.dtype != tf.float32:
+        # The loss is a logarithm of sums of exponentials, for which 16 bits are too few.
+        logits = tf.keras.layers.Activation("linear", dtype="float32", name="float32_logits")(logits)
+    trainer = tf.keras.Model(model.inputs, logits)
+    if recipe.weight_decay:
+        # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
+        trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
+    trainer.compile(
+        optimizer_for(recipe),
+        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[
+            "accuracy",
+            tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+        ],
+        jit_compile=xla,
+        steps_per_execution=steps_per_execution,
+    )
+    return trainer
 
 
 def _last_name(weight) -> str:
@@ -192,36 +234,78 @@ def _save(checkpoint, folder, epochs_completed, history) -> Progress:
     return progress
 
 
-class _StepTimer(tf.keras.callbacks.Callback):
-    """Times training steps; evaluation, checkpoints and pauses between epochs are outside of them."""
+class _LearningRate(tf.keras.callbacks.Callback):
+    """Sets the rate before an epoch, and before a step of a recipe whose rate changes from step to step."""
 
-    def __init__(self, on_step):
+    def __init__(self, recipe, steps_per_epoch):
         super().__init__()
-        self._on_step = on_step
-        self._process = psutil.Process()
-        self._steps = 0
-        self._times_s = []
-        self._peak_mib = 0.0
+        self._recipe = recipe
+        self._steps_per_epoch = steps_per_epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._set(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._start = time.perf_counter()
+        if self._recipe.per_step and batch:
+            self._set(self._epoch + batch / self._steps_per_epoch)
+
+    def _set(self, epoch):
+        tf.keras.backend.set_value(self.model.optimizer.lr, learning_rate(self._recipe, epoch))
+
+
+class _StepTimer(tf.keras.callbacks.Callback):
+    """Times training steps and nothing else: evaluation, checkpoints, pauses and what `on_step` does are outside.
+
+    The waiting for the next batch is a part of a step. Where Keras makes several steps in one execution, each of them
+    counts as its equal share.
+    """
+
+    def __init__(self, on_step, clock):
+        super().__init__()
+        self._on_step = on_step
+        self._clock = clock
+        self._steps = 0
+        self._times_s = []
+        self._energy = EnergyMeter()
+        self._memory = PeakMemory()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._memory.start()
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._first = batch
+        self._energy.start()
+        self._start = self._clock()
 
     def on_train_batch_end(self, batch, logs=None):
-        elapsed_s = time.perf_counter() - self._start
-        self._steps += 1
-        if self._steps > WARM_UP_STEPS:
-            self._times_s.append(elapsed_s)
+        # Keras has turned the logs into numbers for this call, so the step is done on every device.
+        elapsed_s = self._clock() - self._start
+        steps = batch - self._first + 1
+        if self._steps >= WARM_UP_STEPS:
+            self._energy.stop()
+            self._times_s += [elapsed_s / steps] * steps
         if self._steps % 10 == 0:
-            self._peak_mib = max(self._peak_mib, self._process.memory_info().rss / 2**20)
-        self._on_step()
+            self._memory.sample()
+        self._steps += steps
+        for _ in range(steps):
+            self._on_step()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._figures = {"peak_process_memory_mib": self._memory.process_mib()}
+        if (gpu_mib := self._memory.gpu_mib()) is not None:
+            self._figures["peak_gpu_memory_mib"] = gpu_mib
 
     def take(self) -> dict[str, float | None]:
-        """The figures since the last call; None where an epoch had no step after the warm-up."""
+        """The figures of the last epoch; None where it had no step after the warm-up."""
         times_s, self._times_s = self._times_s, []
+        joules = self._energy.joules
+        self._energy.clear()
         return {
             "train_step_time_ms": round(1e3 * statistics.median(times_s), 3) if times_s else None,
             "train_time_s": round(sum(times_s), 3) if times_s else None,
-            "peak_process_memory_mib": round(self._peak_mib, 1) or None,
+            "energy_j": round(joules, 3) if times_s and joules is not None else None,
+            **self._figures,
         }
 
 
@@ -231,3 +315,13 @@ def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Mo
     gc.collect()  # networks of earlier runs hold their graphs in reference cycles
     tf.keras.utils.set_random_seed(seed)
     return build()
+
+
+def in_precision(build: Callable[[], tf.keras.Model], precision: Precision) -> tf.keras.Model:
+    """The network that `build` makes, with layers that compute at `precision`; its weights are float32 always."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(precision)
+    try:
+        return build()
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)

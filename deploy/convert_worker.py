@@ -17,6 +17,8 @@ import numpy as np
 # Conversion leaves a GPU to whoever trains on it.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
+_SAME = 0  # `padding` of an LceBconv2d
+
 
 def main() -> None:
     """Do the jobs until the input ends."""
@@ -63,6 +65,9 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
     unknown = unknown_operators(flatbuffer)
     if unknown:
         raise ValueError(f"TensorFlow Lite has no operation for {', '.join(unknown)}.")
+    wrong = _computed_wrong(flatbuffer)
+    if wrong:
+        raise ValueError(wrong)
     try:
         network = host.load(flatbuffer, runtime)
         outputs = network.run([np.zeros(shape, np.float32) for shape in network.input_shapes])
@@ -71,6 +76,33 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
     for output in outputs:
         if not np.isfinite(output).all():
             raise ValueError("The converted model gives numbers that are not finite for an input of zeros.")
+
+
+def _computed_wrong(flatbuffer: bytes) -> str | None:
+    """A binary convolution that the fast kernels of Larq Compute Engine 0.16 compute wrong, without a word.
+
+    They do where zeros are added around an input that is smaller than what the kernel spans. Found by comparison with
+    Keras and with the engine's reference kernel, for every size, kernel and dilation that was tried.
+    """
+    from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, graph
+
+    content = graph(flatbuffer)
+    for operation in content.operations:
+        options = operation.options
+        if operation.kind != BINARY_CONVOLUTION or options["padding"] != _SAME or options["pad_values"] != 0:
+            continue
+        kernel = content.tensors[operation.inputs[1]].shape[1:3]
+        sizes = content.tensors[operation.inputs[0]].shape[1:3]
+        dilations = options["dilation_height_factor"], options["dilation_width_factor"]
+        spans = [(size - 1) * dilation + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+        if any(size < span for size, span in zip(sizes, spans, strict=True)):
+            name = content.tensors[operation.outputs[0]].name
+            return (
+                f"the binary convolution '{name}' pads an input of {sizes[0]} x {sizes[1]} with zeros, which is less "
+                f"than the {spans[0]} x {spans[1]} that its kernel spans, and Larq Compute Engine would compute "
+                "something else; give the network larger images, or pad with -1 or +1."
+            )
+    return None
 
 
 def _why_not_run(flatbuffer: bytes) -> str | None:

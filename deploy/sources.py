@@ -32,15 +32,17 @@ def load(
     package's classes are known. Code in a file is never run. Raises BibenchError when there is no such source, when it
     cannot be loaded, and when loading it would run code.
     """
-    from bibench_tf import algorithms
+    from bibench_tf import algorithms, zoo
 
     if str(source).startswith(ZOO_PREFIX):
         options = {"input_shape": input_shape, "num_classes": num_classes, "width": width, **network_options}
         return _from_zoo(str(source)[len(ZOO_PREFIX) :], algorithm, options)
+    # The classes in the file must be registered before Keras reads it: those of the zoo, of plug-ins, and a user's own.
+    zoo.names()
     if algorithm is not None:
         algorithms.get(algorithm)
     else:
-        algorithms.names()  # plug-ins register their classes
+        algorithms.names()
     path = Path(source)
     if plain_saved_model(path):
         raise BibenchError(

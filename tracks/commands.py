@@ -50,7 +50,22 @@ _ALL_OPTIONS = {
         "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
     ),
     "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
-    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of all runs."),
+    "precision": click.option(
+        "--mixed-precision",
+        "precision",
+        type=click.Choice(("float16", "bfloat16")),
+        callback=lambda context, parameter, value: f"mixed_{value}" if value else _DEFAULT.precision,
+        help="Train with 16-bit activations and gradients: faster on GPUs made for it, slower on CPUs.",
+    ),
+    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."),
+    "seeds": click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        default=_DEFAULT.seeds,
+        show_default=True,
+        metavar="K",
+        help="Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
+    ),
     "corruptions": _names(
         "--corruptions",
         "Corruptions of the robustness track; standard, extra and all stand for 15, 4 and 19 of them.",
@@ -80,10 +95,15 @@ _ALL_OPTIONS = {
         help="Severities of made corruptions: those of CIFAR-10-C or of ImageNet-C. By size: the former below "
         "64 pixels.",
     ),
-    "grid": _names("--grid", "Settings of the training track, OPTIMIZER-RATE-SCHEDULE.", _DEFAULT.grid),
+    "grid": _names(
+        "--grid",
+        "Settings of the training track: quick (4), bibench (8), bibench-released, or OPTIMIZER-RATE-SCHEDULE each.",
+        _DEFAULT.grid,
+    ),
 }
 
-_COMMON = ("tasks", "architecture", "algorithms", "recipe", "epochs", "seed")
+_TRAINING = ("algorithms", "recipe", "epochs", "precision", "seed")
+_COMMON = ("tasks", "architecture", *_TRAINING)
 
 _SESSION_OPTIONS = (
     click.option(
@@ -102,6 +122,15 @@ _SESSION_OPTIONS = (
         multiple=True,
         help="Python file that registers an algorithm of your own; may be repeated.",
     ),
+    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+    click.option(
+        "--steps-per-execution",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no table."),
 )
 
@@ -111,10 +140,10 @@ def _benchmark_options(*names: str):
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def command(results, data_dir, download, quiet, algorithm_files, **values):
+        def command(results, data_dir, download, quiet, algorithm_files, xla, steps_per_execution, **values):
             chosen = {name: values.pop(name) for name in names}
             benchmark = dataclasses.replace(_DEFAULT, **chosen)
-            session = Session(results, data_dir, download, quiet)
+            session = Session(results, data_dir, download, quiet, xla=xla, steps_per_execution=steps_per_execution)
             return function(benchmark, session, algorithm_files, **values)
 
         for option in reversed((*(_ALL_OPTIONS[name] for name in names), *_SESSION_OPTIONS)):
@@ -128,22 +157,27 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
     from bibench_tf.tracks import execution
 
     execution.check_data(benchmark, session)
-    benchmark = _with_corruptions(benchmark, session)
+    benchmark = _written_out(benchmark, session)
     _load_algorithms(algorithm_files)
     execution.execute(tracks, benchmark, session)
     return _report(tracks, benchmark, session)
 
 
-def _with_corruptions(benchmark: Benchmark, session: Session) -> Benchmark:
-    """The benchmark with the names of its corruptions and its table of severities written out."""
+def _written_out(benchmark: Benchmark, session: Session) -> Benchmark:
+    """The benchmark with groups of corruptions, grids of settings and its table of severities written out."""
     from bibench_tf import corruptions, datasets
-    from bibench_tf.tracks import robustness
+    from bibench_tf.tracks import robustness, training_grid
 
     severities = benchmark.severities
     if severities == _BY_SIZE:
         data = datasets.get(benchmark.tasks[0], data_dir=session.data_dir, download=session.download)
         severities = robustness.table_for(data.input_shape)
-    return dataclasses.replace(benchmark, corruptions=corruptions.expand(benchmark.corruptions), severities=severities)
+    return dataclasses.replace(
+        benchmark,
+        corruptions=corruptions.expand(benchmark.corruptions),
+        severities=severities,
+        grid=training_grid.expand(benchmark.grid),
+    )
 
 
 def _load_algorithms(files: Sequence[Path]) -> None:
@@ -223,13 +257,13 @@ def run(benchmark, session, algorithm_files):
 
 task = _track_command(
     "task",
-    _COMMON,
+    (*_COMMON, "seeds"),
     "Track 1, learning task: how much of the full-precision accuracy each algorithm keeps, task by task.",
     "bibench task --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short",
 )
 architecture = _track_command(
     "architecture",
-    ("tasks", "architectures", "algorithms", "recipe", "epochs", "seed"),
+    ("tasks", "architectures", *_TRAINING, "seeds"),
     "Track 2, neural architecture: whether an algorithm keeps its accuracy across networks.",
     "bibench architecture --architectures resnet20@0.5,vgg_small@0.25 --algorithms bnn,recu",
 )
@@ -239,12 +273,29 @@ robustness = _track_command(
     "Track 3, robustness: accuracy on corrupted test images, at five severities.",
     "bibench robustness --corruptions standard --corrupted-images 2000",
 )
-training = _track_command(
-    "training",
-    (*_COMMON, "grid"),
-    "Track 4, training consumption: time of a training step, spread of accuracy over hyperparameters.",
-    "bibench training --grid adam-1e-3-cosine,sgd-1e-1-step --epochs 5",
+
+
+@click.command()
+@_benchmark_options(*_COMMON, "seeds", "grid")
+@click.option("--retime", is_flag=True, help="Time steps of all algorithms in turns, in one process, for the score.")
+@click.option(
+    "--retime-rounds",
+    type=click.IntRange(min=3),
+    default=11,
+    show_default=True,
+    metavar="R",
+    help="How many turns each algorithm has with --retime.",
 )
+def training(benchmark, session, algorithm_files, retime, retime_rounds):
+    """Track 4, training consumption: time of a training step, spread of accuracy over hyperparameters.
+
+    \b
+    Examples:
+      bibench training --grid adam-1e-3-cosine,sgd-1e-1-step --epochs 5 --retime
+      bibench training --grid bibench --recipe bibench_training --tasks cifar10 --architecture resnet18 --seeds 3
+    """
+    session = dataclasses.replace(session, retime_rounds=retime_rounds if retime else 0)
+    return _run_tracks(["training"], benchmark, session, algorithm_files)
 
 
 @click.command()

@@ -58,13 +58,13 @@ def check_data(benchmark: Benchmark, session: Session) -> None:
 def check_names(benchmark: Benchmark, session: Session) -> None:
     """Refuse unknown names and networks that do not fit the images, before anything is written."""
     from bibench_tf import algorithms, zoo
-    from bibench_tf.tracks import robustness, training
+    from bibench_tf.tracks import robustness, training_grid
 
     for key in benchmark.all_algorithms:
         if key != PAPER:
             algorithms.get(key)
-    for setting in benchmark.grid:
-        training.grid_recipe(main_recipe(benchmark), setting)
+    for setting in training_grid.expand(benchmark.grid):
+        training_grid.recipe_for(main_recipe(benchmark), setting)
     for task in benchmark.tasks:
         data = datasets.get(task, data_dir=session.data_dir, download=session.download)
         for network in dict.fromkeys((benchmark.architecture, *benchmark.architectures)):
@@ -118,7 +118,8 @@ def status(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[t
             state = result.status if result else "started" if store.folder(spec).exists() else "waiting"
         except records.RecordError:
             state = "damaged"
-        rows.append((state, f"{spec.task} {spec.architecture} {spec.algorithm} {spec.recipe.name} {spec.id}"))
+        run = f"{spec.task} {spec.architecture} {spec.algorithm} {spec.recipe.name} seed {spec.seed}"
+        rows.append((state, f"{run} {spec.id}"))
     return rows
 
 
@@ -128,11 +129,12 @@ def stored_benchmark(results: Path) -> StoredBenchmark | None:
     return records.read(path, StoredBenchmark, StoredBenchmark.from_dict) if path.exists() else None
 
 
-# What only one track asks for: running another track leaves it as it is stored.
+# What some tracks alone ask for: running another track leaves it as it is stored.
 _OWN = {
-    "architecture": ("architectures",),
+    "task": ("seeds",),
+    "architecture": ("architectures", "seeds"),
     "robustness": ("corruptions", "corrupted_images", "corrupted", "severities"),
-    "training": ("grid",),
+    "training": ("grid", "seeds"),
 }
 
 

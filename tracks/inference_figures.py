@@ -9,6 +9,7 @@ import pandas as pd
 from bibench_tf import published
 from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
 from bibench_tf.scores import Chart
+from bibench_tf.tracks.base import seed_condition
 from bibench_tf.tracks.inference_records import DeviceMeasurement, Inference
 
 # By algorithm, then by device.
@@ -84,7 +85,7 @@ def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
-    said = {"network": f"{benchmark.architecture}, trained on {benchmark.tasks[0]}"}
+    said = {"network": f"{benchmark.architecture}, trained on {benchmark.tasks[0]}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         said[f"device: {target}"] = _all_of(_device(record) for _, record in found)
         said[f"kernels on {target}"] = "; ".join(

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import pandas as pd
 
-from bibench_tf import metrics
+from bibench_tf import metrics, statistics
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
-from bibench_tf.tracks.base import main_recipe, main_specs, read_results, training_conditions
+from bibench_tf.statistics import Estimate
+from bibench_tf.tracks import seeds
+from bibench_tf.tracks.base import main_recipe, main_specs, training_conditions
 
 NAME = "task"
 TITLE = "Learning task"
+METRIC = "OM_task"
+
+# Results by task and algorithm, one for each seed.
+_Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
-    """Every algorithm on every task, with the benchmark's network."""
-    return [spec for task in benchmark.tasks for spec in main_specs(benchmark, task=task).values()]
+    """Every algorithm on every task, with the benchmark's network, for every seed."""
+    return [
+        spec for one in benchmark.by_seed for task in benchmark.tasks for spec in main_specs(one, task=task).values()
+    ]
 
 
 def measure(benchmark: Benchmark, session: Session) -> None:
@@ -24,68 +34,100 @@ def measure(benchmark: Benchmark, session: Session) -> None:
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_task of each algorithm over the benchmark's tasks."""
+    """OM_task of each algorithm over the benchmark's tasks, of the accuracies averaged over its seeds."""
     failures: list[str] = []
-    results = {task: read_results(store, main_specs(benchmark, task=task), failures) for task in benchmark.tasks}
-    scores, rows = {}, []
-    for algorithm in benchmark.all_algorithms:
-        accuracies = {task: results[task][algorithm] for task in benchmark.tasks}
-        scores[algorithm] = _overall(accuracies, {task: results[task][BASELINE] for task in benchmark.tasks})
-        rows.append({"algorithm": algorithm, **_columns(accuracies), "OM_task": scores[algorithm]})
-    bars = {
-        task: [(algorithm, 100 * found.accuracy) for algorithm, found in results[task].items() if found]
+    results = {
+        task: seeds.results(benchmark, lambda one, task=task: main_specs(one, task=task), store, failures)
         for task in benchmark.tasks
     }
+    overall = {algorithm: _overall(benchmark, algorithm, results, failures) for algorithm in benchmark.all_algorithms}
+    ranks = seeds.ranks(overall, f"rank by {METRIC}", benchmark)
+    rows = [
+        {
+            "algorithm": algorithm,
+            **_columns(benchmark, algorithm, results),
+            **seeds.columns(METRIC, overall[algorithm], benchmark),
+            **ranks[algorithm],
+        }
+        for algorithm in benchmark.all_algorithms
+    ]
     return TrackScore(
         track=NAME,
         title=TITLE,
-        metric="OM_task",
+        metric=METRIC,
         formula="sqrt(mean over tasks of (accuracy / full-precision accuracy)^2)",
-        scores=scores,
+        scores=seeds.values(overall),
         table=pd.DataFrame(rows),
         charts=[
-            *(
-                Chart("bars", f"Test accuracy on {task}", "algorithm", "top-1 accuracy (%)", {task: points})
-                for task, points in bars.items()
-            ),
-            *(_curves(task, results[task]) for task in benchmark.tasks if main_recipe(benchmark).epochs > 1),
+            *(_bars(benchmark, task, results[task]) for task in benchmark.tasks),
+            *(_curves(benchmark, task, results[task]) for task in benchmark.tasks if main_recipe(benchmark).epochs > 1),
         ],
-        conditions=training_conditions(benchmark, [found for each in results.values() for found in each.values()]),
-        notes=["Accuracy is that of the last epoch on the test images; the best epoch is not picked by it."],
+        conditions=training_conditions(
+            benchmark,
+            [one for of_task in results.values() for found in of_task.values() for one in found],
+            every_seed=True,
+        ),
+        notes=[
+            "Accuracy is that of the last epoch on the test images; the best epoch is not picked by it.",
+            seeds.note(benchmark, METRIC),
+        ],
         failures=failures,
     )
 
 
-def _overall(accuracies: dict[str, RunResult | None], baseline: dict[str, RunResult | None]) -> float | None:
-    if not all(accuracies.values()) or not all(baseline.values()):
-        return None
-    try:
-        return metrics.om_task(
-            {task: [result.accuracy] for task, result in accuracies.items()},
-            {task: [result.accuracy] for task, result in baseline.items()},
+def _overall(benchmark: Benchmark, algorithm: str, results: _Results, failures: list[str]) -> Estimate | None:
+    needed = [one for found in results.values() for key in (algorithm, BASELINE) for one in found[key]]
+
+    def figure(chosen: Sequence[int]) -> float:
+        binary, full_precision = (
+            {task: [seeds.mean_accuracy(found[key], chosen)] for task, found in results.items()}
+            for key in (algorithm, BASELINE)
         )
-    except metrics.Undefined:
-        return None
+        return metrics.om_task(binary, full_precision)
+
+    return seeds.score(benchmark, needed, figure, failures, algorithm)
 
 
-def _columns(results: dict[str, RunResult | None]) -> dict[str, float | None]:
+def _columns(benchmark: Benchmark, algorithm: str, results: _Results) -> dict[str, float | None]:
     columns = {}
-    for task, result in results.items():
-        columns[f"{task} accuracy (%)"] = result and 100 * result.accuracy
-        columns[f"{task} best epoch (%)"] = result and 100 * result.best_accuracy
-        columns[f"{task} test loss"] = result and result.test_loss
+    for task, found in results.items():
+        of_seeds = found[algorithm]
+        best = seeds.mean(of_seeds, lambda result: result.best_accuracy)
+        loss = seeds.mean(of_seeds, lambda result: result.test_loss)
+        columns |= seeds.columns(f"{task} accuracy", seeds.accuracy(of_seeds), benchmark, factor=100, unit="%")
+        columns[f"{task} best epoch (%)"] = best and 100 * best.value
+        columns[f"{task} test loss"] = loss and loss.value
     return columns
 
 
-def _curves(task: str, results: dict[str, RunResult | None]) -> Chart:
+def _bars(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
+    accuracies = {algorithm: seeds.accuracy(found) for algorithm, found in results.items()}
+    return Chart(
+        "bars",
+        f"Test accuracy on {task}{seeds.of_title(benchmark)}",
+        "algorithm",
+        "top-1 accuracy (%)",
+        {task: [(algorithm, 100 * found.value) for algorithm, found in accuracies.items() if found]},
+        intervals={task: seeds.accuracy_intervals(accuracies)},
+    )
+
+
+def _curves(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
+    series, bounds = {}, {}
+    for algorithm, found in results.items():
+        if not all(found):
+            continue
+        histories = zip(*(result.history for result in found), strict=True)
+        by_epoch = {
+            epochs[0]["epoch"]: statistics.mean([epoch["accuracy"] for epoch in epochs]) for epochs in histories
+        }
+        series[algorithm] = [(epoch, 100 * estimate.value) for epoch, estimate in by_epoch.items()]
+        bounds[algorithm] = seeds.accuracy_intervals(by_epoch)
     return Chart(
         "lines",
-        f"Test accuracy by epoch on {task}",
+        f"Test accuracy by epoch on {task}{seeds.of_title(benchmark)}",
         "epoch",
         "top-1 accuracy (%)",
-        {
-            algorithm: [(epoch["epoch"], 100 * epoch["accuracy"]) for epoch in result.history]
-            for algorithm, result in results.items()
-            if result
-        },
+        series,
+        intervals=bounds,
     )

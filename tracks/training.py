@@ -2,161 +2,181 @@
 
 from __future__ import annotations
 
-import dataclasses
-import statistics
-
-import pandas as pd
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from bibench_tf import metrics
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
-from bibench_tf.errors import BibenchError
-from bibench_tf.recipes import Recipe
+from bibench_tf.records import NewerRecordError, RecordError
 from bibench_tf.runs import RunResult, RunSpec, RunStore
-from bibench_tf.scores import Chart, TrackScore
-from bibench_tf.tracks.base import main_recipe, read_results, spec_for, training_conditions
+from bibench_tf.scores import TrackScore
+from bibench_tf.statistics import Estimate
+from bibench_tf.step_timing import Ratio, ratio
+from bibench_tf.tracks import seeds, training_grid, training_records, training_report
+from bibench_tf.tracks.base import main_recipe, spec_for, training_conditions
+from bibench_tf.tracks.training_records import Retiming
+from bibench_tf.tracks.training_report import METRIC, Figures
 
 NAME = "training"
 TITLE = "Training consumption"
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
-    """Every algorithm under every setting of the grid."""
-    return [spec for setting in benchmark.grid for spec in grid_specs(benchmark, setting).values()]
+    """Every algorithm under every setting of the grid, for every seed."""
+    return [
+        spec
+        for one in benchmark.by_seed
+        for setting in training_grid.expand(benchmark.grid)
+        for spec in grid_specs(one, setting).values()
+    ]
 
 
 def grid_specs(benchmark: Benchmark, setting: str) -> dict[str, RunSpec]:
     """The runs of one setting, by algorithm, from scratch with the benchmark's network on its first task."""
-    recipe = grid_recipe(main_recipe(benchmark), setting)
+    recipe = training_grid.recipe_for(main_recipe(benchmark), setting)
     return {
         algorithm: spec_for(benchmark, algorithm, benchmark.tasks[0], benchmark.architecture, recipe)
         for algorithm in benchmark.all_algorithms
     }
 
 
-def grid_recipe(recipe: Recipe, setting: str) -> Recipe:
-    """The recipe with the optimizer, learning rate and schedule of a setting such as `adam-1e-3-cosine`.
-
-    A setting that is the recipe's own gives the recipe itself, so that its run is shared with the other tracks.
-    Weight decay goes with the optimizer as in BiBench's sweep: 1e-4 for SGD, none for Adam.
-    """
-    optimizer, _, rest = setting.partition("-")
-    rate, _, schedule = rest.rpartition("-")
-    try:
-        learning_rate = float(rate)
-    except ValueError:
-        learning_rate = 0.0
-    if (
-        optimizer not in ("adam", "sgd", "radam")
-        or schedule not in ("cosine", "step", "constant")
-        or learning_rate <= 0
-    ):
-        raise BibenchError(
-            f"'{setting}' is not a setting of the grid; write OPTIMIZER-RATE-SCHEDULE, such as adam-1e-3-cosine or "
-            "sgd-1e-1-step."
-        )
-    changed = dataclasses.replace(
-        recipe,
-        optimizer=optimizer,
-        learning_rate=learning_rate,
-        schedule=schedule,
-        weight_decay=1e-4 if optimizer == "sgd" else 0.0,
-        start=None,
-    )
-    return recipe if changed == recipe else dataclasses.replace(changed, name=f"{recipe.name}/{setting}")
-
-
 def measure(benchmark: Benchmark, session: Session) -> None:
-    """Nothing: step times are taken while training."""
+    """Time training steps of all algorithms in turns, where the session asks for it and no record has as many rounds.
+
+    Otherwise nothing: step times are taken while training. Raises NewerRecordError for a record of a newer version.
+    """
+    if not session.retime_rounds:
+        return
+    from tqdm import tqdm
+
+    from bibench_tf import datasets, environment, records, step_timing
+
+    recipe, task = main_recipe(benchmark), benchmark.tasks[0]
+    path = _retiming_path(benchmark, session.results)
+    try:
+        found = training_records.read(path)
+    except NewerRecordError:
+        raise
+    except RecordError as error:
+        print(f"{error} It is measured again.", file=sys.stderr)
+        found = None
+    if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= session.retime_rounds:
+        return
+    data = datasets.get(task, data_dir=session.data_dir, download=session.download)
+    times = step_timing.measure(
+        benchmark.all_algorithms,
+        network=benchmark.architecture,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        batch_size=recipe.batch_size,
+        optimizer=recipe.optimizer,
+        rounds=session.retime_rounds,
+        seed=benchmark.seed,
+        precision=recipe.precision,
+        progress=lambda rounds: tqdm(
+            rounds, desc="step times", unit="round", disable=session.quiet, file=sys.stderr, dynamic_ncols=True
+        ),
+    )
+    records.write(path, Retiming(task, times), environment=environment.describe())
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_train of each algorithm over the settings of the grid."""
+    """OM_train of each algorithm over the settings of the grid, of the accuracies averaged over the seeds."""
     failures: list[str] = []
-    results = {setting: read_results(store, grid_specs(benchmark, setting), failures) for setting in benchmark.grid}
-    by_algorithm = {
-        algorithm: [results[setting][algorithm] for setting in benchmark.grid] for algorithm in benchmark.all_algorithms
+    settings = training_grid.expand(benchmark.grid)
+    results = {
+        setting: seeds.results(benchmark, lambda one, setting=setting: grid_specs(one, setting), store, failures)
+        for setting in settings
     }
-    scores, rows = {}, []
-    for algorithm, found in by_algorithm.items():
-        try:
-            scores[algorithm] = _overall(found, by_algorithm[BASELINE])
-        except metrics.Undefined as error:
-            scores[algorithm] = None
-            failures.append(f"{algorithm}: {error}.")
-        rows.append({"algorithm": algorithm, **_columns(found), "OM_train": scores[algorithm]})
+    retiming = _retiming(benchmark, store, failures)
+    runs = {algorithm: [results[setting][algorithm] for setting in settings] for algorithm in benchmark.all_algorithms}
+    everyone = range(benchmark.seeds)
+    figures = {
+        algorithm: Figures(
+            runs=found,
+            ratio=_ratio(algorithm, runs, retiming, everyone),
+            overall=_overall(benchmark, algorithm, runs, retiming, failures),
+        )
+        for algorithm, found in runs.items()
+    }
     return TrackScore(
         track=NAME,
         title=TITLE,
-        metric="OM_train",
+        metric=METRIC,
         formula=(
             "sqrt(((full-precision step time / step time)^2 + (spread of full-precision accuracy / spread of "
             "accuracy)^2) / 2), spread: standard deviation over the settings"
         ),
-        scores=scores,
-        table=pd.DataFrame(rows),
-        charts=[
-            Chart(
-                "strip",
-                "Accuracy under each setting",
-                "algorithm",
-                "top-1 accuracy (%)",
-                {
-                    setting: [(algorithm, 100 * one.accuracy) for algorithm, one in results[setting].items() if one]
-                    for setting in benchmark.grid
-                },
-            ),
-            Chart(
-                "bars",
-                "Median training step",
-                "algorithm",
-                "ms",
-                {
-                    "step time": [
-                        (algorithm, time_ms)
-                        for algorithm, found in by_algorithm.items()
-                        if (time_ms := _time_ms(found))
-                    ]
-                },
-            ),
-        ],
+        scores=seeds.values({algorithm: one.overall for algorithm, one in figures.items()}),
+        table=training_report.table(benchmark, figures, retiming),
+        charts=training_report.charts(benchmark, settings, figures, retiming),
         conditions={
-            **training_conditions(benchmark, [one for found in by_algorithm.values() for one in found]),
-            "settings": ", ".join(benchmark.grid),
+            **training_conditions(
+                benchmark,
+                [one for found in runs.values() for of_seeds in found for one in of_seeds],
+                every_seed=True,
+            ),
+            "network": benchmark.architecture,
+            **training_report.conditions(settings, figures, retiming),
         },
-        notes=[
-            "Step times exclude evaluation, checkpoints, pauses and the first steps of a process. Runs follow one "
-            "another, so other load on the machine while one of them trained shows in its time.",
-            f"The spread is over {len(benchmark.grid)} settings with one seed each; BiBench's has eight settings.",
-        ],
+        notes=training_report.notes(benchmark, settings, figures, retiming),
         failures=failures,
-        complete=len(benchmark.grid) >= 8,
+        complete=any(set(training_grid.GRIDS[name]) <= set(settings) for name in training_grid.WHOLE),
     )
 
 
-def _overall(found: list[RunResult | None], baseline: list[RunResult | None]) -> float | None:
+def _retiming_path(benchmark: Benchmark, results: Path) -> Path:
+    return training_records.path(results, benchmark.tasks[0], benchmark.architecture, main_recipe(benchmark))
+
+
+def _retiming(benchmark: Benchmark, store: RunStore, failures: list[str]) -> Retiming | None:
+    """The step times that were taken in turns; None where there are none, or not of all algorithms."""
+    try:
+        found = training_records.read(_retiming_path(benchmark, store.root))
+    except NewerRecordError:
+        raise
+    except RecordError as error:
+        failures.append(str(error))
+        return None
+    if found is not None and (lacking := found.lacks(benchmark.all_algorithms)):
+        failures.append(
+            f"The step times in turns lack {', '.join(lacking)}, so those of the runs are used: bibench training "
+            "--retime times all of them."
+        )
+        return None
+    return found
+
+
+def _ratio(
+    algorithm: str,
+    runs: Mapping[str, Sequence[Sequence[RunResult | None]]],
+    retiming: Retiming | None,
+    chosen: Sequence[int],
+) -> Ratio | None:
+    """The step time beside full precision: of the rounds in turns, or of runs with the same setting and seed."""
+    if retiming is not None:
+        return ratio(retiming.times, algorithm)
+    return training_report.ratio_of_runs(runs[algorithm], runs[BASELINE], chosen)
+
+
+def _overall(
+    benchmark: Benchmark,
+    algorithm: str,
+    runs: Mapping[str, Sequence[Sequence[RunResult | None]]],
+    retiming: Retiming | None,
+    failures: list[str],
+) -> Estimate | None:
     # A setting that diverged leaves the spread over the others, which would flatter the algorithm: no score then.
-    if not all(found) or not all(baseline):
-        return None
-    times_ms, baseline_times_ms = _time_ms(found), _time_ms(baseline)
-    if times_ms is None or baseline_times_ms is None:
-        return None
-    return metrics.om_train(
-        [baseline_times_ms], [times_ms], [one.accuracy for one in baseline], [one.accuracy for one in found]
-    )
+    needed = [one for key in (algorithm, BASELINE) for of_seeds in runs[key] for one in of_seeds]
 
+    def figure(chosen: Sequence[int]) -> float:
+        times = _ratio(algorithm, runs, retiming, chosen)
+        if times is None:
+            raise metrics.Undefined("no run with a known step time; its training may be shorter than the warm-up.")
+        accuracies_fp, accuracies = (
+            [seeds.mean_accuracy(of_seeds, chosen) for of_seeds in runs[key]] for key in (BASELINE, algorithm)
+        )
+        return metrics.om_train([1.0], [times.median], accuracies_fp, accuracies)
 
-def _time_ms(found: list[RunResult | None]) -> float | None:
-    known = [one.train_step_time_ms for one in found if one and one.train_step_time_ms is not None]
-    return statistics.median(known) if known else None
-
-
-def _columns(found: list[RunResult | None]) -> dict[str, float | None]:
-    accuracies = [100 * one.accuracy for one in found if one]
-    memory = [one.peak_process_memory_mib for one in found if one and one.peak_process_memory_mib is not None]
-    return {
-        "step time (ms)": _time_ms(found),
-        "accuracy mean (%)": statistics.fmean(accuracies) if accuracies else None,
-        "accuracy spread (points)": statistics.pstdev(accuracies) if len(accuracies) > 1 else None,
-        "settings completed": len(accuracies),
-        "peak process memory (MiB)": max(memory, default=None),
-    }
+    return seeds.score(benchmark, needed, figure, failures, algorithm)

@@ -13,18 +13,140 @@ import tensorflow as tf
 
 from bibench_tf.benchmark import BASELINE, PAPER
 from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.zoo.abc_net import abc_net
+from bibench_tf.zoo.alexnet import binary_alexnet, dorefanet, xnornet
+from bibench_tf.zoo.binary_densenet import (
+    binary_densenet28,
+    binary_densenet37,
+    binary_densenet37_dilated,
+    binary_densenet45,
+)
+from bibench_tf.zoo.birealnet import birealnet18, birealnet34
+from bibench_tf.zoo.bnext import bnext_l, bnext_m, bnext_s, bnext_t
+from bibench_tf.zoo.group_net import group_net18, group_net34
+from bibench_tf.zoo.meliusnet import (
+    meliusnet22,
+    meliusnet23,
+    meliusnet25_4,
+    meliusnet29,
+    meliusnet29_2,
+    meliusnet42,
+    meliusnet59,
+    meliusnet_a,
+    meliusnet_b,
+    meliusnet_c,
+)
+from bibench_tf.zoo.mobilenet import mobilenet_v1
+from bibench_tf.zoo.quicknet import quicknet, quicknet_large, quicknet_small
+from bibench_tf.zoo.reactnet import reactnet_a, reactnet_b, reactnet_c
+from bibench_tf.zoo.real_to_binary import real_to_binary
 from bibench_tf.zoo.resnet import resnet18, resnet20, resnet34
+from bibench_tf.zoo.resnet_e import resnet_e18, resnet_e34
 from bibench_tf.zoo.vgg import vgg_small
+from bibench_tf.zoo.wide_resnet import resnet18_auto_a, resnet18_auto_b, shen_resnet18, wrpn
 
 _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
-    builder.__name__: builder for builder in (resnet18, resnet20, resnet34, vgg_small)
+    builder.__name__: builder
+    for builder in (
+        abc_net,
+        binary_alexnet,
+        binary_densenet28,
+        binary_densenet37,
+        binary_densenet37_dilated,
+        binary_densenet45,
+        birealnet18,
+        birealnet34,
+        bnext_l,
+        bnext_m,
+        bnext_s,
+        bnext_t,
+        dorefanet,
+        group_net18,
+        group_net34,
+        meliusnet22,
+        meliusnet23,
+        meliusnet29,
+        meliusnet42,
+        meliusnet59,
+        meliusnet_a,
+        meliusnet_b,
+        meliusnet_c,
+        mobilenet_v1,
+        quicknet,
+        quicknet_large,
+        quicknet_small,
+        reactnet_a,
+        reactnet_b,
+        reactnet_c,
+        real_to_binary,
+        resnet18,
+        resnet18_auto_a,
+        resnet18_auto_b,
+        resnet20,
+        resnet34,
+        resnet_e18,
+        resnet_e34,
+        vgg_small,
+        wrpn,
+        xnornet,
+    )
 }
+# Other names of the same networks.
+_ALIASES = {"meliusnet25_4": "meliusnet_a", "meliusnet29_2": "meliusnet_b"}
 
-__all__ = ["build", "has_own_binarization", "names", "resnet18", "resnet20", "resnet34", "vgg_small"]
+__all__ = [
+    "abc_net",
+    "binary_alexnet",
+    "binary_densenet28",
+    "binary_densenet37",
+    "binary_densenet37_dilated",
+    "binary_densenet45",
+    "birealnet18",
+    "birealnet34",
+    "bnext_l",
+    "bnext_m",
+    "bnext_s",
+    "bnext_t",
+    "build",
+    "dorefanet",
+    "group_net18",
+    "group_net34",
+    "has_own_binarization",
+    "meliusnet22",
+    "meliusnet23",
+    "meliusnet25_4",
+    "meliusnet29",
+    "meliusnet29_2",
+    "meliusnet42",
+    "meliusnet59",
+    "meliusnet_a",
+    "meliusnet_b",
+    "meliusnet_c",
+    "mobilenet_v1",
+    "names",
+    "quicknet",
+    "quicknet_large",
+    "quicknet_small",
+    "reactnet_a",
+    "reactnet_b",
+    "reactnet_c",
+    "real_to_binary",
+    "resnet18",
+    "resnet18_auto_a",
+    "resnet18_auto_b",
+    "resnet20",
+    "resnet34",
+    "resnet_e18",
+    "resnet_e34",
+    "shen_resnet18",
+    "vgg_small",
+    "wrpn",
+    "xnornet",
+]
 
 
 def names() -> list[str]:
-    """The names of all networks."""
+    """The names of all networks, without aliases."""
     return list(_BUILDERS)
 
 
@@ -54,6 +176,7 @@ def build(name: str, algorithm=BASELINE, **options) -> tf.keras.Model:
 
 
 def _builder(name: str) -> Callable[..., tf.keras.Model]:
+    name = _ALIASES.get(name, name)
     if name not in _BUILDERS:
         raise unknown_name("network", name, _BUILDERS)
     return _BUILDERS[name]

@@ -48,9 +48,12 @@ def choose_stem(stem: str, input_shape) -> str:
     return "imagenet" if sizes and min(sizes) >= 96 else "cifar"
 
 
-def batch_norm(name: str) -> tf.keras.layers.Layer:
-    """Batch normalization with PyTorch's constants (epsilon 1e-5, new statistics count for a tenth)."""
-    return tf.keras.layers.BatchNormalization(name=name, **BATCH_NORM)
+def batch_norm(name: str, **options) -> tf.keras.layers.Layer:
+    """Batch normalization with PyTorch's constants (epsilon 1e-5, new statistics count for a tenth).
+
+    `options` are Keras', for networks that differ.
+    """
+    return tf.keras.layers.BatchNormalization(name=name, **{**BATCH_NORM, **options})
 
 
 def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
@@ -66,16 +69,24 @@ def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
         raise BibenchError(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
 
 
-def classifier(features: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """The full-precision head: logits of shape (B, num_classes)."""
+def check_classes(num_classes: int) -> None:
+    """Raise BibenchError unless a classifier has at least two classes."""
     if num_classes < 2:
         raise BibenchError(f"A classifier needs at least two classes, not {num_classes}.")
-    return tf.keras.layers.Dense(num_classes, name="head")(features)
 
 
-def float_conv(filters: int, kernel_size: int, strides: int, name: str, padding="same") -> tf.keras.layers.Layer:
-    """A full-precision convolution without bias, for stems and shortcuts."""
-    return algorithms.get("full_precision").conv2d(filters, kernel_size, strides=strides, padding=padding, name=name)
+def classifier(features: tf.Tensor, num_classes: int, use_bias: bool = True) -> tf.Tensor:
+    """The full-precision head: logits of shape (B, num_classes)."""
+    check_classes(num_classes)
+    return tf.keras.layers.Dense(num_classes, use_bias=use_bias, name="head")(features)
+
+
+def float_conv(
+    filters: int, kernel_size: int, strides: int, name: str, padding="same", groups: int = 1
+) -> tf.keras.layers.Layer:
+    """A full-precision convolution without bias, for stems, shortcuts and transitions."""
+    full_precision = algorithms.get("full_precision")
+    return full_precision.conv2d(filters, kernel_size, strides, padding, groups=groups, name=name)
 
 
 def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Tensor:
@@ -105,3 +116,31 @@ def padding_of_binary_convs(padding: str, algorithm: algorithms.Algorithm) -> di
     if algorithm.key == "full_precision":
         raise BibenchError("padding='minus_one' is for binary networks; in full precision take 'same'.")
     return {"padding": 1, "pad_value": -1.0}
+
+
+def pad_with_one(algorithm: algorithms.Algorithm) -> dict:
+    """The arguments of 3x3 binary convolutions that pad with +1, which a bit can hold.
+
+    None in full precision and where the inputs are not signs alone (XNOR-Net, WRPN, more than one bit): these pad
+    with 0.
+    """
+    if algorithm.key == "full_precision":
+        return {}
+    quantizer = algorithm.input_quantizer()
+    other = any(hasattr(quantizer, attribute) for attribute in ("output_factor", "sign_values"))
+    return {"pad_value": 1.0} if getattr(quantizer, "signs_in_inference", False) and not other else {}
+
+
+def channel_gate(x: tf.Tensor, channels: int, reduction: int, name: str, use_bias: bool) -> tf.Tensor:
+    """A factor in (0, 1) for each of `channels` channels, computed from x (B, H, W, C); shape (B, 1, 1, channels).
+
+    sigmoid(W2 relu(W1 z)), z the mean over positions, W1 to C / reduction numbers, rounded down but at least 1; both
+    with biases if `use_bias`. Source: squeeze-and-excitation, arXiv 1709.01507, section 3.
+    """
+    hidden = max(1, x.shape[-1] // reduction)
+    z = tf.keras.layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+    for units, activation, step in ((hidden, "relu", "reduce"), (channels, "sigmoid", "expand")):
+        z = tf.keras.layers.Dense(
+            units, activation, use_bias=use_bias, kernel_initializer="he_normal", name=f"{name}_{step}"
+        )(z)
+    return tf.keras.layers.Reshape((1, 1, channels), name=f"{name}_reshape")(z)

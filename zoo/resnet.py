@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
@@ -21,6 +22,17 @@ from bibench_tf.zoo.blocks import (
     stem_conv,
     stem_pool,
 )
+
+# The channels of the stages, and how many blocks each stage has at a depth. Source: arXiv 1512.03385, table 1.
+CHANNELS = (64, 128, 256, 512)
+_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
+
+def blocks_of(depth: int) -> tuple[int, ...]:
+    """How many basic blocks the four stages of ResNet-18 or -34 have; raises BibenchError for another depth."""
+    if depth not in _BLOCKS:
+        raise BibenchError(f"depth is one of {', '.join(map(str, _BLOCKS))}, not {depth!r}.")
+    return _BLOCKS[depth]
 
 
 def resnet(
@@ -37,13 +49,15 @@ def resnet(
     stem: str = "auto",
     stem_channels: int | None = None,
     binary_downsample: bool = False,
+    pooled_shortcut: bool = False,
     padding: str = "same",
 ) -> tf.keras.Model:
     """A residual network of `blocks[i]` basic blocks with `channels[i]` channels in stage i.
 
     A block is conv3x3, BN, activation, conv3x3, BN, + shortcut, activation; both convolutions are binarized by
     `algorithm`. The first layer, the 1x1 convolutions that down-sample shortcuts, and the last layer stay in full
-    precision; `binary_downsample` binarizes the second of these.
+    precision; `binary_downsample` binarizes the second of these. `pooled_shortcut` has an average pool 2x2 / 2 before
+    them, as Bi-Real Net and ResNetE do, in place of their stride.
 
     `shortcut="conv"` puts a shortcut around every convolution (Bi-Real Net, arXiv 1808.00278); a binary network then
     has no nonlinearity but the sign, unless `activation` names one. `stem`: `cifar` is conv3x3, BN, activation;
@@ -58,28 +72,34 @@ def resnet(
     stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
     image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
-    if activation is None:
-        signs_suffice = shortcut == "conv" and algorithm.key != "full_precision"
-        activation = "linear" if signs_suffice else algorithm.activation
-    builder = _Builder(algorithm, activation, shortcut, binary_downsample, padding)
+    builder = ResidualBlocks(algorithm, activation, shortcut, binary_downsample, pooled_shortcut, padding)
 
     x = builder.stem(image, stem, scaled(channels[0] if stem_channels is None else stem_channels, width))
-    for stage, (count, wide) in enumerate(zip(blocks, channels, strict=True), start=1):
-        for block in range(1, count + 1):
-            strides = 2 if stage > 1 and block == 1 else 1
-            x = builder.block(x, scaled(wide, width), strides, f"stage{stage}_block{block}")
+    x = builder.stages(x, blocks, [scaled(wide, width) for wide in channels])
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
-class _Builder:
-    """The options that all blocks of one network share."""
+class ResidualBlocks:
+    """The options that all blocks of one network share; those of `resnet`, which explains them."""
 
-    def __init__(self, algorithm, activation, shortcut, binary_downsample, padding):
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        activation=None,
+        shortcut: str = "block",
+        binary_downsample: bool = False,
+        pooled_shortcut: bool = False,
+        padding: str = "same",
+    ):
+        if activation is None:
+            signs_suffice = shortcut == "conv" and algorithm.key != "full_precision"
+            activation = "linear" if signs_suffice else algorithm.activation
         self.algorithm = algorithm
         self.activation = activation
         self.shortcut = shortcut
         self.binary_downsample = binary_downsample
+        self.pooled_shortcut = pooled_shortcut
         self.padding = padding
         self.padding_of_binary_convs = padding_of_binary_convs(padding, algorithm)
 
@@ -91,6 +111,14 @@ class _Builder:
         x = self.activate(batch_norm("stem_bn")(x), "stem_activation")
         if kind == "imagenet":
             x = stem_pool(x, self.padding)
+        return x
+
+    def stages(self, x: tf.Tensor, blocks: Sequence[int], channels: Sequence[int]) -> tf.Tensor:
+        """`blocks[i]` blocks of `channels[i]` channels in stage i; every stage but the first halves the size."""
+        for stage, (count, wide) in enumerate(zip(blocks, channels, strict=True), start=1):
+            for block in range(1, count + 1):
+                strides = 2 if stage > 1 and block == 1 else 1
+                x = self.block(x, wide, strides, f"stage{stage}_block{block}")
         return x
 
     def block(self, x, channels, strides, name):
@@ -112,6 +140,9 @@ class _Builder:
     def residual(self, x, branch, channels, strides, name):
         y = branch(x)
         if strides != 1 or x.shape[-1] != channels:
+            if self.pooled_shortcut and strides != 1:
+                x = tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_shortcut_pool")(x)
+                strides = 1
             if self.binary_downsample:
                 x = self.algorithm.conv2d(channels, 1, strides=strides, name=f"{name}_shortcut_conv")(x)
             else:
@@ -130,8 +161,8 @@ def resnet18(
     """
     return resnet(
         "resnet18",
-        (2, 2, 2, 2),
-        (64, 128, 256, 512),
+        _BLOCKS[18],
+        CHANNELS,
         algorithm=algorithm,
         input_shape=input_shape,
         num_classes=num_classes,
@@ -149,8 +180,8 @@ def resnet34(
     """
     return resnet(
         "resnet34",
-        (3, 4, 6, 3),
-        (64, 128, 256, 512),
+        _BLOCKS[34],
+        CHANNELS,
         algorithm=algorithm,
         input_shape=input_shape,
         num_classes=num_classes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
@@ -17,7 +18,8 @@ class Algorithm:
     """A binarization algorithm. Subclass it, give the two quantizers, and register it.
 
     Fields of a subclass are its options. `activation` is the nonlinearity its networks use by default,
-    `clip_weights` says whether latent weights are kept in [-1, 1] after every update.
+    `clip_weights` says whether latent weights are kept in [-clip_value, clip_value] after every update, `layers` what
+    its `conv2d`, `conv1d` and `dense` are: subclasses of `BinaryConv2D`, `BinaryConv1D` and `BinaryDense`.
     """
 
     key: ClassVar[str]
@@ -25,6 +27,8 @@ class Algorithm:
     paper: ClassVar[str]
     activation: ClassVar[str] = "hard_tanh"
     clip_weights: ClassVar[bool] = False
+    clip_value: ClassVar[float] = 1.0
+    layers: ClassVar[dict[str, type]] = _LAYERS
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         """A new quantizer for the inputs of one layer."""
@@ -96,12 +100,12 @@ class Algorithm:
         return self._layer("dense", units, use_bias=use_bias, name=name)
 
     def _layer(self, kind: str, units: int, **options) -> tf.keras.layers.Layer:
-        return _LAYERS[kind](
+        return self.layers[kind](
             units,
             **options,
             input_quantizer=self.input_quantizer(),
             kernel_quantizer=self.kernel_quantizer(),
             kernel_initializer="glorot_normal",
-            kernel_constraint="weight_clip" if self.clip_weights else None,
+            kernel_constraint=lq.constraints.WeightClip(self.clip_value) if self.clip_weights else None,
             **self.layer_options(kind),
         )

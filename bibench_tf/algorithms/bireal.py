@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, TriangularSign
@@ -22,8 +22,11 @@ class BiReal(Algorithm):
     title: ClassVar[str] = "Bi-Real"
     paper: ClassVar[str] = "arXiv:1808.00278"
 
+    weight_scale: Literal["channel", "layer"] = "channel"
+    clips_weight_gradient: bool = True
+
     def input_quantizer(self):
         return TriangularSign()
 
     def kernel_quantizer(self):
-        return ChannelScaledSign()
+        return ChannelScaledSign(self.weight_scale, self.clips_weight_gradient)

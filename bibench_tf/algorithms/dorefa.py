@@ -1,21 +1,29 @@
-"""DoReFa-Net with one bit: signs, and kernels scaled by their mean magnitude (arXiv 1606.06160)."""
+"""DoReFa-Net with one-bit kernels, scaled by their mean magnitude, and inputs of one bit or more (arXiv 1606.06160)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import larq as lq
+
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign
+from bibench_tf.errors import BibenchError
 
 
 @dataclass(frozen=True)
 class DoReFa(Algorithm):
-    """DoReFa-Net at one bit, in BiBench's form.
+    """DoReFa-Net at one bit, in BiBench's form, and at more bits of the activations, in the paper's.
 
     Forward: y = conv(sign(x), s * sign(w)), s = mean |w| per output channel. Gradients: 1 where |v| <= 1, else 0,
     for x and w; s is left out. `weight_scale="layer"` takes the paper's single scale for the whole layer.
-    Source: arXiv 1606.06160, section 2.3; BiBench's operator.
+
+    `activation_bits` k of 2 to 8 replaces sign(x) by round(n c) / n, c = x clipped to [0, 1], n = 2^k - 1, halves
+    rounded to even; the gradient is 1 where 0 <= x <= 1, else 0 (Larq's `DoReFa` quantizer). Such layers are no
+    binary operations. Raises BibenchError for another number of bits.
+
+    Source: arXiv 1606.06160, sections 2.3 (kernels) and 2.4 (activations); BiBench's operator.
     """
 
     key: ClassVar[str] = "dorefa"
@@ -23,9 +31,14 @@ class DoReFa(Algorithm):
     paper: ClassVar[str] = "arXiv:1606.06160"
 
     weight_scale: Literal["channel", "layer"] = "channel"
+    activation_bits: int = 1
+
+    def __post_init__(self):
+        if self.activation_bits not in range(1, 9):
+            raise BibenchError(f"activation_bits is a whole number from 1 to 8, not {self.activation_bits!r}.")
 
     def input_quantizer(self):
-        return ClippedSign()
+        return ClippedSign() if self.activation_bits == 1 else lq.quantizers.DoReFa(self.activation_bits)
 
     def kernel_quantizer(self):
         return ChannelScaledSign(per=self.weight_scale)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.layers import is_training
-from bibench_tf.algorithms.quantizers import channel_scale, clipped
+from bibench_tf.algorithms.quantizers import channel_scale, clipped, in_32_bits
 
 OMEGA = 0.1
 _NOISE_SLOPE = 0.1
@@ -34,9 +34,10 @@ def fourier_slope(x: tf.Tensor, terms: tf.Tensor) -> tf.Tensor:
     The sum is taken in closed form: sin(2 (n + 1) w x) / (2 sin(w x)), and n + 1 at x = 0.
     """
     # Even in x, and below 1e-4 nearer to its value at 0 than float32 resolves.
-    angle = OMEGA * tf.maximum(tf.abs(x), 1e-4)
-    total = tf.sin(2.0 * (terms + 1.0) * angle) / tf.sin(angle)
-    return clipped(x, 2 * OMEGA / math.pi * total)
+    wide = in_32_bits(x)
+    angle = OMEGA * tf.maximum(tf.abs(wide), 1e-4)
+    total = tf.sin(2.0 * (tf.cast(terms, wide.dtype) + 1.0) * angle) / tf.sin(angle)
+    return tf.cast(clipped(wide, 2 * OMEGA / math.pi * total), x.dtype)
 
 
 @tf.custom_gradient
@@ -45,6 +46,16 @@ def _fourier_sign(x: tf.Tensor, terms: tf.Tensor):
         return dy * fourier_slope(x, terms), None
 
     return lq.math.sign(x), gradient
+
+
+@tf.custom_gradient
+def _noisy_fourier_sign(x: tf.Tensor, terms: tf.Tensor, scale: tf.Tensor):
+    """sign(x) + scale sin(x), with the gradient D(x) + scale cos(x) in one: two passes fewer than by the sum rule."""
+
+    def gradient(dy):
+        return dy * (fourier_slope(x, terms) + scale * tf.cos(x)), None, None
+
+    return lq.math.sign(x) + scale * tf.sin(x), gradient
 
 
 class _FourierSign(lq.quantizers.Quantizer):
@@ -85,7 +96,7 @@ class _FourierSign(lq.quantizers.Quantizer):
     def _noisy_sign(self, x: tf.Tensor, bottleneck) -> tf.Tensor:
         """sign(x) + alpha N(x), where `bottleneck(x, W1, W2)` is relu(x W1) W2 over the fan-in of x."""
         # Factors are multiplied where they are small, not where they have met the activations.
-        noisy = _fourier_sign(x, self.noise_terms) + self.noise_scale * _NOISE_SLOPE * tf.sin(x)
+        noisy = _noisy_fourier_sign(x, self.noise_terms, self.noise_scale * _NOISE_SLOPE)
         if self.noise_weights:
             first, second = self.noise_weights
             noisy += bottleneck(x, first, self.noise_scale * second)

@@ -44,7 +44,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     Groups are convolved one by one in inference, because only that runs on bits everywhere, where the input quantizer
     is Larq's sign or says `signs_in_inference = True`: exactly -1 and +1.
     An input quantizer may have a method `output_factor(inputs, layer)`, a factor of the output computed from the
-    inputs; it is applied unless the quantizer has put it into the binarized inputs itself.
+    inputs; it is applied unless the quantizer has put it into the binarized inputs itself. One whose signs stand for
+    other numbers has `sign_values`, what -1 and +1 mean, and the layer computes with those.
     """
 
     def __init__(
@@ -169,6 +170,14 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def convolution_op(self, inputs, kernel):
         if self._scales_kernel:
             kernel = kernel * self.output_scale
+        minus, plus = getattr(self.input_quantizer, "sign_values", (-1.0, 1.0))
+        if (minus, plus) == (-1.0, 1.0):
+            return self._convolve(inputs, kernel)
+        # What the numbers have in common comes out of the convolution as a constant for each output channel.
+        common = (minus + plus) / 2 * tf.reduce_sum(kernel, axis=[0, 1, 2])
+        return tf.nn.bias_add(self._convolve(inputs, (plus - minus) / 2 * kernel), common)
+
+    def _convolve(self, inputs, kernel):
         if not self._splits_groups:
             return super().convolution_op(inputs, kernel)
         # Larq Compute Engine's default kernel has no groups, and its converter wants multiples of 32 channels in each.
@@ -191,7 +200,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             if self.output_scale_kind == "spatial":
                 # Larq Compute Engine fuses any constant factor into the binary convolution without a look at its
                 # rank, and then cannot run the file. An operation in between, without effect, keeps it apart.
-                outputs = tf.maximum(outputs, _LOWEST) * self._position_scale()
+                outputs = tf.maximum(outputs, max(_LOWEST, outputs.dtype.min)) * self._position_scale()
         factor = getattr(self.input_quantizer, "output_factor", None)
         if factor is not None and not self.input_quantizer.scales_inputs(training):
             outputs = outputs * factor(inputs, self)

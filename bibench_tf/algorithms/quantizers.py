@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 # A filter whose weights are all zero has scale zero, and one such filter would make Larq Compute Engine run the whole
@@ -10,15 +13,23 @@ import tensorflow as tf
 SCALE_FLOOR = 1e-6
 
 
-# The smallest number above 1 of each type.
-_ABOVE_ONE = {tf.bfloat16: 1 + 2**-7, tf.float16: 1 + 2**-10, tf.float32: 1 + 2**-23, tf.float64: 1 + 2**-52}
+@cache
+def _above(limit: float, dtype: tf.DType) -> float:
+    """The smallest number of the type above `limit`, itself rounded to the type."""
+    number = dtype.as_numpy_dtype
+    return float(np.nextafter(number(limit), number("inf")))
 
 
-def clipped(x: tf.Tensor, dy: tf.Tensor) -> tf.Tensor:
-    """The gradient `dy` where |x| <= 1, else 0."""
+def clipped(x: tf.Tensor, dy: tf.Tensor, limit: float = 1.0) -> tf.Tensor:
+    """The gradient `dy` where |x| <= limit, else 0."""
     # The gradient of ReLU is `dy` where its features are positive: one pass over the memory in place of a mask, zeros
     # and a selection, which cost as much as the convolution between them.
-    return tf.raw_ops.ReluGrad(gradients=dy, features=_ABOVE_ONE[x.dtype] - tf.abs(x))
+    return tf.raw_ops.ReluGrad(gradients=dy, features=_above(limit, x.dtype) - tf.abs(x))
+
+
+def in_32_bits(x: tf.Tensor) -> tf.Tensor:
+    """The tensor as float32 if its type is smaller, for what 16 bits cannot hold in mixed precision."""
+    return tf.cast(x, tf.float32) if x.dtype.size < 4 else x
 
 
 def triangle(x: tf.Tensor) -> tf.Tensor:
@@ -26,10 +37,18 @@ def triangle(x: tf.Tensor) -> tf.Tensor:
     return tf.nn.relu(2.0 - 2.0 * tf.abs(x))
 
 
-@tf.custom_gradient
-def ste_sign(x: tf.Tensor):
-    """sign(x), sign(0) = +1; gradient: dy where |x| <= 1, else 0."""
-    return lq.math.sign(x), lambda dy: clipped(x, dy)
+def ste_sign(x: tf.Tensor, clip_value: float = 1.0) -> tf.Tensor:
+    """sign(x), sign(0) = +1; gradient: dy where |x| <= clip_value, else 0."""
+    return _ste_sign(clip_value)(x)
+
+
+@cache
+def _ste_sign(clip_value: float):
+    @tf.custom_gradient
+    def sign(x):
+        return lq.math.sign(x), lambda dy: clipped(x, dy, clip_value)
+
+    return sign
 
 
 @tf.custom_gradient
@@ -41,16 +60,26 @@ def approx_sign(x: tf.Tensor):
 @lq.utils.register_alias("clipped_sign")
 @lq.utils.register_keras_custom_object
 class ClippedSign(lq.quantizers.Quantizer):
-    """Larq's SteSign with a clip value of 1, at less cost in training.
+    """Larq's SteSign, at less cost in training.
 
-    Forward: q(x) = sign(x), sign(0) = +1. Gradient: dq/dx = 1 where |x| <= 1, else 0. Source: arXiv 1602.02830.
+    Forward: q(x) = sign(x), sign(0) = +1. Gradient: dq/dx = 1 where |x| <= clip_value, else 0. Raises ValueError
+    unless clip_value is positive. Source: arXiv 1602.02830; a clip_value of 1.3 is that of arXiv 1906.08637.
     """
 
     precision = 1
     signs_in_inference = True
 
+    def __init__(self, clip_value: float = 1.0, **kwargs):
+        if not clip_value > 0:
+            raise ValueError(f"clip_value must be positive, not {clip_value!r}.")
+        super().__init__(**kwargs)
+        self.clip_value = float(clip_value)
+
     def call(self, inputs):
-        return ste_sign(inputs)
+        return ste_sign(inputs, self.clip_value)
+
+    def get_config(self):
+        return {**super().get_config(), "clip_value": self.clip_value}
 
 
 @lq.utils.register_alias("triangular_sign")
@@ -75,17 +104,21 @@ def channel_scale(kernel: tf.Tensor) -> tf.Tensor:
     return tf.stop_gradient(tf.maximum(scale, SCALE_FLOOR))
 
 
-@tf.custom_gradient
-def _scaled_sign(x: tf.Tensor, scale: tf.Tensor):
-    def gradient(dy):
-        return clipped(x, dy), None
-
-    return scale * lq.math.sign(x), gradient
+def scaled_sign(x: tf.Tensor, scale: tf.Tensor, clip_value: float = 1.0) -> tf.Tensor:
+    """Scale * sign(x), sign(0) = +1; gradient to x: dy where |x| <= clip_value, else 0 (without the scale)."""
+    return _scaled_sign(clip_value)(x, tf.stop_gradient(scale))
 
 
-def scaled_sign(x: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """Scale * sign(x), sign(0) = +1; gradient to x: dy where |x| <= 1, else 0 (without the scale)."""
-    return _scaled_sign(x, tf.stop_gradient(scale))
+@cache
+def _scaled_sign(clip_value: float):
+    @tf.custom_gradient
+    def sign(x, scale):
+        def gradient(dy):
+            return dy if clip_value == float("inf") else clipped(x, dy, clip_value), None
+
+        return scale * lq.math.sign(x), gradient
+
+    return sign
 
 
 @lq.utils.register_alias("channel_scaled_sign")
@@ -94,25 +127,27 @@ class ChannelScaledSign(lq.quantizers.Quantizer):
     """Binary kernels with an analytic scale.
 
     Forward: q(w) = s * sign(w), sign(0) = +1, with s = mean |w| of each output channel, or of the whole layer with
-    `per="layer"`. Gradient: dq/dw = 1 where |w| <= 1, else 0; s counts as a constant and is left out of it.
+    `per="layer"`. Gradient: dq/dw = 1 where |w| <= 1, else 0, or 1 everywhere with `clips_gradient=False`; s counts as
+    a constant and is left out of it.
 
     Source: BiBench's operators (arXiv 2301.11233) for XNOR-Net, DoReFa, Bi-Real and ReActNet.
     """
 
     precision = 1
 
-    def __init__(self, per: str = "channel", **kwargs):
+    def __init__(self, per: str = "channel", clips_gradient: bool = True, **kwargs):
         if per not in ("channel", "layer"):
             raise ValueError(f"A scale is per 'channel' or per 'layer', not per {per!r}.")
         super().__init__(**kwargs)
         self.per = per
+        self.clips_gradient = clips_gradient
 
     def call(self, inputs):
         if self.per == "channel":
             scale = channel_scale(inputs)
         else:
             scale = tf.maximum(tf.reduce_mean(tf.abs(inputs)), SCALE_FLOOR)
-        return scaled_sign(inputs, scale)
+        return scaled_sign(inputs, scale, 1.0 if self.clips_gradient else float("inf"))
 
     def get_config(self):
-        return {**super().get_config(), "per": self.per}
+        return {**super().get_config(), "per": self.per, "clips_gradient": self.clips_gradient}

@@ -9,7 +9,8 @@ import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.algorithms.quantizers import ChannelScaledSign, approx_sign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign, approx_sign, ste_sign
+from bibench_tf.errors import BibenchError
 
 
 @lq.utils.register_alias("shifted_sign")
@@ -17,12 +18,20 @@ from bibench_tf.algorithms.quantizers import ChannelScaledSign, approx_sign
 class ShiftedSign(lq.quantizers.Quantizer):
     """RSign: a sign with a learned shift for each input channel (weight `input_shift`, shape (C,), starts at 0).
 
-    Forward: q(x) = sign(x + shift). Gradient: max(0, 2 - 2|x + shift|) to x, and to the shift summed over all other
-    axes. Source: arXiv 2003.03488, section 4 (there with the opposite sign of the shift); BiBench's operator.
+    Forward: q(x) = sign(x + shift). Gradient to x: max(0, 2 - 2|x + shift|), or with a `clip_value` 1 where
+    |x + shift| <= clip_value, else 0; to the shift: the same, summed over all other axes. Raises ValueError unless
+    clip_value is positive. Source: arXiv 2003.03488, section 4 (there with the opposite sign of the shift); BiBench's
+    operator; BNext (arXiv 2211.12933) has a clip_value of 1.5.
     """
 
     precision = 1
     signs_in_inference = True
+
+    def __init__(self, clip_value: float | None = None, **kwargs):
+        if clip_value is not None and not clip_value > 0:
+            raise ValueError(f"clip_value must be positive, not {clip_value!r}.")
+        super().__init__(**kwargs)
+        self.clip_value = clip_value
 
     def build(self, input_shape):
         self.input_shift = self.add_weight("input_shift", shape=(input_shape[-1],), initializer="zeros")
@@ -30,7 +39,11 @@ class ShiftedSign(lq.quantizers.Quantizer):
 
     def call(self, inputs):
         # bias_add rather than +, whose gradient sums over all positions far more slowly on CPUs.
-        return approx_sign(tf.nn.bias_add(inputs, self.input_shift))
+        shifted = tf.nn.bias_add(inputs, self.input_shift)
+        return approx_sign(shifted) if self.clip_value is None else ste_sign(shifted, self.clip_value)
+
+    def get_config(self):
+        return {**super().get_config(), "clip_value": self.clip_value}
 
 
 @dataclass(frozen=True)
@@ -39,14 +52,28 @@ class ReActNet(Algorithm):
 
     Forward: y = conv(sign(x + shift), s * sign(w)), s = mean |w| per output channel. Gradients: see `ShiftedSign`;
     for w 1 where |w| <= 1, else 0; s is left out. Source: arXiv 2003.03488, section 4; BiBench's operator.
+
+    With a `clip_value` it is the operator of BNext (arXiv 2211.12933): y = conv(sign(x + shift), sign(w)), where the
+    gradients of both signs are 1 within clip_value of zero, else 0, and latent weights are clipped to
+    [-clip_value, clip_value]. Raises BibenchError unless clip_value is positive.
     """
 
     key: ClassVar[str] = "reactnet"
     title: ClassVar[str] = "ReActNet"
     paper: ClassVar[str] = "arXiv:2003.03488"
+    clip_value: float | None = None
+
+    def __post_init__(self):
+        if self.clip_value is not None and not self.clip_value > 0:
+            raise BibenchError(f"clip_value must be positive, not {self.clip_value}.")
+
+    @property
+    def clip_weights(self) -> bool:
+        """Whether latent weights are clipped, which is BNext's rule and not ReActNet's."""
+        return self.clip_value is not None
 
     def input_quantizer(self):
-        return ShiftedSign()
+        return ShiftedSign(self.clip_value)
 
     def kernel_quantizer(self):
-        return ChannelScaledSign()
+        return ChannelScaledSign() if self.clip_value is None else ClippedSign(self.clip_value)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.layers import is_training
-from bibench_tf.algorithms.quantizers import approx_sign, triangle
+from bibench_tf.algorithms.quantizers import approx_sign, in_32_bits, triangle
 
 _EPSILON = 1e-5
 _TAU_START, _TAU_END = 0.85, 0.99
@@ -49,15 +49,15 @@ def _sign_at_unit_variance(x: tf.Tensor):
     """
 
     def gradient(dy):
-        # Whole samples as rows.
-        samples = tf.reshape(x, [tf.shape(x)[0], -1])
-        freedom = tf.cast(tf.shape(samples)[1] - 1, x.dtype)
+        # Whole samples as rows. Sums over them are beyond the numbers of float16.
+        samples = in_32_bits(tf.reshape(x, [tf.shape(x)[0], -1]))
+        freedom = tf.cast(tf.shape(samples)[1] - 1, samples.dtype)
         centred = samples - tf.reduce_mean(samples, axis=1, keepdims=True)
         variance = tf.reduce_sum(centred * centred, axis=1, keepdims=True) / freedom
         factor = tf.math.rsqrt(variance + _EPSILON)
-        passed = tf.reshape(dy, tf.shape(samples)) * triangle(factor * samples)
+        passed = in_32_bits(tf.reshape(dy, tf.shape(samples))) * triangle(factor * samples)
         drift = factor**3 * tf.reduce_sum(passed * samples, axis=1, keepdims=True) / freedom
-        return tf.reshape(factor * passed - drift * centred, tf.shape(x))
+        return tf.cast(tf.reshape(factor * passed - drift * centred, tf.shape(x)), x.dtype)
 
     return lq.math.sign(x), gradient
 
@@ -79,7 +79,8 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
     def build(self, input_shape):
         if math.prod(input_shape[:-1]) < 2:
             raise ValueError("ReCU standardises the weights of each output channel and needs at least two of them.")
-        self.tau = self.add_weight("tau", shape=(), initializer="ones", trainable=False)
+        # 2 - 2 tau has one or two digits left in 16 bits.
+        self.tau = self.add_weight("tau", shape=(), initializer="ones", trainable=False, experimental_autocast=False)
         super().build(input_shape)
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
@@ -88,10 +89,11 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
 
     def call(self, inputs):
         axes = list(range(len(inputs.shape) - 1))
-        centred = inputs - tf.reduce_mean(inputs, axis=axes, keepdims=True)
+        weights = in_32_bits(inputs)
+        centred = weights - tf.reduce_mean(weights, axis=axes, keepdims=True)
         standard = centred * (2 * math.sqrt(2) / tf.sqrt(unbiased_variance(centred, axes) + _EPSILON))
         limit = -tf.reduce_mean(tf.abs(standard)) * tf.math.log(2 - 2 * self.tau)
-        return _sign_through_clip(standard, tf.stop_gradient(limit))
+        return tf.cast(_sign_through_clip(standard, tf.stop_gradient(limit)), inputs.dtype)
 
 
 @lq.utils.register_alias("variance_scaled_sign")

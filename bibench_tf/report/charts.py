@@ -186,11 +186,13 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
         axes.plot(*((span, ends) if upright else (ends, span)), color=paint.get(category, _RULE), alpha=0.5)
     one = len(series) == 1
     for index, (name, points) in enumerate(series.items()):
-        places, values = [categories[str(x)] for x, _ in points], [y for _, y in points]
+        # Side by side within a category, so that equal values of different series do not hide one another.
+        shift = (index - (len(series) - 1) / 2) * 0.7 / len(series)
+        places, values = [categories[str(x)] + shift for x, _ in points], [y for _, y in points]
         keys = [str(x) if one else name for x, _ in points]
         axes.scatter(
             *((places, values) if upright else (values, places)),
-            s=34,
+            s=34 if len(series) <= 4 else 20,
             marker="o" if one else _marker(index),
             edgecolors=[paint[key] for key in keys],
             facecolors=["none" if key == BASELINE else paint[key] for key in keys],
@@ -200,7 +202,7 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
     _name_places(axes, categories, upright)
     (axes.set_xlim if upright else axes.set_ylim)(-0.5, len(categories) - 0.5)
     if not upright:
-        axes.figure.set_figheight(max(2.4, 0.9 + 0.3 * len(categories)))
+        axes.figure.set_figheight(max(2.4, 0.9 + len(categories) * max(0.3, 0.07 * len(series))))
         axes.invert_yaxis()
     return upright
 

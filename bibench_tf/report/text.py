@@ -53,7 +53,8 @@ def _turned(grid: Grid) -> Grid:
 
 def _set(grid: Grid) -> str:
     columns = [
-        ["-" if text == MISSING else text for text in column] for column in zip(grid.header, *grid.rows, strict=True)
+        ["-" if text == MISSING else text.replace("±", "+-") for text in column]
+        for column in zip(grid.header, *grid.rows, strict=True)
     ]
     for column, numeric in zip(columns, grid.numeric, strict=True):
         if not numeric:

@@ -185,13 +185,15 @@ def test_a_group_that_only_some_kernels_run_is_warned_of(audited):
 
 
 @pytest.mark.slow
-def test_a_kernel_too_large_to_be_computed_ahead(converter):
+def test_a_kernel_too_large_to_be_computed_ahead(converter, tmp_path):
+    """As it happens to a SavedModel, whose quantizers are operations; those of a Keras model are computed before."""
     image = layers.Input((1, 1, 9216))
     convolution = lq.layers.QuantConv2D(
         4096, 1, name="it", input_quantizer="ste_sign", kernel_quantizer="magnitude_aware_sign"
     )
     model = tf.keras.Model(image, convolution(image))
-    result = audits.audit(converter.convert(model), model)
+    model.save(tmp_path / "saved", save_format="tf")
+    result = audits.audit(converter.convert(tmp_path / "saved"), model)
     (layer,) = result.fallbacks
     assert [reason.key for reason in layer.reasons] == ["kernel_at_run_time"]
     assert "144 MiB" in layer.reasons[0].cause

@@ -299,3 +299,58 @@ def test_models_that_cannot_be_exported(converter):
     half = layers.Dense(2, dtype="mixed_float16", name="half")(mixed)
     with pytest.raises(ConversionError, match="'half' computes in float16"):
         converter.convert(tf.keras.Model(mixed, half))
+
+
+def large_layer(algorithm, input_shape=(6, 6, 256), filters=4096):
+    tf.keras.utils.set_random_seed(5)
+    image = layers.Input(input_shape, name="image")
+    kernel_size = input_shape[:2]
+    return tf.keras.Model(image, algorithm.conv2d(filters, kernel_size, padding="valid", name="large")(image))
+
+
+def test_binarized_values_of_large_kernels_are_exported(converter, monkeypatch):
+    """The limit is lowered, so that every kernel is large."""
+    monkeypatch.setattr(conversion, "_COMPUTED_AHEAD_BYTES", 0)
+    model = network(algorithms.get("recu"))
+    quantizers = [layer.kernel.quantizer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
+    with conversion._large_kernels_binarized(model) as kernels:
+        assert [len(np.unique(np.abs(kernel.numpy()))) for kernel in kernels] == [1, 1]
+    file = converter.convert(model)
+    assert flatbuffer.operators(file)["LceBconv2d"] == 2
+    output = conversion.runner(file, model)([IMAGES[:1]])[0]
+    np.testing.assert_allclose(output, model(IMAGES[:1]), rtol=1e-4, atol=1e-4)
+    after = [layer.kernel.quantizer for layer in model.layers if isinstance(layer, lq.layers.QuantConv2D)]
+    assert all(one is other for one, other in zip(quantizers, after, strict=True))
+
+
+def test_a_failure_leaves_large_kernels_as_they_were(monkeypatch):
+    monkeypatch.setattr(conversion, "_COMPUTED_AHEAD_BYTES", 0)
+    model = large_layer(algorithms.get("dorefa"), (2, 2, 3), 4)
+    quantizer = model.get_layer("large").kernel.quantizer
+    with pytest.raises(RuntimeError), conversion._large_kernels_binarized(model):
+        raise RuntimeError
+    assert model.get_layer("large").kernel.quantizer is quantizer
+
+
+@pytest.mark.slow
+def test_the_largest_kernel_of_xnornet_becomes_binary(converter):
+    """6 x 6 x 256 x 4096 floats are 144 MiB; TensorFlow computes their scales ahead of time up to 128."""
+    model = large_layer(algorithms.get("xnor", input_scale="spatial"))
+    file = converter.convert(model)
+    assert flatbuffer.operators(file)["LceBconv2d"] == 1
+    assert len(file) < 4.6 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("size", "dilation", "refused"), [((3, 3), 1, False), ((2, 8), 1, True), ((5, 5), 2, False), ((8, 4), 2, True)]
+)
+def test_an_input_smaller_than_the_kernel_spans_is_refused(converter, size, dilation, refused):
+    """Larq Compute Engine computes such a layer wrong; what is not refused is the same to the last bit."""
+    image = tf.keras.Input((*size, 32))
+    model = tf.keras.Model(image, algorithms.get("bnn").conv2d(16, 3, dilation_rate=dilation)(image))
+    if refused:
+        with pytest.raises(ConversionError, match=f"pads an input of {size[0]} x {size[1]} with zeros.*larger images"):
+            converter.convert(model)
+        return
+    images = np.random.default_rng(0).normal(size=(4, *size, 32)).astype(np.float32)
+    np.testing.assert_array_equal(host.predict(converter.convert(model), images), model.predict(images, verbose=0))

@@ -9,7 +9,7 @@ from bibench_tf import records
 from bibench_tf.benchmark import Benchmark
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import architecture, base, task, training
+from bibench_tf.tracks import architecture, base, task, training, training_grid
 
 BENCHMARK = Benchmark(
     tasks=("fashion_mini", "cifar10"),
@@ -127,7 +127,7 @@ def test_the_grid_shares_the_main_runs_and_follows_bibench():
 @pytest.mark.parametrize("setting", ["adam", "adam-x-cosine", "lion-1e-3-cosine", "sgd-1e-1-linear", "sgd--1-step", ""])
 def test_a_bad_setting_is_one_sentence(setting):
     with pytest.raises(BibenchError, match="OPTIMIZER-RATE-SCHEDULE"):
-        training.grid_recipe(base.main_recipe(BENCHMARK), setting)
+        training_grid.recipe_for(base.main_recipe(BENCHMARK), setting)
 
 
 def test_the_baseline_of_a_recipe_with_a_start_is_that_start():
@@ -136,3 +136,100 @@ def test_the_baseline_of_a_recipe_with_a_start_is_that_start():
     assert specs["full_precision"].recipe.name == "bibench_cifar10_float"
     assert specs["bnn"].parent == specs["full_precision"]
     assert specs["bnn"].recipe.epochs == specs["full_precision"].recipe.epochs == 2
+
+
+# Two seeds: by algorithm the accuracies of seed 0 and 1.
+SEEDS = {"full_precision": (0.79, 0.81), "bnn": (0.60, 0.602), "recu": (0.70, 0.701), "xnor": (0.5995, 0.6015)}
+
+
+@pytest.fixture
+def seeded(store):
+    benchmark = dataclasses.replace(
+        BENCHMARK, tasks=("fashion_mini",), architectures=("resnet20",), algorithms=("bnn", "recu", "xnor"), seeds=2
+    )
+    for index, one in enumerate(benchmark.by_seed):
+        fill(store, base.main_specs(one), {algorithm: both[index] for algorithm, both in SEEDS.items()})
+    return benchmark, store
+
+
+@pytest.mark.parametrize("track", [task, architecture])
+def test_every_seed_is_planned(track, seeded):
+    benchmark, _ = seeded
+    specs = track.plan(benchmark)
+    assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4
+    assert specs[:4] == track.plan(dataclasses.replace(benchmark, seeds=1))
+
+
+@pytest.mark.parametrize(("track", "metric"), [(task, "OM_task"), (architecture, "CNN mean relative accuracy")])
+def test_scores_of_seeds_by_hand(track, metric, seeded):
+    benchmark, store = seeded
+    score = track.score(benchmark, store)
+    # The metric of the mean accuracies.
+    means = {"full_precision": 0.8, "bnn": 0.601, "recu": 0.7005, "xnor": 0.6005}
+    assert score.scores == pytest.approx({algorithm: mean / 0.8 for algorithm, mean in means.items()})
+    table = score.table.set_index("algorithm")
+    # With two seeds the jackknife is half the difference of the seeds' own scores, times t of one degree of freedom.
+    expected = {key: 12.7062 * abs(one / 0.79 - two / 0.81) / 2 for key, (one, two) in SEEDS.items()}
+    expected["full_precision"] = 0
+    assert dict(table[f"{metric} ±"]) == pytest.approx(expected, rel=1e-4, abs=1e-9)
+    accuracy = next(name for name in table if "accuracy ±" in name)
+    assert table[accuracy]["bnn"] == pytest.approx(12.7062 * 0.1, rel=1e-4), "points"
+    assert score.conditions["seeds"] == "0, 1" and any("by the jackknife" in note for note in score.notes)
+
+
+def test_ranks_tie_where_intervals_overlap(seeded):
+    benchmark, store = seeded
+    # Seeds that move with full precision: narrow intervals for the ratio, except that bnn and xnor overlap.
+    for index, one in enumerate(benchmark.by_seed):
+        factor = (0.79, 0.81)[index]
+        shares = {"full_precision": 1, "bnn": 0.751 - 0.0005 * index, "recu": 0.875, "xnor": 0.75 + 0.0005 * index}
+        fill(store, base.main_specs(one), {key: factor * share for key, share in shares.items()})
+    table = task.score(benchmark, store).table.set_index("algorithm")
+    assert dict(table["rank by OM_task"]) == {"full_precision": "1", "bnn": "3-4", "recu": "2", "xnor": "3-4"}
+
+
+def test_a_seed_that_is_missing_leaves_no_score_and_is_named(seeded):
+    benchmark, store = seeded
+    put(store, base.main_specs(benchmark.by_seed[1])["bnn"], status="failed", error="no memory")
+    score = task.score(benchmark, store)
+    assert score.scores["bnn"] is None and score.scores["recu"] is not None
+    row = score.table.set_index("algorithm").loc["bnn"]
+    assert row[["rank by OM_task", "fashion_mini accuracy (%)"]].isna().all()
+    assert any("bnn" in line and "seed 1" in line for line in score.failures)
+
+
+@pytest.mark.parametrize("track", [task, architecture])
+def test_one_seed_is_shown_as_one_seed(track, seeded):
+    benchmark, store = seeded
+    one = dataclasses.replace(benchmark, seeds=1)
+    score = track.score(one, store)
+    assert not [name for name in score.table if "±" in name or "rank" in name]
+    assert any("One seed (0)" in note for note in score.notes) and score.conditions["seed"] == "0"
+    assert not [bounds for chart in score.charts for bounds in chart.intervals.values() if bounds]
+
+
+@pytest.mark.parametrize("track", [task, architecture])
+def test_charts_carry_the_intervals(track, seeded):
+    chart = track.score(*seeded).charts[0]
+    (bounds,) = chart.intervals.values()
+    (points,) = chart.series.values()
+    assert dict(points)["bnn"] == pytest.approx(60.1)
+    low, high = {name: ends for name, *ends in bounds}["bnn"]
+    assert (low, high) == pytest.approx((60.1 - 1.27062, 60.1 + 1.27062), rel=1e-5)
+
+
+def test_curves_over_epochs_are_means_of_seeds(store):
+    benchmark = dataclasses.replace(BENCHMARK, tasks=("fashion_mini",), algorithms=("bnn",), epochs=2, seeds=2)
+    for index, one in enumerate(benchmark.by_seed):
+        for spec in base.main_specs(one).values():
+            history = [{"epoch": 1, "accuracy": 0.2 + 0.2 * index}, {"epoch": 2, "accuracy": 0.5}]
+            put(store, spec, 0.5, history=history)
+    curves = task.score(benchmark, store).charts[-1]
+    assert curves.series["bnn"] == [(1, pytest.approx(30)), (2, pytest.approx(50))]
+    assert curves.intervals["bnn"][0] == (1, 0.0, 100.0), "within what an accuracy can be"
+    assert curves.intervals["bnn"][1] == (2, pytest.approx(50), pytest.approx(50))
+
+
+def test_other_tracks_say_that_their_networks_are_of_the_first_seed():
+    benchmark = dataclasses.replace(BENCHMARK, seeds=3)
+    assert base.training_conditions(benchmark, [])["seed"] == "0, the networks of the first of 3 seeds"

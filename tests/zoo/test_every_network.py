@@ -14,11 +14,71 @@ from bibench_tf.deploy.convert import Converter
 # A small form of each network: its options, and how many binary operations the converted file has.
 # Networks without a binarization of their own are tried with BNN.
 SMALL = {
+    "abc_net": ({"width": 0.125, "weight_bases": 2, "activation_bases": 2}, 64),  # 16 convolutions, four times
+    # A convolution of float inputs, then conv2 to conv5 and three fully connected layers.
+    "binary_alexnet": ({"width": 0.125, "input_shape": (64, 64, 3)}, 7),
+    # One binary convolution for each block: 6 + 6 + 6 + 5, and so on.
+    "binary_densenet28": ({"width": 0.125}, 23),
+    "binary_densenet37": ({"width": 0.125}, 32),
+    "binary_densenet37_dilated": ({"width": 0.125}, 32),
+    "binary_densenet45": ({"width": 0.125}, 40),
+    # One for each convolution of 3x3: 2 x (2 + 2 + 2 + 2) and 2 x (3 + 4 + 6 + 3).
+    "birealnet18": ({"width": 0.125}, 16),
+    "birealnet34": ({"width": 0.125}, 32),
+    # Two for each block, three for each of the five that double the channels: 2 x 13 + 5, and so on.
+    "bnext_l": ({"width": 0.125}, 63),
+    "bnext_m": ({"width": 0.125}, 47),
+    "bnext_s": ({"width": 0.125}, 31),
+    "bnext_t": ({"width": 0.125}, 31),
+    "dorefanet": ({"width": 0.125, "input_shape": (64, 64, 3)}, 0),  # two-bit activations
+    # 16 and 32 convolutions in each branch, and the shortcuts of three stages for each branch.
+    "group_net18": ({"width": 0.125, "branches": 2}, 38),
+    "group_net34": ({"width": 0.125, "branches": 2}, 70),
+    # Two for each block: 2 x (4 + 5 + 4 + 4), and so on.
+    "meliusnet22": ({"width": 0.125}, 34),
+    "meliusnet23": ({"width": 0.125}, 36),
+    "meliusnet29": ({"width": 0.125}, 48),
+    "meliusnet42": ({"width": 0.125}, 74),
+    "meliusnet59": ({"width": 0.125}, 108),
+    "meliusnet_a": ({"width": 0.125}, 40),
+    "meliusnet_b": ({"width": 0.125}, 48),
+    "meliusnet_c": ({"width": 0.125}, 48),
+    "mobilenet_v1": ({"width": 0.25}, 13),
+    "quicknet": ({"width": 0.125}, 16),
+    "quicknet_large": ({"width": 0.125}, 32),
+    "quicknet_small": ({"width": 0.125}, 16),
+    # Two for each of 13 blocks; in B and C the five 1x1 convolutions that double the channels are not binary.
+    "reactnet_a": ({"width": 0.125}, 26),
+    "reactnet_b": ({"width": 0.125}, 21),
+    "reactnet_c": ({"width": 0.125}, 21),
+    "real_to_binary": ({"width": 0.125}, 16),
+    "xnornet": ({"width": 0.125, "input_shape": (64, 64, 3)}, 6),  # conv2 to conv7
     "resnet18": ({"width": 0.25}, 16),
+    "resnet18_auto_a": ({"width": 0.0625}, 19),  # shortcuts are binary, too
+    "resnet18_auto_b": ({"width": 0.0625}, 19),
     "resnet20": ({"width": 0.5}, 18),
     "resnet34": ({"width": 0.125}, 32),
+    "resnet_e18": ({"width": 0.125}, 16),
+    "resnet_e34": ({"width": 0.125}, 32),
+    "wrpn": ({"width": 0.125, "depth": 18}, 16),
     "vgg_small": ({"width": 0.25}, 5),
 }
+# Deeper or wider forms of a network that is tried anyway.
+SLOW = (
+    "binary_densenet37",
+    "binary_densenet45",
+    "bnext_l",
+    "bnext_m",
+    "bnext_s",
+    "meliusnet23",
+    "meliusnet29",
+    "meliusnet42",
+    "meliusnet59",
+    "meliusnet_b",
+    "meliusnet_c",
+    "reactnet_c",
+)
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in SMALL]
 BATCH = 16
 
 
@@ -41,7 +101,7 @@ def test_every_network_is_tried():
     assert set(SMALL) == set(zoo.names())
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_learns_and_is_saved(name, batch, tmp_path):
     images, labels = batch
     model = small(name)
@@ -73,7 +133,7 @@ def converter():
         yield converter
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", NAMES)
 def test_it_becomes_binary(name, converter):
     file = converter.convert(small(name))
     assert flatbuffer.operators(file)["LceBconv2d"] == SMALL[name][1]

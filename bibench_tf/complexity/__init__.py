@@ -1,0 +1,30 @@
+"""Exact counts of a network: multiply-accumulates, other operations, parameters and bits; nothing is skipped."""
+
+from __future__ import annotations
+
+from bibench_tf.complexity.conventions import CONVENTIONS, derive, ratios
+from bibench_tf.complexity.costs import LayerCost, Macs, ModelCost, Weights
+from bibench_tf.complexity.counting import (
+    count,
+    count_network,
+    layers,
+    network_summary_text,
+    summary_text,
+)
+from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES
+
+__all__ = [
+    "CONVENTIONS",
+    "LayerCost",
+    "Macs",
+    "ModelCost",
+    "TRAINING_ONLY_PREFIXES",
+    "Weights",
+    "count",
+    "count_network",
+    "derive",
+    "layers",
+    "network_summary_text",
+    "ratios",
+    "summary_text",
+]

@@ -1,0 +1,205 @@
+"""What was counted: raw numbers by layer and precision, and their sums. Conventions are derived from these."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+Role = Literal["conv", "dense", "matmul", "recurrent", "other"]
+
+# More bits than that, and a number counts as a float.
+LOW_BITS = 8
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-accumulates of one pair of precisions; the second is that of the kernel, where there is one."""
+
+    count: int
+    input_bits: int
+    kernel_bits: int
+
+    @property
+    def bits(self) -> int:
+        """Bits of the larger operand."""
+        return max(self.input_bits, self.kernel_bits)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Deployed parameters of one precision."""
+
+    count: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer costs for one sample.
+
+    `kind` is the class of the layer, `role` what its multiply-accumulates are. `mac_pairs` are those of all its
+    `calls`, `other` the float operations that are none. `weights` are the deployed parameters; batch norm has two
+    floats a channel, into which it folds. `weights_training` exist in training only and are in no other figure.
+    """
+
+    name: str
+    kind: str
+    role: Role
+    calls: int
+    mac_pairs: tuple[Macs, ...] = ()
+    other: int = 0
+    weights: tuple[Weights, ...] = ()
+    weights_training: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of every precision."""
+        return sum(macs.count for macs in self.mac_pairs)
+
+    @property
+    def mac_bits(self) -> int:
+        """Bits of the largest operand; 0 for a layer without multiply-accumulates."""
+        return max((macs.bits for macs in self.mac_pairs), default=0)
+
+    @property
+    def binary(self) -> bool:
+        """Whether it multiplies, and bits with bits only."""
+        return self.mac_bits == 1
+
+    @property
+    def macs_binary(self) -> int:
+        """Multiply-accumulates of bits with bits."""
+        return sum(macs.count for macs in self.mac_pairs if macs.bits == 1)
+
+    @property
+    def macs_low_bit(self) -> int:
+        """Multiply-accumulates whose larger operand has 2 to 8 bits."""
+        return sum(macs.count for macs in self.mac_pairs if 1 < macs.bits <= LOW_BITS)
+
+    @property
+    def macs_float(self) -> int:
+        """Multiply-accumulates with an operand of more than 8 bits."""
+        return sum(macs.count for macs in self.mac_pairs if macs.bits > LOW_BITS)
+
+    @property
+    def weights_binary(self) -> int:
+        """Deployed parameters of one bit."""
+        return sum(weights.count for weights in self.weights if weights.bits == 1)
+
+    @property
+    def weights_float(self) -> int:
+        """Deployed parameters of more than one bit."""
+        return self.parameters - self.weights_binary
+
+    @property
+    def parameters(self) -> int:
+        """Deployed parameters."""
+        return sum(weights.count for weights in self.weights)
+
+    @property
+    def bits(self) -> int:
+        """What the deployed parameters take."""
+        return sum(weights.count * weights.bits for weights in self.weights)
+
+
+_FIGURES = (
+    *("name", "kind", "role", "calls", "mac_bits", "binary", "macs", "macs_binary", "macs_low_bit", "macs_float"),
+    *("other", "weights_binary", "weights_float", "weights_training", "bits"),
+)
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What a network costs for one sample: its layers, and their sums."""
+
+    layers: tuple[LayerCost, ...]
+
+    @property
+    def macs_binary(self) -> int:
+        """Multiply-accumulates of bits with bits."""
+        return self._sum(lambda layer: layer.macs_binary)
+
+    @property
+    def macs_low_bit(self) -> int:
+        """Multiply-accumulates whose larger operand has 2 to 8 bits."""
+        return self._sum(lambda layer: layer.macs_low_bit)
+
+    @property
+    def macs_float(self) -> int:
+        """Multiply-accumulates with an operand of more than 8 bits."""
+        return self._sum(lambda layer: layer.macs_float)
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates."""
+        return self._sum(lambda layer: layer.macs)
+
+    @property
+    def other(self) -> int:
+        """Float operations that are not multiply-accumulates."""
+        return self._sum(lambda layer: layer.other)
+
+    @property
+    def weights_binary(self) -> int:
+        """Deployed parameters of one bit."""
+        return self._sum(lambda layer: layer.weights_binary)
+
+    @property
+    def weights_float(self) -> int:
+        """Deployed parameters of more than one bit."""
+        return self._sum(lambda layer: layer.weights_float)
+
+    @property
+    def weights_training(self) -> int:
+        """Parameters that exist in training only."""
+        return self._sum(lambda layer: layer.weights_training)
+
+    @property
+    def parameters(self) -> int:
+        """All deployed parameters."""
+        return self._sum(lambda layer: layer.parameters)
+
+    @property
+    def bits(self) -> int:
+        """What the deployed parameters take."""
+        return self._sum(lambda layer: layer.bits)
+
+    @property
+    def mac_pairs(self) -> tuple[Macs, ...]:
+        """All multiply-accumulates, by the precisions of both operands."""
+        return joined(macs for layer in self.layers for macs in layer.mac_pairs)
+
+    @property
+    def weights(self) -> tuple[Weights, ...]:
+        """All deployed parameters, by precision."""
+        counts: Counter[int] = Counter()
+        for layer in self.layers:
+            for weights in layer.weights:
+                counts[weights.bits] += weights.count
+        return tuple(Weights(count, bits) for bits, count in sorted(counts.items()))
+
+    @property
+    def classifier(self) -> LayerCost | None:
+        """The last layer with multiply-accumulates, if it is a dense one: some conventions leave it out."""
+        last = next((layer for layer in reversed(self.layers) if layer.macs), None)
+        return last if last is not None and last.role == "dense" else None
+
+    def table(self) -> pd.DataFrame:
+        """One row per layer, in the order of computation."""
+        rows = [{name: getattr(layer, name) for name in _FIGURES} for layer in self.layers]
+        return pd.DataFrame(rows, columns=list(_FIGURES))
+
+    def _sum(self, figure: Callable[[LayerCost], int]) -> int:
+        return sum(figure(layer) for layer in self.layers)
+
+
+def joined(parts: Iterable[Macs]) -> tuple[Macs, ...]:
+    """The same multiply-accumulates with one entry for each pair of precisions, the smallest first."""
+    counts: Counter[tuple[int, int]] = Counter()
+    for part in parts:
+        counts[part.input_bits, part.kernel_bits] += part.count
+    return tuple(Macs(count, *bits) for bits, count in sorted(counts.items()) if count)

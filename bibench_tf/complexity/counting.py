@@ -1,0 +1,168 @@
+"""Counting a Keras model layer by layer and call by call, and a network of the zoo without its weights."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from bibench_tf.benchmark import PAPER
+from bibench_tf.complexity import functions
+from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined
+from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, Call, bits_of, role_of, short_name, tally
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> ModelCost:
+    """The cost of a functional or built sequential Keras model for one sample.
+
+    Models inside of it are opened up, their layers named `outer/inner`. A layer called more than once has its
+    weights counted once and its operations every time. A layer of its own kind says what it costs by the methods of
+    `operations.Operations`. Raises BibenchError for a layer of an unknown type (with its name and type), for one whose
+    work depends on an unknown size, and for a model without a graph; with a dictionary `unknown`, such layers are left
+    out and put there, with the reason.
+    """
+    costs = []
+    for name, layer, calls in _gathered(model):
+        try:
+            costs.append(_layer_cost(name, layer, calls))
+        except BibenchError as error:
+            if unknown is None:
+                raise
+            unknown[name] = str(error)
+    return ModelCost(tuple(costs))
+
+
+def count_network(
+    name: str, algorithm=PAPER, input_shape: Sequence[int] = (224, 224, 3), num_classes: int = 1000, **options
+) -> ModelCost:
+    """The cost of a network of the zoo, built without memory for its weights.
+
+    `name`, `algorithm` and `options` are those of `zoo.build`; raises what that raises.
+    """
+    with _unallocated(name, algorithm, input_shape, num_classes, options) as model:
+        return count(model)
+
+
+def layers(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
+    """The layers of a model under the names `count` gives them; raises BibenchError for a model without a graph."""
+    return {name: layer for name, layer, _ in _gathered(model)}
+
+
+def summary_text(model: tf.keras.Model) -> str:
+    """The table `larq.models.summary` prints, as Larq counts it.
+
+    Raises BibenchError for a kernel quantizer that does not tell its precision, which Larq cannot count.
+    """
+    import larq as lq
+
+    lines: list[str] = []
+    try:
+        lq.models.summary(model, print_fn=lines.append)
+    except TypeError as error:
+        raise BibenchError("Larq's summary needs a `precision` of every kernel quantizer.") from error
+    return "\n".join(lines)
+
+
+def network_summary_text(
+    name: str, algorithm=PAPER, input_shape: Sequence[int] = (224, 224, 3), num_classes: int = 1000, **options
+) -> str:
+    """`summary_text` of a network of the zoo, built like that of `count_network`."""
+    with _unallocated(name, algorithm, input_shape, num_classes, options) as model:
+        return summary_text(model)
+
+
+@contextlib.contextmanager
+def _unallocated(name, algorithm, input_shape, num_classes, options) -> Iterator[tf.keras.Model]:
+    """A network in a graph of its own, where variables have a shape and no values."""
+    import tensorflow as tf
+
+    # A count of a network is about the zoo; nothing else here knows of it.
+    from bibench_tf import zoo
+
+    with tf.Graph().as_default():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Without it every batch norm is traced twice, for training and for inference.
+            tf.keras.backend.set_learning_phase(0)
+        yield zoo.build(name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, **options)
+
+
+def _gathered(model: tf.keras.Model) -> list[tuple[str, tf.keras.layers.Layer, list[Call]]]:
+    """Each layer once, with its name and its calls."""
+    gathered: dict[int, tuple[str, tf.keras.layers.Layer, list[Call]]] = {}
+    for name, layer, call in _calls(model, ""):
+        gathered.setdefault(id(layer), (name, layer, []))[2].append(call)
+    return list(gathered.values())
+
+
+def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, tf.keras.layers.Layer, Call]]:
+    import tensorflow as tf
+
+    # Only these two attributes of Keras know the calls of a graph; `model.layers` has each layer once.
+    if not getattr(model, "_is_graph_network", False):
+        raise BibenchError(
+            f"Model '{prefix or model.name}' has no graph of layers to count: build it with the functional "
+            "API or as a Sequential with an input shape."
+        )
+    for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
+        for node in nodes:
+            name = prefix + node.layer.name
+            if not isinstance(node.layer, tf.keras.Model):
+                yield name, node.layer, _call(node)
+                continue
+            if tf.nest.flatten(node.input_shapes) != tf.nest.flatten(node.layer.input_shape):
+                raise BibenchError(f"Model '{name}' is called with another input shape than it was built for.")
+            yield from _calls(node.layer, name + "/")
+
+
+def _call(node) -> Call:
+    arguments, options = node.call_args or (), node.call_kwargs or {}
+    # The first argument of a function need not be a tensor, and Keras then has no input shapes.
+    function = type(node.layer).__name__ in functions.LAYERS
+    shapes = [tuple(tensor.shape) for tensor in node.keras_inputs] if function else node.input_shapes
+    return Call(shapes, node.output_shapes, arguments, options)
+
+
+def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence[Call]) -> LayerCost:
+    tallies = [tally(name, layer, call) for call in calls]
+    training = [weight for weight in layer.weights if _is_training_only(weight)]
+    return LayerCost(
+        name=name,
+        kind=type(layer).__name__,
+        role=role_of(layer),
+        calls=len(calls),
+        mac_pairs=joined(macs for part in tallies for macs in part.macs),
+        other=sum(part.other for part in tallies),
+        weights=_deployed(layer),
+        weights_training=sum(math.prod(weight.shape) for weight in training),
+    )
+
+
+def _deployed(layer: tf.keras.layers.Layer) -> tuple[Weights, ...]:
+    """The deployed weights of a layer, by precision."""
+    import tensorflow as tf
+
+    counts: Counter[int] = Counter()
+    if hasattr(layer, "count_weights"):
+        counts.update(layer.count_weights())
+    elif isinstance(layer, tf.keras.layers.BatchNormalization):
+        # Statistics and affine parameters fold into a factor and an offset.
+        counts[32] = 2 * layer.moving_mean.shape[0]
+    else:
+        for weight in layer.weights:
+            if not _is_training_only(weight):
+                counts[bits_of(weight)] += math.prod(weight.shape)
+    return tuple(Weights(number, bits) for bits, number in sorted(counts.items()) if number)
+
+
+def _is_training_only(weight: tf.Variable) -> bool:
+    # A scalar that is not learned is the state of a schedule over the training, such as ReCU's tau.
+    scheduled = len(weight.shape) == 0 and not weight.trainable
+    return scheduled or short_name(weight).startswith(TRAINING_ONLY_PREFIXES)

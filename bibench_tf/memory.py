@@ -1,0 +1,67 @@
+"""Peak memory of a stretch of time: of this process, and of the first GPU where there is one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+PROCESS = Path("/proc/self")
+_MIB = 2**20
+
+
+class PeakMemory:
+    """The peaks since `start`, in MiB.
+
+    Linux keeps the highest resident size of a process and lets the process itself set it back, so that a peak belongs
+    to one run; the maximum that `getrusage` gives only ever grows, from the largest run of the process on. Where it
+    cannot be set back, the largest of the `sample`s stands in for it. Both count what the process held before.
+    """
+
+    def __init__(self, process: Path = PROCESS):
+        self._folder = process
+        self._process = psutil.Process()
+        self._largest = 0
+        self._is_exact = False
+
+    def start(self) -> None:
+        """Forget the peaks so far."""
+        import tensorflow as tf
+
+        self._largest = 0
+        try:
+            (self._folder / "clear_refs").write_text("5")
+            self._is_exact = self._high_water_mark() is not None
+        except OSError:
+            self._is_exact = False
+        if tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.reset_memory_stats("GPU:0")
+
+    def sample(self) -> None:
+        """Look at the resident size, where the system does not keep its peak."""
+        if not self._is_exact:
+            self._largest = max(self._largest, self._process.memory_info().rss)
+
+    def process_mib(self) -> float:
+        """The peak of the process since `start`."""
+        exact = self._high_water_mark() if self._is_exact else None
+        if exact is None:
+            self._largest = max(self._largest, self._process.memory_info().rss)
+        return round((self._largest if exact is None else exact) / _MIB, 1)
+
+    def gpu_mib(self) -> float | None:
+        """The peak of what TensorFlow held on the first GPU since `start`; None without a GPU."""
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            return None
+        return round(tf.config.experimental.get_memory_info("GPU:0")["peak"] / _MIB, 1)
+
+    def _high_water_mark(self) -> int | None:
+        try:
+            for line in (self._folder / "status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return 1024 * int(line.split()[1])
+        except (OSError, ValueError, IndexError):
+            pass
+        return None

@@ -1,0 +1,386 @@
+"""The training track: BiBench's grid, the score by hand, seeds apart from settings, steps timed in turns."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bibench_tf import records, report, runner, step_timing, training
+from bibench_tf.benchmark import ALGORITHMS, BASELINE, Benchmark, Session
+from bibench_tf.errors import BibenchError
+from bibench_tf.recipes import Recipe
+from bibench_tf.runs import RunResult, RunStore
+from bibench_tf.tracks import base, execution, training_grid, training_records
+from bibench_tf.tracks import training as track
+
+BIBENCH = Benchmark(
+    tasks=("cifar10",), architecture="resnet18", recipe="bibench_training", grid=("bibench",), algorithms=ALGORITHMS
+)
+GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
+# (optimizer, rate, schedule, weight decay), as the reference's configurations state them.
+STATED = {
+    (optimizer, rate, schedule, weight_decay)
+    for optimizer, rate, weight_decay in (
+        ("sgd", 1e-1, 1e-4),
+        ("sgd", 1e-2, 1e-4),
+        ("adam", 1e-3, 0),
+        ("adam", 1e-4, 0),
+    )
+    for schedule in ("cosine", "step")
+}
+TWO = Benchmark(
+    tasks=("fashion_mini",),
+    architecture="resnet20",
+    algorithms=("bnn",),
+    grid=("adam-2e-3-cosine", "sgd-1e-1-step"),
+    seeds=2,
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return RunStore(tmp_path)
+
+
+def put(store, spec, accuracy, step_time_ms=10.0, **fields):
+    data = {"name": spec.task, "fingerprint": "f" * 64, "train_examples": 640, "test_examples": 5}
+    figures = {"accuracy": accuracy, "best_accuracy": accuracy, "test_loss": 1.0, "train_step_time_ms": step_time_ms}
+    result = RunResult(spec.id, dataclasses.asdict(spec), dataset=data, **{"status": "completed", **figures, **fields})
+    records.write(store.folder(spec) / "result.json", result)
+
+
+def fill(store, benchmark, accuracies, times_ms=None, **fields):
+    """Records of all runs; both figures are by algorithm, setting and seed."""
+    for seed, one in enumerate(benchmark.by_seed):
+        for index, setting in enumerate(training_grid.expand(benchmark.grid)):
+            for algorithm, spec in track.grid_specs(one, setting).items():
+                time_ms = times_ms[algorithm][index][seed] if times_ms else 10.0
+                put(store, spec, accuracies[algorithm][index][seed], time_ms, **fields)
+
+
+# Means over seeds: 0.8 and 0.6, spread 0.1; 0.5 and 0.1, spread 0.2.
+ACCURACIES = {BASELINE: [[0.78, 0.82], [0.58, 0.62]], "bnn": [[0.45, 0.55], [0.15, 0.05]]}
+TIMES_MS = {BASELINE: [[10, 8], [20, 16]], "bnn": [[15, 16], [40, 24]]}
+
+
+def row(score, algorithm):
+    return score.table.set_index("algorithm").loc[algorithm]
+
+
+def test_bibenchs_grid_is_72_runs_each_as_stated():
+    specs = track.plan(BIBENCH)
+    assert len(specs) == len({spec.id for spec in specs}) == 72
+    for algorithm in (BASELINE, *ALGORITHMS):
+        of_algorithm = [spec.recipe for spec in specs if spec.algorithm == algorithm]
+        stated = {(one.optimizer, one.learning_rate, one.schedule, one.weight_decay) for one in of_algorithm}
+        assert len(of_algorithm) == 8 and stated == STATED
+    for spec in specs:
+        recipe = spec.recipe
+        assert (spec.task, spec.architecture, spec.width, spec.seed) == ("cifar10", "resnet18", 1.0, 0)
+        assert (recipe.epochs, recipe.batch_size, recipe.momentum) == (200, 128, 0.9)
+        assert recipe.start is None and spec.parent is None and recipe.augment and not recipe.per_step
+        rates = [training.learning_rate(recipe, epoch) / recipe.learning_rate for epoch in (0, 99, 100, 149, 150, 199)]
+        if recipe.schedule == "step":
+            assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+        else:
+            assert rates == pytest.approx(
+                [0.5 * (1 + math.cos(math.pi * e / 200)) for e in (0, 99, 100, 149, 150, 199)]
+            )
+
+
+def test_the_binary_networks_of_bibenchs_grid_have_hardtanh():
+    import larq as lq
+
+    from bibench_tf import zoo
+
+    model = zoo.build("resnet18", algorithm="bnn", input_shape=(32, 32, 3), num_classes=10, width=0.0625)
+    activations = [layer.activation for layer in model.layers if type(layer).__name__ == "Activation"]
+    assert len(activations) == 1 + 16
+    values = np.linspace(-3, 3, 13, dtype=np.float32)
+    for activation in activations:
+        np.testing.assert_array_equal(activation(values), lq.activations.hard_tanh(values))
+
+
+def test_the_released_grid_differs_in_the_momentum_of_sgd_with_steps_alone():
+    ours, released = (
+        {setting: training_grid.recipe_for(base.main_recipe(BIBENCH), setting) for setting in training_grid.GRIDS[name]}
+        for name in ("bibench", "bibench-released")
+    )
+    for (setting, one), other in zip(ours.items(), released.values(), strict=True):
+        plain = setting.startswith("sgd") and setting.endswith("step")
+        assert other.momentum == (0.0 if plain else 0.9)
+        assert dataclasses.replace(other, momentum=0.9, name=one.name) == one
+
+
+def test_the_quick_grid_is_two_by_two_and_shares_the_quick_run():
+    benchmark = Benchmark()
+    specs = [list(track.grid_specs(benchmark, setting).values()) for setting in training_grid.expand(benchmark.grid)]
+    assert specs[0] == list(base.main_specs(benchmark).values())
+    recipes = [of_setting[0].recipe for of_setting in specs]
+    assert [(one.optimizer, one.schedule) for one in recipes] == [
+        ("adam", "cosine"),
+        ("adam", "step"),
+        ("sgd", "cosine"),
+        ("sgd", "step"),
+    ]
+    # Within its one epoch the rate falls, and differently for both schedules.
+    for recipe in recipes:
+        assert recipe.epochs == 1 and recipe.per_step
+        middle = training.learning_rate(recipe, 0.6) / recipe.learning_rate
+        assert middle == pytest.approx(0.1 if recipe.schedule == "step" else 0.5 * (1 + math.cos(0.6 * math.pi)))
+
+
+def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatch, tmp_path):
+    import tensorflow as tf
+
+    from bibench_tf.datasets import ArrayImages, Splits
+
+    images, labels = np.zeros((40, 4, 4, 1), np.uint8), np.arange(40, dtype=np.int32) % 2
+    arrays = Splits(images, labels, images, labels)
+    data = ArrayImages(
+        name="zeros",
+        title="Zeros",
+        source="made by the tests",
+        licence="none",
+        input_shape=(4, 4, 1),
+        class_names=("a", "b"),
+        train_examples=40,
+        test_examples=40,
+        mean=(0.0,),
+        std=(1.0,),
+        fingerprint="f",
+        load=lambda: arrays,
+        padding=0,
+    )
+    used, optimizers = {}, []
+    optimizer_for = training.optimizer_for
+    monkeypatch.setattr(
+        training, "optimizer_for", lambda recipe: optimizers.append(optimizer_for(recipe)) or optimizers[-1]
+    )
+    recipe = Recipe("tiny", epochs=2, batch_size=10, optimizer="sgd", learning_rate=1.0, schedule="step", augment=False)
+    for per_step in (False, True):
+        rates = used[per_step] = []
+        (tmp_path / str(per_step)).mkdir()
+        training.train(
+            tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(4, 4, 1)), tf.keras.layers.Dense(2)]),
+            data,
+            dataclasses.replace(recipe, per_step=per_step, milestones=(0.25, 0.75)),
+            seed=0,
+            folder=tmp_path / str(per_step),
+            on_step=lambda rates=rates: rates.append(float(optimizers[-1].learning_rate)),
+        )
+    assert used[False] == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
+    assert used[True] == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_grid_can_be_mixed_with_settings_and_names_each_once():
+    settings = training_grid.expand(("adam-1e-3-cosine", "bibench", "radam-1e-3-constant"))
+    assert settings[0] == "adam-1e-3-cosine" and len(settings) == 9 and settings[-1] == "radam-1e-3-constant"
+
+
+@pytest.mark.parametrize("setting", ["sgd_plain-inf-step", "sgd-nan-step", "bibench-paper", "adam-1e-3-quick"])
+def test_what_is_neither_a_setting_nor_a_grid_is_named(setting):
+    with pytest.raises(BibenchError, match=f"'{setting}'.*bibench-released"):
+        training_grid.recipe_for(base.main_recipe(BIBENCH), setting)
+
+
+def test_every_seed_is_planned_and_the_first_shared():
+    specs = track.plan(TWO)
+    assert len(specs) == 2 * 2 * 2
+    assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4
+    assert specs[:4] == track.plan(dataclasses.replace(TWO, seeds=1))
+    assert {spec.seed for spec in track.plan(dataclasses.replace(TWO, seed=7, seeds=3))} == {7, 8, 9}
+
+
+def test_status_lists_every_seed(tmp_path):
+    rows = execution.status(["training", "robustness"], TWO, tmp_path)
+    assert len(rows) == 8, "the robustness track needs no seed but the first"
+    assert sum("seed 1" in line for _, line in rows) == 4 and {state for state, _ in rows} == {"waiting"}
+
+
+def test_the_score_of_two_seeds_by_hand(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    score = track.score(TWO, store)
+    # Ratios of pairs: 1.5, 2, 2, 1.5, median 1.75; the spread of the means is twice that of full precision.
+    assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.75) ** 2 + 0.5**2) / 2))
+    assert score.scores[BASELINE] == pytest.approx(1)
+    found = row(score, "bnn")
+    # One seed alone: spreads 0.1 and 0.15, ratios 1.5 and 2; 0.1 and 0.25, ratios 2 and 1.5.
+    first = math.sqrt(((1 / 1.75) ** 2 + (0.1 / 0.15) ** 2) / 2)
+    second = math.sqrt(((1 / 1.75) ** 2 + (0.1 / 0.25) ** 2) / 2)
+    assert found["OM_train ±"] == pytest.approx(12.7062 * abs(first - second) / 2, rel=1e-4)
+    assert found["accuracy mean (%)"] == pytest.approx(30)
+    assert found["accuracy mean ± (points)"] == pytest.approx(0, abs=1e-9), "both seeds have the same mean"
+    assert found["spread over settings (points)"] == pytest.approx(20)
+    # Residuals +-5, mean square 100; means 50 and 10, variance 800, less 100 / 2. Within the settings 50.
+    assert found["settings without seeds (points)"] == pytest.approx(math.sqrt(750))
+    assert found["spread over seeds (points)"] == pytest.approx(math.sqrt(50))
+    assert found["runs completed"] == 4 and not score.failures
+    assert found["epoch (s)"] == pytest.approx(0.2), "ten steps of 20 ms, the median"
+
+
+def test_one_seed_is_shown_as_one_seed(store):
+    one = dataclasses.replace(TWO, seeds=1)
+    fill(store, one, ACCURACIES, TIMES_MS)
+    score = track.score(one, store)
+    # Spreads 0.1 and 0.15, ratios 1.5 and 2.
+    assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.75) ** 2 + (0.1 / 0.15) ** 2) / 2))
+    assert not [name for name in score.table if "±" in name or "rank" in name or "seeds" in name]
+    notes = " ".join(score.notes)
+    assert "One seed (0): there are no intervals and no ranks" in notes and "cannot be told from it" in notes
+    assert score.conditions["seed"] == "0" and len(score.charts) == 2
+    assert not score.charts[0].intervals
+
+
+def test_scores_that_overlap_share_their_ranks(store):
+    benchmark = dataclasses.replace(TWO, algorithms=("bnn", "xnor", "recu"))
+    accuracies = {
+        BASELINE: [[0.80, 0.80], [0.60, 0.60]],
+        "bnn": [[0.50, 0.50], [0.25, 0.251]],
+        "xnor": [[0.50, 0.50], [0.251, 0.25]],
+        "recu": [[0.50, 0.50], [0.10, 0.101]],
+    }
+    fill(store, benchmark, accuracies)
+    score = track.score(benchmark, store)
+    assert list(score.table["rank by OM_train"]) == ["1", "2-3", "2-3", "4"]
+
+
+def test_the_strip_shows_a_dot_for_each_run_and_settings_apart(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    strip, times, spreads = track.score(TWO, store).charts
+    assert strip.kind == "strip" and set(strip.series) == set(TWO.grid)
+    assert [x for x, _ in strip.series["sgd-1e-1-step"]] == [BASELINE, BASELINE, "bnn", "bnn"]
+    assert [y for _, y in strip.series["sgd-1e-1-step"]] == pytest.approx([58, 62, 15, 5])
+    assert dict(times.series["step time"]) == {BASELINE: 1.0, "bnn": 1.75}
+    assert times.intervals["step time"][1] == ("bnn", 1.5, 2.0)
+    assert dict(spreads.series["seeds"])["bnn"] == pytest.approx(math.sqrt(50))
+
+
+def test_a_diverged_seed_leaves_no_score_and_no_spread(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    lost = track.grid_specs(TWO.by_seed[1], "sgd-1e-1-step")["bnn"]
+    put(store, lost, None, status="diverged", error="the loss was not finite")
+    score = track.score(TWO, store)
+    found = row(score, "bnn")
+    assert score.scores["bnn"] is None and score.scores[BASELINE] == pytest.approx(1)
+    assert found["runs completed"] == 3 and found["accuracy mean (%)"] == pytest.approx((45 + 55 + 15) / 3)
+    assert np.isnan([found["spread over settings (points)"], found["spread over seeds (points)"]]).all()
+    (failure,) = score.failures
+    assert "bnn" in failure and "sgd-1e-1-step, seed 1" in failure and "diverged" in failure
+
+
+def test_runs_without_a_step_time_have_no_score_and_the_reason_is_given(store):
+    fill(store, TWO, ACCURACIES, {BASELINE: [[10, 10]] * 2, "bnn": [[None, None]] * 2})
+    score = track.score(TWO, store)
+    assert score.scores["bnn"] is None and any("no run with a known step time" in line for line in score.failures)
+
+
+def test_energy_and_gpu_memory_are_shown_where_the_platform_tells_them(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    score = track.score(TWO, store)
+    assert not [name for name in score.table if "energy" in name or "GPU" in name]
+    assert score.conditions["energy"].startswith("not measured")
+    fill(store, TWO, ACCURACIES, TIMES_MS, energy_j=12.5, peak_gpu_memory_mib=80.0)
+    score = track.score(TWO, store)
+    assert row(score, "bnn")["energy of a run (J)"] == 12.5 and row(score, "bnn")["peak GPU memory (MiB)"] == 80
+    assert "energy" not in score.conditions
+
+
+@pytest.mark.parametrize(("grid", "complete"), [("quick", False), ("bibench", True), ("bibench-released", True)])
+def test_only_bibenchs_settings_are_the_whole_track(grid, complete, store):
+    assert track.score(dataclasses.replace(TWO, grid=(grid,)), store).complete is complete
+
+
+def test_a_schedule_that_says_nothing_is_told(store):
+    score = track.score(dataclasses.replace(TWO, recipe="cifar10_short", epochs=1), store)
+    assert any("schedule alone are the same training" in note for note in score.notes)
+    assert not any("same training" in note for note in track.score(TWO, store).notes)
+
+
+def retimed(benchmark, store, rounds_ms):
+    recipe = base.main_recipe(benchmark)
+    times = step_timing.StepTimes("resnet20", (28, 28, 1), 10, recipe.batch_size, recipe.optimizer, rounds_ms)
+    path = training_records.path(store.root, "fashion_mini", "resnet20", recipe)
+    records.write(path, training_records.Retiming("fashion_mini", times))
+    return path
+
+
+def test_steps_timed_in_turns_take_the_place_of_those_of_the_runs(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    path = retimed(TWO, store, {BASELINE: (10, 20, 10), "bnn": (11, 24, 13)})
+    score = track.score(TWO, store)
+    # The rounds' ratios are 1.1, 1.2 and 1.3.
+    assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.2) ** 2 + 0.5**2) / 2))
+    found = row(score, "bnn")
+    quartiles = [found[name] for name in ("lower quartile", "step / full precision", "upper quartile")]
+    assert quartiles == pytest.approx([1.15, 1.2, 1.25])
+    assert found["step in turns (ms)"] == 13 and found["step (ms)"] == 20
+    assert "in turns" in score.conditions["step times"] and "3 rounds" in score.conditions["step times"]
+    assert any("measured in turns" in note for note in score.notes)
+    # Of another batch size they are not these runs'.
+    assert track._retiming(dataclasses.replace(TWO, recipe="cifar10_short"), store, []) is None
+    path.write_text(path.read_text().replace("24", "25"))
+    score = track.score(TWO, store)
+    assert any(str(path) in line for line in score.failures)
+    assert row(score, "bnn")["step / full precision"] == 1.75
+
+
+def test_times_in_turns_that_lack_an_algorithm_are_not_used(store):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    retimed(TWO, store, {BASELINE: (10, 20, 10)})
+    score = track.score(TWO, store)
+    assert row(score, "bnn")["step / full precision"] == 1.75
+    assert any("lack bnn" in line and "--retime" in line for line in score.failures)
+
+
+def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
+    calls = []
+
+    def measure(networks, *, network, input_shape, num_classes, batch_size, optimizer, rounds, seed, progress):
+        calls.append((tuple(networks), rounds, batch_size))
+        rounds_ms = {name: tuple(10.0 for _ in progress(range(rounds))) for name in networks}
+        return step_timing.StepTimes(network, tuple(input_shape), num_classes, batch_size, optimizer, rounds_ms)
+
+    monkeypatch.setattr(step_timing, "measure", measure)
+    session = Session(tmp_path, quiet=True)
+    track.measure(TWO, session)
+    assert not calls, "nothing is timed unless it is asked for"
+    for rounds in (3, 3, 5):
+        track.measure(TWO, dataclasses.replace(session, retime_rounds=rounds))
+    assert [call[1:] for call in calls] == [(3, 64), (5, 64)]
+    track.measure(dataclasses.replace(TWO, algorithms=("bnn", "fda")), dataclasses.replace(session, retime_rounds=3))
+    assert calls[-1][0] == (BASELINE, "bnn", "fda")
+    (path,) = (tmp_path / training_records.FOLDER).glob("*.json")
+    assert training_records.read(path).rounds == 3
+    assert records.read_envelope(path)["environment"]["cpu"]
+
+
+def test_the_report_of_seeds_is_written_in_all_forms(store, tmp_path):
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    score = track.score(TWO, store)
+    path = report.write([score], tmp_path / "report", title="Seeds", conditions={})
+    assert "OM_train ±" in path.read_text() and "variance components" in path.read_text()
+    text = report.to_text([score])
+    assert "OM_train +-" in text and "OM_train ±" not in text.partition("\n\nThe score")[0].partition("Step times")[0]
+
+
+def test_runs_of_other_settings_are_trained_only_once(tmp_path):
+    benchmark = dataclasses.replace(TWO, grid=("quick", "adam-2e-3-cosine"))
+    planned = runner.ordered([*track.plan(benchmark), *base.main_specs(benchmark).values()])
+    assert len(planned) == 4 * 2 * 2
+
+
+def test_the_example_of_the_guide(capsys):
+    (example,) = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(example, str(GUIDE), "exec"), {})
+    assert "points over settings" in capsys.readouterr().out
+
+
+def test_the_guide_names_every_grid_and_its_settings():
+    text = GUIDE.read_text(encoding="utf-8")
+    assert all(f"`{name}`" in text for name in training_grid.GRIDS)

@@ -1,0 +1,116 @@
+"""What the tracks that train every seed share: figures over seeds, their columns, ranks and words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from bibench_tf import bootstrap, metrics, statistics
+from bibench_tf.benchmark import Benchmark
+from bibench_tf.runs import RunResult, RunSpec, RunStore
+from bibench_tf.statistics import Estimate
+from bibench_tf.tracks.base import read_results
+
+
+def results(
+    benchmark: Benchmark, specs: Callable[[Benchmark], dict[str, RunSpec]], store: RunStore, failures: list[str]
+) -> dict[str, list[RunResult | None]]:
+    """The results of the runs that `specs` names for a benchmark of one seed: by algorithm, one for each seed.
+
+    What is not there becomes a sentence in `failures` and None.
+    """
+    by_seed = [read_results(store, specs(one), failures) for one in benchmark.by_seed]
+    return {algorithm: [found[algorithm] for found in by_seed] for algorithm in benchmark.all_algorithms}
+
+
+def accuracy(found: Sequence[RunResult | None]) -> Estimate | None:
+    """`mean` of the accuracy."""
+    return mean(found, lambda result: result.accuracy)
+
+
+def mean_accuracy(found: Sequence[RunResult], chosen: Sequence[int]) -> float:
+    """The mean accuracy of the seeds of these indices."""
+    return math.fsum(found[index].accuracy for index in chosen) / len(chosen)
+
+
+def mean(found: Sequence[RunResult | None], value: Callable[[RunResult], float]) -> Estimate | None:
+    """The mean of a figure over the results of all seeds; None where one of them is missing."""
+    return statistics.mean([value(result) for result in found]) if all(found) else None
+
+
+def score(
+    benchmark: Benchmark,
+    needed: Iterable[RunResult | None],
+    figure: Callable[[Sequence[int]], float],
+    failures: list[str],
+    what: str,
+) -> Estimate | None:
+    """The metric that `figure` computes from the seeds of some indices: of all seeds, and its interval.
+
+    None where one of the results `needed` is missing, and where the metric is undefined; the reason of that goes to
+    `failures`, after `what`.
+    """
+    if not all(needed):
+        return None
+    try:
+        return statistics.jackknife(figure, benchmark.seeds)
+    except metrics.Undefined as error:
+        failures.append(f"{what}: {error}")
+        return None
+
+
+def values(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
+    """The figures without their intervals, as a track's scores."""
+    return {key: None if estimate is None else estimate.value for key, estimate in estimates.items()}
+
+
+def columns(
+    title: str, estimate: Estimate | None, benchmark: Benchmark, factor: float = 1, unit: str = ""
+) -> dict[str, float | None]:
+    """The columns of a figure in a table: the figure, and +- half its interval where there are several seeds."""
+    found = {f"{title} ({unit})" if unit else title: None if estimate is None else factor * estimate.value}
+    if benchmark.seeds > 1:
+        width = None if estimate is None or estimate.half_width is None else factor * estimate.half_width
+        found[f"{title} ± ({'points' if unit == '%' else unit})" if unit else f"{title} ±"] = width
+    return found
+
+
+def ranks(estimates: Mapping[str, Estimate | None], title: str, benchmark: Benchmark) -> dict[str, dict[str, str]]:
+    """A column of the places each algorithm may hold; no column with one seed, and no place without a figure."""
+    if benchmark.seeds == 1:
+        return {key: {} for key in estimates}
+    known = [key for key, estimate in estimates.items() if estimate is not None]
+    places = bootstrap.ranks(statistics.better([estimates[key] for key in known]))
+    texts = dict(zip(known, map(bootstrap.rank_text, places), strict=True))
+    return {key: {title: texts.get(key)} for key in estimates}
+
+
+def accuracy_intervals(estimates: Mapping[str | float, Estimate | None]) -> list[tuple[str | float, float, float]]:
+    """The intervals of accuracies for a chart in percent, within what an accuracy can be."""
+    return [
+        (key, max(0.0, 100 * estimate.low), min(100.0, 100 * estimate.high))
+        for key, estimate in estimates.items()
+        if estimate is not None and estimate.half_width is not None
+    ]
+
+
+def note(benchmark: Benchmark, metric: str) -> str:
+    """What the intervals are, or that there are none."""
+    if benchmark.seeds == 1:
+        return (
+            f"One seed ({benchmark.seed}): there are no intervals and no ranks, and differences between algorithms may "
+            "be chance."
+        )
+    return (
+        f"Figures are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
+        f"{bootstrap.LEVEL * 100:g} % interval by Student's t over the seeds (t = "
+        f"{statistics.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
+        "places an algorithm may hold: two are told apart where their intervals do not overlap."
+    )
+
+
+def of_title(benchmark: Benchmark) -> str:
+    """What to add to the title of a chart with intervals."""
+    return (
+        "" if benchmark.seeds == 1 else f"; mean of {benchmark.seeds} seeds, intervals at {bootstrap.LEVEL * 100:g} %"
+    )

@@ -1,0 +1,64 @@
+"""ABC-Net (arXiv 1711.11294): residual networks whose layers have several binary kernels and inputs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.errors import BibenchError
+from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, image_input, scaled, stem_conv, stem_pool
+from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
+
+
+def abc_net(
+    algorithm: str | Algorithm = "abc",
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    depth: int = 18,
+    weight_bases: int | None = None,
+    activation_bases: int | None = None,
+    stem: str = "auto",
+    activation=None,
+) -> tf.keras.Model:
+    """ResNet-18 or -34 (`depth`) as ABC-Net has it: max-pool first, then batch norm and activation.
+
+    Blocks are those of `resnet`, with a shortcut per block, every 3x3 convolution made by `algorithm`; the first layer,
+    the 1x1 shortcuts and the last layer stay in full precision. The `imagenet` stem is conv7x7 / 2, max-pool 3x3 / 2,
+    BN, activation, for a max-pool of what is binarized next would leave few zeros; `cifar`, conv3x3, BN, activation,
+    has no pool, nor have the blocks. `stem`, `activation` and `width` are those of `resnet`.
+
+    `weight_bases` and `activation_bases`, M and N, replace those of ABC-Net's layers; the default, 5 and 5, is the
+    paper's main result. Raises BibenchError when they are given for another algorithm, and for another depth.
+
+    224 x 224 x 3, 1000 classes, depth 18, M = N = 5: 55,631,880 parameters, of them 54,927,360 binary, 41,906,995,200
+    binary and 137,793,536 float MACs; with M = N = 1 10,985,472 binary parameters and 1,676,279,808 binary MACs.
+    Published top-1 / top-5 on ImageNet, from a second-hand table, M x N: 1 x 1 42.7 / 67.6, 3 x 1 49.1 / 73.8, 3 x 3
+    61.0 / 83.2, 5 x 1 54.1 / 78.1, 5 x 5 65.0 / 85.9.
+
+    Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 1711.11294, section 4.
+    """
+    stem = choose_stem(stem, input_shape)
+    algorithm = _with_bases(algorithms.get(algorithm), weight_bases=weight_bases, activation_bases=activation_bases)
+    blocks = ResidualBlocks(algorithm, activation)
+    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="abc_net")
+
+    x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
+    if stem == "imagenet":
+        x = stem_pool(x, "same")
+    x = blocks.activate(batch_norm("stem_bn")(x), "stem_activation")
+    x = blocks.stages(x, blocks_of(depth), [scaled(wide, width) for wide in CHANNELS])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(image, classifier(x, num_classes), name="abc_net")
+
+
+def _with_bases(algorithm: Algorithm, **bases: int | None) -> Algorithm:
+    given = {option: number for option, number in bases.items() if number is not None}
+    if given and algorithm.key != "abc":
+        raise BibenchError(f"{' and '.join(given)} are for algorithm 'abc', not '{algorithm.key}'.")
+    return dataclasses.replace(algorithm, **given)

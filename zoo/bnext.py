@@ -1,0 +1,178 @@
+"""BNext (arXiv 2211.12933): ReActNet's layout with gated, mixed and re-normalized binary convolutions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.algorithms.reactnet import ReActNet
+from bibench_tf.operations import Operations
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    channel_gate,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    scaled,
+)
+
+# The authors' binarization: signs with a learned shift, whose gradients pass within 1.5 of zero.
+HARD_SIGN = ReActNet(clip_value=1.5)
+GATE_REDUCTION = 8
+
+
+@tf.keras.utils.register_keras_serializable(package="bibench")
+class UnitInterval(tf.keras.constraints.Constraint):
+    """Keeps weights in [0, 1]: w becomes min(max(w, 0), 1) after every update."""
+
+    def __call__(self, w):
+        return tf.clip_by_value(w, 0.0, 1.0)
+
+
+@tf.keras.utils.register_keras_serializable(package="bibench")
+class Mix(tf.keras.layers.Layer):
+    """A learned mean of two tensors of one shape (..., C): s * a + (1 - s) * b.
+
+    The weight `scale` s of shape (C,) starts at 0.5 and is kept in [0, 1]. Input [a, b]. Source: arXiv 2211.12933
+    (Info-Recoupling) and the authors' code.
+    """
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(
+            "scale",
+            shape=(input_shape[0][-1],),
+            initializer=tf.keras.initializers.Constant(0.5),
+            constraint=UnitInterval(),
+        )
+        super().build(input_shape)
+
+    def call(self, inputs):
+        a, b = inputs
+        return b + self.scale * (a - b)
+
+    def count_operations(self, input_shape, output_shape) -> Operations:
+        """Three for each number: a difference, a product and a sum."""
+        return Operations({}, 3 * math.prod(output_shape[1:]))
+
+
+def bnext(
+    name: str,
+    stem_channels: int,
+    blocks: Sequence[int],
+    algorithm: str | Algorithm,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """Blocks of a 3x3 and one or two 1x1 units: `blocks[i]` of 2, 4, 8, 16, 32 times `stem_channels` for i = 0 .. 4.
+
+    A unit is y = conv, BN, PReLU of its input x; m = s * x + (1 - s) * y (`Mix`); y times the gate of m
+    (`blocks.channel_gate`, an eighth of the channels hidden); BN; + x. In every second block, from the second on, the
+    3x3 unit is an attention: there r = PReLU(x) takes the place of x in the last sum and is multiplied with y before
+    the BN. The first 3x3 unit of groups 1 to 4 is strided, and x and r are pooled 2x2 / 2 by their average. Where the
+    channels double, two 1x1 units are concatenated. `algorithm` binarizes the convolutions of all units.
+
+    The stem is conv3x3 / 2 and BN; `cifar` is without stride; `auto` takes `cifar` below 96 pixels. Before the head
+    come PReLU and global average pool. Stem, gates and head are in full precision; the authors also quantize them to 8
+    bits. Their training starts from a soft sign of the weights that hardens; here weights are signs from the start.
+    `width` multiplies `stem_channels`.
+
+    Input (B, H, W, C) float32; output logits (B, num_classes).
+    """
+    algorithm = algorithms.get(algorithm)
+    stem = choose_stem(stem, input_shape)
+    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    channels = scaled(stem_channels, width)
+    x = batch_norm("stem_bn")(float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
+    block = 0
+    for group, count in enumerate(blocks):
+        for number in range(count):
+            block += 1
+            strides = 2 if group > 0 and number == 0 else 1
+            x = _unit(x, algorithm, 3, strides, f"block{block}_spatial", attention=block % 2 == 0)
+            if number > 0:
+                x = _unit(x, algorithm, 1, 1, f"block{block}_pointwise")
+                continue
+            halves = [_unit(x, algorithm, 1, 1, f"block{block}_pointwise{half}") for half in (1, 2)]
+            x = tf.keras.layers.Concatenate(name=f"block{block}_concat")(halves)
+    x = activation_layer("prelu", "last_activation")(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+
+
+def _unit(
+    x: tf.Tensor, algorithm: Algorithm, kernel_size: int, strides: int, name: str, attention: bool = False
+) -> tf.Tensor:
+    """BNext's FFN, or Attention."""
+
+    def pooled(v, role):
+        if strides == 1:
+            return v
+        return tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_{role}_pool")(v)
+
+    channels = x.shape[-1]
+    y = algorithm.conv2d(channels, kernel_size, strides, name=f"{name}_conv")(x)
+    y = activation_layer("prelu", f"{name}_activation")(batch_norm(f"{name}_bn1")(y))
+    shortcut = pooled(x, "shortcut")
+    gate = channel_gate(Mix(name=f"{name}_mix")([shortcut, y]), channels, GATE_REDUCTION, f"{name}_gate", use_bias=True)
+    y = tf.keras.layers.Multiply(name=f"{name}_gated")([y, gate])
+    if attention:
+        shortcut = pooled(activation_layer("prelu", f"{name}_attention_activation")(x), "attention")
+        y = tf.keras.layers.Multiply(name=f"{name}_attended")([y, shortcut])
+    return tf.keras.layers.Add(name=f"{name}_add")([batch_norm(f"{name}_bn2")(y), shortcut])
+
+
+def bnext_t(
+    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """BNext-T: 32 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.
+
+    224 x 224 x 3 and 1000 classes: 30,853,276 parameters, 4,816,896,000 binary and 13,344,512 float MACs.
+    Published: 72.4 % top-1 on ImageNet; 0.077e9 operations with 8 bits for the rest, 97.81 % of them binary (the
+    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
+    """
+    return bnext("bnext_t", 32, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
+
+
+def bnext_s(
+    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """BNext-S: 48 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.
+
+    224 x 224 x 3 and 1000 classes: 68,581,174 parameters, 10,838,016,000 binary and 21,128,640 float MACs.
+    Published: 76.1 % top-1 on ImageNet; 0.172e9 operations with 8 bits for the rest, 98.47 % of them binary (the
+    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
+    """
+    return bnext("bnext_s", 48, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
+
+
+def bnext_m(
+    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """BNext-M: 48 channels in the stem, 1, 4, 4, 8, 4 blocks, 47 binary convolutions.
+
+    224 x 224 x 3 and 1000 classes: 134,479,894 parameters, 20,086,456,320 binary and 24,262,080 float MACs.
+    Published: 78.3 % top-1 on ImageNet; 0.317e9 operations with 8 bits for the rest, 99.02 % of them binary (the
+    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
+    """
+    return bnext("bnext_m", 48, (1, 4, 4, 8, 4), algorithm, input_shape, num_classes, width, **options)
+
+
+def bnext_l(
+    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """BNext-L: 64 channels in the stem, 1, 4, 4, 16, 4 blocks, 63 binary convolutions.
+
+    224 x 224 x 3 and 1000 classes: 326,504,912 parameters, 52,150,927,360 binary and 39,418,880 float MACs.
+    Published: 80.6 % top-1 on ImageNet; 0.819e9 operations with 8 bits for the rest, 99.49 % of them binary (the
+    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
+    """
+    return bnext("bnext_l", 64, (1, 4, 4, 16, 4), algorithm, input_shape, num_classes, width, **options)

@@ -1,0 +1,164 @@
+"""Group-Net (arXiv 1811.10413): every residual block as the mean of several binary ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.algorithms.bireal import BiReal
+from bibench_tf.errors import BibenchError
+from bibench_tf.operations import Operations
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    pad_with_one,
+    scaled,
+    stem_conv,
+    stem_pool,
+)
+from bibench_tf.zoo.resnet import CHANNELS, blocks_of
+
+# Bi-Real Net's sign for activations; weights with one scale for the layer and the identity as their gradient.
+_PAPER = BiReal(weight_scale="layer", clips_weight_gradient=False)
+
+
+@tf.keras.utils.register_keras_serializable(package="bibench")
+class SoftGate(tf.keras.layers.Layer):
+    """What each branch of a block reads: its own branch of the block before, mixed with the mean of all branches.
+
+    Takes [x_1, .., x_K, mean], all of shape (B, H, W, C), gives K tensors y_i = s x_i + (1 - s) mean, with s =
+    sigmoid(gate) of one learned scalar, which starts in [0, 1). Source: arXiv 1811.10413, section 3.2.
+    """
+
+    def build(self, input_shape):
+        self.gate = self.add_weight("gate", shape=(), initializer=tf.keras.initializers.RandomUniform(0.0, 1.0))
+        super().build(input_shape)
+
+    def call(self, inputs):
+        *branches, mean = inputs
+        share = tf.sigmoid(self.gate)
+        rest = (1 - share) * mean
+        return [share * branch + rest for branch in branches]
+
+    def count_operations(self, input_shape, output_shape) -> Operations:
+        """One multiplication of the mean, and a multiplication and an addition for each branch."""
+        return Operations({}, other=(2 * len(output_shape) + 1) * math.prod(output_shape[0][1:]))
+
+
+def group_net(
+    name: str,
+    blocks: Sequence[int],
+    algorithm: str | Algorithm,
+    input_shape: Sequence[int],
+    num_classes: int,
+    width: float = 1.0,
+    *,
+    branches: int = 5,
+    soft_gates: bool = True,
+    binary_downsample: bool = True,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """A residual network in which each block is the mean of K = `branches` parallel blocks with their own weights.
+
+    A block of a branch is twice: binary 3x3, ReLU, BN, + what came before. All branches of stage 1 read the mean of the
+    block before; from stage 2 on each reads a mix of its own branch and the mean, see `SoftGate`, one for each block;
+    all read the mean with `soft_gates=False`, and where there is only one branch. Where the size halves, the first
+    shortcut is conv1x1 / 2, BN, whose weights all branches share, binary or, with `binary_downsample=False`, in full
+    precision. Binary inputs are padded with +1, which a bit can hold; with 0 in full precision and where inputs are not
+    signs alone. The stem is conv7x7 / 2, max-pool 3x3 / 2, BN, or conv3x3, BN (`cifar`); it and the last layer stay in
+    full precision. `width` multiplies all channels.
+
+    Input (B, H, W, C) float32; output logits (B, num_classes). Raises BibenchError unless there is a branch. Source:
+    arXiv 1811.10413, section 3.2; the order of layers and the shortcuts as in the authors' networks.
+    """
+    if not (isinstance(branches, int) and branches > 0):
+        raise BibenchError(f"branches is a whole number from 1 on, not {branches!r}.")
+    stem = choose_stem(stem, input_shape)
+    network = _Blocks(algorithms.get(algorithm), branches, soft_gates, binary_downsample)
+    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+
+    x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
+    if stem == "imagenet":
+        x = stem_pool(x, "same")
+    mean, outputs = batch_norm("stem_bn")(x), None
+    for stage, (count, wide) in enumerate(zip(blocks, CHANNELS, strict=True), start=1):
+        for number in range(1, count + 1):
+            block, strides = f"stage{stage}_block{number}", 2 if stage > 1 and number == 1 else 1
+            inputs = network.inputs(outputs, mean, stage, block)
+            outputs = network.block(inputs, scaled(wide, width), strides, block)
+            mean = tf.keras.layers.Average(name=f"{block}_mean")(outputs) if branches > 1 else outputs[0]
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(mean)
+    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+
+
+class _Blocks:
+    """The options that all blocks of one network share."""
+
+    def __init__(self, algorithm, branches, soft_gates, binary_downsample):
+        self.algorithm = algorithm
+        self.branches = branches
+        self.soft_gates = soft_gates and branches > 1
+        self.binary_downsample = binary_downsample
+        self.padding = pad_with_one(algorithm)
+
+    def inputs(self, outputs, mean, stage, name):
+        """What each branch of a block reads, of the branches of the block before and their mean."""
+        if self.soft_gates and stage > 1:
+            return SoftGate(name=f"{name}_gate")([*outputs, mean])
+        return [mean] * self.branches
+
+    def block(self, inputs, channels, strides, name):
+        """The outputs of all branches of a block."""
+        shortcut = self.shortcut(inputs[0], channels, strides, f"{name}_shortcut")
+        outputs = []
+        for number, x in enumerate(inputs, start=1):
+            branch = f"{name}_branch{number}"
+            y = self.convolve(x, channels, strides, branch, 1)
+            x = tf.keras.layers.Add(name=f"{branch}_add1")([y, shortcut(x)])
+            y = self.convolve(x, channels, 1, branch, 2)
+            outputs.append(tf.keras.layers.Add(name=f"{branch}_add2")([y, x]))
+        return outputs
+
+    def shortcut(self, x, channels, strides, name):
+        """A function of a branch's input; what it applies is shared by the branches."""
+        if strides == 1 and x.shape[-1] == channels:
+            return lambda x: x
+        make = self.algorithm.conv2d if self.binary_downsample else float_conv
+        convolution, normalization = make(channels, 1, strides=strides, name=f"{name}_conv"), batch_norm(f"{name}_bn")
+        return lambda x: normalization(convolution(x))
+
+    def convolve(self, x, channels, strides, branch, number):
+        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **self.padding)(x)
+        return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))
+
+
+def group_net18(
+    algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """Group-Net of 18 layers: 16 binary 3x3 convolutions in each of 5 branches, and 3 shortcuts that they share.
+
+    224 x 224 x 3 and 1000 classes: 55,662,126 parameters, of them 55,099,392 binary (9,138,360 bytes), 8,477,736,960
+    binary and 118,525,952 float MACs. Published top-1 / top-5 on ImageNet: K = 1 55.6 / 78.6, 3 62.5 / 84.2, 5 64.8 /
+    85.7. Options: see `group_net`. Source: arXiv 1811.10413.
+    """
+    return group_net("group_net18", blocks_of(18), algorithm, input_shape, num_classes, width, **options)
+
+
+def group_net34(
+    algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
+) -> tf.keras.Model:
+    """Group-Net of 34 layers: 32 binary 3x3 convolutions in each of 5 branches, and 3 shortcuts that they share.
+
+    224 x 224 x 3 and 1000 classes: 106,202,933 parameters, of them 105,603,072 binary (15,599,828 bytes),
+    17,726,177,280 binary and 118,525,952 float MACs. Published top-1 / top-5 on ImageNet: K = 5 68.5 / 88.0. Options:
+    see `group_net`. Source: arXiv 1811.10413.
+    """
+    return group_net("group_net34", blocks_of(34), algorithm, input_shape, num_classes, width, **options)

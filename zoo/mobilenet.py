@@ -1,0 +1,69 @@
+"""MobileNet v1: separable convolutions, a full-precision network to compare with (arXiv 1704.04861)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    scaled,
+)
+
+# Channels and stride of each block.
+BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
+
+
+def mobilenet_v1(
+    algorithm: str | Algorithm = "full_precision",
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+    activation=None,
+) -> tf.keras.Model:
+    """MobileNet v1: a convolution and 13 blocks of depthwise 3x3 and pointwise 1x1, each with BN and activation.
+
+    It is there as a full-precision reference. An algorithm binarizes the 13 pointwise convolutions, which have 95 % of
+    the MACs. The depthwise ones stay in full precision: they have 3 %, a sum of nine signs says little, and Larq
+    Compute Engine has no binary operation for them. First and last layer are in full precision as everywhere.
+
+    `stem`: `imagenet` has stride 2 in the first convolution, `cifar` stride 1; `auto` takes `cifar` below 96 pixels.
+    `activation` defaults to the algorithm's: ReLU in full precision. `width` multiplies all channels.
+
+    224 x 224 x 3 and 1000 classes, in full precision; published parameters, MACs and accuracies are those of TF-Slim:
+
+    | width | parameters | MACs | published | top-1 / top-5 |
+    |---|---|---|---|---|
+    | 0.5 | 1,331,592 | 149,497,088 | 1.34 M, 150 M | 63.3 / 84.9 % |
+    | 0.75 | 2,585,560 | 325,400,448 | 2.59 M, 317 M | 68.4 / 88.2 % |
+    | 1.0 | 4,231,976 | 568,740,352 | 4.24 M, 569 M | 70.9 / 89.9 % |
+
+    Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv 1704.04861, table 1.
+    """
+    stem = choose_stem(stem, input_shape)
+    algorithm = algorithms.get(algorithm)
+    activation = algorithm.activation if activation is None else activation
+    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="mobilenet_v1")
+
+    def normalized(x, name):
+        return activation_layer(activation, f"{name}_activation")(batch_norm(f"{name}_bn")(x))
+
+    x = normalized(float_conv(scaled(32, width), 3, 2 if stem == "imagenet" else 1, "stem_conv")(x), "stem")
+    for number, (channels, strides) in enumerate(BLOCKS, start=1):
+        name = f"block{number}_depthwise"
+        depthwise = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name=f"{name}_conv")
+        x = normalized(depthwise(x), name)
+        name = f"block{number}_pointwise"
+        x = normalized(algorithm.conv2d(scaled(channels, width), 1, name=f"{name}_conv")(x), name)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(image, classifier(x, num_classes), name="mobilenet_v1")

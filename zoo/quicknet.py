@@ -1,0 +1,135 @@
+"""QuickNet, the networks Plumerai made for Larq Compute Engine (arXiv 2011.09398), as in Larq Zoo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.algorithms.bnn import BNN
+from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, float_conv, image_input, pad_with_one, scaled
+
+# The sign whose gradient and latent weights are clipped at 1.25, as in Larq Zoo.
+_PAPER = BNN(clip_value=1.25)
+
+
+@tf.keras.utils.register_keras_serializable(package="bibench")
+class BlurFilter(tf.keras.initializers.Initializer):
+    """Depthwise kernels (3, 3, C, 1) of the binomial filter (1, 2, 1) x (1, 2, 1) / 16. Source: arXiv 1904.11486."""
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        """The kernels of the given shape."""
+        row = np.array([1.0, 2.0, 1.0])
+        kernel = np.outer(row, row)[:, :, np.newaxis, np.newaxis] / 16
+        return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
+
+
+def quicknet(
+    algorithm: str | Algorithm = _PAPER,
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """QuickNet: stages of 4, 4, 4, 4 binary 3x3 convolutions with 64, 128, 256, 512 channels.
+
+    - Stem: conv3x3 / 2 to a quarter of the channels, BN, ReLU; depthwise 3x3 / 2, BN without parameters; 1x1, BN.
+      `stem="cifar"` has stride 1 in both, `imagenet` as said; `auto` takes `cifar` below 96 pixels.
+    - Block: binary 3x3, ReLU, BN, + input. Inputs are padded with +1, which a bit can hold; with 0 in full precision
+      and where inputs are not signs alone (XNOR-Net, WRPN, more than one bit).
+    - Transition: ReLU, max-pool 2x2 / 1, a fixed blur filter 3x3 / 2, float 1x1 to the next stage's channels, BN.
+    - Head: ReLU, global average pool, fully connected.
+
+    `width` multiplies all channels.
+
+    224 x 224 x 3 and 1000 classes: 13,234,088 parameters, 1,849,688,064 binary and 29,651,712 float MACs, 4,368,032
+    bytes. Of these MACs 790,272 are the blur filters', which Larq's published 28,861,440 leaves out. ImageNet top-1 /
+    top-5: 63.3 / 84.6 % (Larq Zoo). Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv
+    2011.09398; layers as in Larq Zoo's QuickNet 1.0.
+    """
+    return _quicknet("quicknet", (4, 4, 4, 4), (64, 128, 256, 512), algorithm, input_shape, num_classes, width, stem)
+
+
+def quicknet_small(
+    algorithm: str | Algorithm = _PAPER,
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """QuickNetSmall: `quicknet` with stages of 32, 64, 256, 512 channels.
+
+    224 x 224 x 3 and 1000 classes: 12,655,688 parameters, 1,156,055,040 binary and 15,941,120 float MACs, 4,197,152
+    bytes. Of these MACs 451,584 are the blur filters', which Larq's published 15,489,536 leaves out. ImageNet top-1 /
+    top-5: 59.4 / 81.8 % (Larq Zoo).
+    """
+    widths = (32, 64, 256, 512)
+    return _quicknet("quicknet_small", (4, 4, 4, 4), widths, algorithm, input_shape, num_classes, width, stem)
+
+
+def quicknet_large(
+    algorithm: str | Algorithm = _PAPER,
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """QuickNetLarge: `quicknet` with stages of 6, 8, 12, 6 binary convolutions.
+
+    224 x 224 x 3 and 1000 classes: 23,342,248 parameters, 3,699,376,128 binary and 29,651,712 float MACs, 5,660,320
+    bytes. Of these MACs 790,272 are the blur filters', which Larq's published 28,861,440 leaves out. ImageNet top-1 /
+    top-5: 66.9 / 87.0 % (Larq Zoo).
+    """
+    widths = (64, 128, 256, 512)
+    return _quicknet("quicknet_large", (6, 8, 12, 6), widths, algorithm, input_shape, num_classes, width, stem)
+
+
+def _quicknet(name, layers, channels, algorithm, input_shape, num_classes, width, stem):
+    stem = choose_stem(stem, input_shape)
+    algorithm = algorithms.get(algorithm)
+    padding = pad_with_one(algorithm)
+    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    x = _stem(x, scaled(channels[0], width), 2 if stem == "imagenet" else 1)
+    for stage, (count, wide) in enumerate(zip(layers, channels, strict=True), start=1):
+        wide = scaled(wide, width)
+        if stage > 1:
+            x = _transition(x, wide, f"transition{stage - 1}")
+        for number in range(1, count + 1):
+            block = f"stage{stage}_block{number}"
+            y = algorithm.conv2d(wide, 3, name=f"{block}_conv", **padding)(x)
+            y = batch_norm(f"{block}_bn")(_relu(y, f"{block}_activation"))
+            x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(_relu(x, "head_activation"))
+    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+
+
+def _stem(x, channels, strides):
+    x = float_conv(max(1, channels // 4), 3, strides, "stem_conv1")(x)
+    x = _relu(batch_norm("stem_bn1")(x), "stem_activation1")
+    x = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name="stem_depthwise")(x)
+    x = batch_norm("stem_bn2", scale=False, center=False)(x)
+    return batch_norm("stem_bn3")(float_conv(channels, 1, 1, "stem_conv2")(x))
+
+
+def _transition(x, channels, name):
+    x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(_relu(x, f"{name}_activation"))
+    x = tf.keras.layers.DepthwiseConv2D(
+        3,
+        2,
+        padding="same",
+        depthwise_initializer=BlurFilter(),
+        use_bias=False,
+        trainable=False,
+        name=f"{name}_blur",
+    )(x)
+    return batch_norm(f"{name}_bn")(float_conv(channels, 1, 1, f"{name}_conv")(x))
+
+
+def _relu(x, name):
+    return tf.keras.layers.Activation("relu", name=name)(x)

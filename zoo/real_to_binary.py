@@ -1,0 +1,78 @@
+"""The network of Real-to-Binary: Bi-Real Net with channel gates computed from the data (arXiv 2003.11535)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf import algorithms
+from bibench_tf.algorithms import Algorithm
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    channel_gate,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    scaled,
+    stem_conv,
+    stem_pool,
+)
+
+# The hidden layer of a gate has an eighth of the input's channels.
+GATE_REDUCTION = 8
+
+
+def real_to_binary(
+    algorithm: str | Algorithm = "bnn",
+    input_shape: Sequence[int] = (224, 224, 3),
+    num_classes: int = 1000,
+    width: float = 1.0,
+    *,
+    stem: str = "auto",
+) -> tf.keras.Model:
+    """Real-to-Binary: 16 binary 3x3 convolutions, four each of 64, 128, 256, 512 channels, with gated outputs.
+
+    Each has a shortcut of its own: BN, binary convolution, times a gate, PReLU, + shortcut. The gate of an output
+    channel is sigmoid(W2 relu(W1 z)), z the mean of the normalized input over its positions, W1 to an eighth of the
+    input's channels, no biases. Where size and channels change (the first convolution of stages 2 to 4), the shortcut
+    is a 2x2 average pool, a float 1x1 convolution and BN. `stem`: `imagenet` is conv7x7 / 2, BN, PReLU, max-pool
+    3x3 / 2; `cifar` conv3x3, BN, PReLU; `auto` takes `cifar` below 96 pixels. `width` multiplies all channels.
+
+    The default binarizes with plain signs; the gates take the place of scales. The paper's teachers and stages of
+    training belong to recipes.
+
+    224 x 224 x 3 and 1000 classes: 11,986,920 parameters (Larq Zoo prints 11,995,624, with four numbers for each
+    channel of batch norm), 1,676,279,808 binary and 138,087,936 float MACs, 5,378,976 bytes. ImageNet top-1 / top-5:
+    65.4 / 86.2 % (the paper), 65.0 / 85.7 % (Larq Zoo). Input (B, H, W, C) float32, output logits (B, num_classes).
+    Source: arXiv 2003.11535, section 4.3 and figure 1; layers as in Larq Zoo's RealToBinaryNet.
+    """
+    stem = choose_stem(stem, input_shape)
+    algorithm = algorithms.get(algorithm)
+    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="real_to_binary")
+    x = batch_norm("stem_bn")(stem_conv(x, stem, scaled(64, width), "same"))
+    x = activation_layer("prelu", "stem_activation")(x)
+    if stem == "imagenet":
+        x = stem_pool(x, "same")
+    for stage, channels in enumerate((64, 128, 256, 512), start=1):
+        for number in range(1, 5):
+            strides = 2 if stage > 1 and number == 1 else 1
+            x = _gated_block(x, algorithm, scaled(channels, width), strides, f"stage{stage}_block{number}")
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(image, classifier(x, num_classes), name="real_to_binary")
+
+
+def _gated_block(x, algorithm, channels, strides, name):
+    shortcut = x
+    if strides > 1:
+        shortcut = tf.keras.layers.AveragePooling2D(2, 2, padding="same", name=f"{name}_shortcut_pool")(x)
+        shortcut = float_conv(channels, 1, 1, f"{name}_shortcut_conv")(shortcut)
+        shortcut = batch_norm(f"{name}_shortcut_bn")(shortcut)
+    x = batch_norm(f"{name}_bn")(x)
+    y = algorithm.conv2d(channels, 3, strides=strides, name=f"{name}_conv")(x)
+    gate = channel_gate(x, channels, GATE_REDUCTION, f"{name}_gate", use_bias=False)
+    y = tf.keras.layers.Multiply(name=f"{name}_gate")([y, gate])
+    y = activation_layer("prelu", f"{name}_activation")(y)
+    return tf.keras.layers.Add(name=f"{name}_add")([y, shortcut])

@@ -1,0 +1,61 @@
+"""The first layers of the dense and residual networks of Hasso Plattner Institute, which several families share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from bibench_tf.zoo.blocks import batch_norm, check_choice, float_conv, image_input, stem_conv, stem_pool
+
+STEMS = ("imagenet", "grouped", "thumbnail")
+
+
+def choose(stem: str, input_shape: Sequence[int], large: str) -> str:
+    """The stem that `stem` means: `auto` is `thumbnail` below 96 pixels on the shorter side, else `large`.
+
+    Raises BibenchError for a name that is neither `auto` nor one of `STEMS`.
+    """
+    check_choice("stem", stem, ("auto", *STEMS))
+    if stem != "auto":
+        return stem
+    sizes = [size for size in input_shape[:2] if isinstance(size, int)]
+    return large if sizes and min(sizes) >= 96 else "thumbnail"
+
+
+def image(input_shape: Sequence[int], stem: str, network: str) -> tf.Tensor:
+    """A Keras input large enough for a network of four stages, each half as large as the one before, after `stem`.
+
+    Raises BibenchError below 32 x 32 pixels, or below 8 x 8 with the `thumbnail` stem.
+    """
+    return image_input(input_shape, minimum=8 if stem == "thumbnail" else 32, network=network)
+
+
+def stem(x: tf.Tensor, kind: str, channels: int) -> tf.Tensor:
+    """The stem called `kind` on images (B, H, W, C), in full precision.
+
+    - `imagenet`: conv7x7 / 2, BN, ReLU, max-pool 3x3 / 2. Output (B, H/4, W/4, channels).
+    - `grouped`: conv3x3 / 2 to half the channels, conv3x3 of 4 groups, conv3x3 of 8 groups to all channels, each with
+      BN and ReLU, max-pool 3x3 / 2. Output (B, H/4, W/4, channels). Its MACs are 0.58 of those of `imagenet`.
+      Where 4 or 8 does not divide the channels, the number of groups is the largest divisor of it that does.
+    - `thumbnail`: conv3x3 only, without BN. Output (B, H, W, channels).
+
+    Source: arXiv 2001.05936 (grouped), arXiv 1906.08637, and the authors' models. Larq Zoo's copy of MeliusNet22 has a
+    max-pool of 2x2 in the grouped stem; counts are the same.
+    """
+    check_choice("stem", kind, STEMS)
+    if kind == "thumbnail":
+        return stem_conv(x, "cifar", channels, "same")
+    if kind == "imagenet":
+        return stem_pool(_normalized(stem_conv(x, "imagenet", channels, "same"), "stem"), "same")
+    half = max(1, channels // 2)
+    x = _normalized(float_conv(half, 3, 2, "stem_conv1")(x), "stem", 1)
+    x = _normalized(float_conv(half, 3, 1, "stem_conv2", groups=math.gcd(4, half))(x), "stem", 2)
+    x = _normalized(float_conv(channels, 3, 1, "stem_conv3", groups=math.gcd(8, half, channels))(x), "stem", 3)
+    return stem_pool(x, "same")
+
+
+def _normalized(x: tf.Tensor, name: str, number: int | str = "") -> tf.Tensor:
+    x = batch_norm(f"{name}_bn{number}")(x)
+    return tf.keras.layers.Activation("relu", name=f"{name}_activation{number}")(x)
