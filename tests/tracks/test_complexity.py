@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
+import pandas as pd
 import pytest
 
 from bibench_tf import complexity as counting
-from bibench_tf import datasets, metrics, records
+from bibench_tf import datasets, metrics, records, zoo
 from bibench_tf.benchmark import Benchmark, Session
-from bibench_tf.complexity import LayerCost
+from bibench_tf.complexity import LayerCost, Macs, Weights
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunStore
-from bibench_tf.tracks import complexity
+from bibench_tf.runs import RunResult, RunStore
+from bibench_tf.tracks import complexity, complexity_pareto, complexity_text
+from bibench_tf.tracks.base import main_specs
 
 BENCHMARK = Benchmark(architecture="resnet20@0.25", algorithms=("bnn", "xnorpp"))
 
 
 def layer(binary, floats, macs, mac_bits):
-    return LayerCost("conv", "Conv2D", 1, mac_bits, macs, binary, floats, 0, binary + 32 * floats)
+    weights = tuple(Weights(count, bits) for count, bits in ((binary, 1), (floats, 32)) if count)
+    return LayerCost("conv", "Conv2D", "conv", 1, (Macs(macs, mac_bits, mac_bits),), 7, weights)
 
 
 def write(folder, algorithm, *layers, **changes):
@@ -108,19 +112,117 @@ def test_a_network_that_cannot_be_counted_is_tried_again(tmp_path, monkeypatch):
     assert complexity.score(BENCHMARK, RunStore(tmp_path)).scores["bnn"] > 1
 
 
+def test_records_of_the_first_version_are_counted_again(counted, monkeypatch):
+    score = complexity.score(BENCHMARK, RunStore(counted))
+    assert score.scores["bnn"] is not None
+    monkeypatch.setattr(complexity.Key.__init__, "__defaults__", (complexity.VERSION + 1,))
+    stale = complexity.score(BENCHMARK, RunStore(counted))
+    assert set(stale.scores.values()) == {None}
+    assert stale.failures[0] == "full_precision: not counted yet."
+
+
+def test_a_record_with_layers_of_the_first_version_is_refused(counted):
+    path = complexity._path(counted, complexity._keys(BENCHMARK)[1])
+    content = records.read_envelope(path)
+    for old in content["data"]["layers"]:
+        for name in ("role", "mac_pairs", "other", "weights"):
+            del old[name]
+        old |= {"macs": 1, "mac_bits": 1, "weights_binary": 1, "weights_float": 0, "bits": 1}
+    content["sha256"] = records.digest({name: value for name, value in content.items() if name != "sha256"})
+    path.write_text(json.dumps(content))
+    failures = complexity.score(BENCHMARK, RunStore(counted)).failures
+    assert any("does not fit Complexity" in failure or "KeyError" in failure for failure in failures)
+
+
+def test_records_keep_raw_counts(counted):
+    (key,) = [key for key in complexity._keys(BENCHMARK) if key.algorithm == "bnn"]
+    record = complexity._counted(counted, key)
+    assert record.layers == (layer(0, 200, 10_000, 32), layer(800, 0, 40_000, 1))
+    assert record.cost.other == 14
+
+
+NETWORK = ("vgg_small@0.25", "reactnet", (28, 28, 1), 10)
+
+
 def test_one_network_as_text_and_json():
-    arguments = ("vgg_small@0.25", "reactnet", (28, 28, 1), 10)
-    table, cost = complexity.describe(*arguments)
-    text = complexity.describe_text(*arguments, per_layer=True)
+    table, cost = complexity.describe(*NETWORK)
+    counted = complexity_text.of_network(*NETWORK, larq_summary=True)
+    text = complexity_text.to_text([counted], ["bibench"], per_layer=True)
     assert f"deployed parameters: {cost.parameters:,}" in text
     assert all(name in text for name in table["name"])
     assert "1-bit MACs" in text  # Larq's summary
-    read = json.loads(complexity.describe_text(*arguments, as_json=True))
-    assert read["macs"] == cost.macs
+    assert "om_comp" in text and "ace" not in text
+    read = json.loads(complexity_text.to_json([counted], ["ops64", "hpi"]))
+    assert read["macs"] == cost.macs and list(read["conventions"]) == ["ops64", "hpi"]
+    assert read["conventions"]["ops64"]["operations"] == cost.macs_binary / 64 + cost.macs_float
     assert "layers" not in read
-    layers = json.loads(complexity.describe_text(*arguments, per_layer=True, as_json=True))["layers"]
+    layers = json.loads(complexity_text.to_json([counted], [], per_layer=True))["layers"]
     assert sum(row["macs"] for row in layers) == cost.macs
     assert [row["name"] for row in layers if row["binary"]] == ["conv2", "conv3", "conv4", "conv5", "conv6"]
+
+
+def test_several_networks_as_a_table_and_csv(tmp_path):
+    shape = ((28, 28, 1), 10)
+    both = [complexity_text.of_network("resnet20@0.25", name, *shape) for name in ("bnn", "xnor")]
+    text = complexity_text.to_text(both, ["hpi"])
+    assert text.count("resnet20@0.25") == 2 and "hpi.size_mib" in text
+    complexity_text.write_csv(tmp_path / "a.csv", both, ["hpi"])
+    rows = pd.read_csv(tmp_path / "a.csv")
+    assert list(rows["macs"]) == [both[0].cost.macs, both[1].cost.macs]
+    complexity_text.write_csv(tmp_path / "b.csv", both, [], per_layer=True)
+    assert pd.read_csv(tmp_path / "b.csv")["macs"].sum() == rows["macs"].sum()
+    with pytest.raises(BibenchError, match="Cannot write"):
+        complexity_text.write_csv(tmp_path / "none" / "a.csv", both, [])
+
+
+def test_a_model_file_is_counted(tmp_path):
+    model = zoo.resnet20("reactnet", (28, 28, 1), 10, width=0.25)
+    model.save(tmp_path / "mine.keras")
+    counted = complexity_text.of_file(tmp_path / "mine.keras")
+    assert counted.cost == counting.count(model)
+    assert list(complexity_text.figures(counted, ["bibench", "ops64"])) == ["ops64"]
+    with pytest.raises(BibenchError, match="no full-precision twin"):
+        complexity_text.figures(counted, ["bibench"])
+
+
+def test_the_binarization_of_the_paper_is_the_default():
+    assert complexity_text.of_network("meliusnet22@0.25", None, (32, 32, 3), 10).algorithm == "paper"
+    assert complexity_text.of_network("resnet20@0.25").algorithm == "bnn"
+
+
+def test_conventions_by_name():
+    assert complexity_text.chosen_conventions(["hpi", "hpi"]) == ("hpi",)
+    assert set(complexity_text.chosen_conventions(["hpi", "all"])) == set(counting.CONVENTIONS)
+    with pytest.raises(BibenchError, match="Unknown convention 'hpl'. Did you mean 'hpi'"):
+        complexity_text.chosen_conventions(["hpl"])
+
+
+def test_front_is_what_no_other_point_beats():
+    points = [(3, 70), (1, 50), (2, 60), (2, 55), (4, 65), (1, 49)]
+    assert complexity_pareto.front(points) == [(1, 50), (2, 60), (3, 70)]
+
+
+def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path):
+    store = RunStore(counted)
+    for algorithm, spec in main_specs(BENCHMARK).items():
+        if algorithm != "xnorpp":  # counted, not trained
+            accuracy = {"full_precision": 0.9, "bnn": 0.8}[algorithm]
+            result = RunResult(spec.id, dataclasses.asdict(spec), "completed", accuracy=accuracy)
+            records.write(store.folder(spec) / "result.json", result)
+    measured = complexity_pareto.measured_points(BENCHMARK, counted)
+    assert [(point.name, point.top1_percent) for point in measured] == [("full_precision", 90), ("bnn", 80)]
+    assert measured[1].operations == 10_000 + 40_000 / 64
+    assert measured[1].size_mib == (800 + 32 * 200) / 8 / 2**20
+    figure = complexity_pareto.draw(complexity_pareto.published_points(), measured, "some_task")
+    for axes in figure.axes:
+        known, front, own, own_front = axes.lines
+        assert known.get_markerfacecolor() == "white" != own.get_markerfacecolor()
+        assert len(own.get_xdata()) == 2
+        assert 3 < len(front.get_xdata()) < len(known.get_xdata())
+    complexity_pareto.write(tmp_path / "pareto.svg", BENCHMARK, counted)
+    assert (tmp_path / "pareto.svg").read_text().startswith("<?xml")
+    with pytest.raises(BibenchError, match="Cannot write the plot"):
+        complexity_pareto.write(tmp_path / "pareto.abc", BENCHMARK, counted)
 
 
 @pytest.mark.parametrize(
@@ -138,5 +240,5 @@ def test_what_there_is_not(network, algorithm, shape, message):
 
 
 def test_the_table_counts_like_the_module():
-    model = complexity._build("resnet20@0.25", "bnn", (28, 28, 1), 10)
+    model = zoo.resnet20("bnn", (28, 28, 1), 10, width=0.25)
     assert complexity.describe("resnet20@0.25", "bnn", (28, 28, 1))[1] == counting.count(model)

@@ -341,10 +341,14 @@ def test_times_in_turns_that_lack_an_algorithm_are_not_used(store):
 def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
     calls = []
 
-    def measure(networks, *, network, input_shape, num_classes, batch_size, optimizer, rounds, seed, progress):
-        calls.append((tuple(networks), rounds, batch_size))
+    def measure(
+        networks, *, network, input_shape, num_classes, batch_size, optimizer, rounds, precision, progress, **_
+    ):
+        calls.append((tuple(networks), rounds, batch_size, precision))
         rounds_ms = {name: tuple(10.0 for _ in progress(range(rounds))) for name in networks}
-        return step_timing.StepTimes(network, tuple(input_shape), num_classes, batch_size, optimizer, rounds_ms)
+        return step_timing.StepTimes(
+            network, tuple(input_shape), num_classes, batch_size, optimizer, rounds_ms, precision
+        )
 
     monkeypatch.setattr(step_timing, "measure", measure)
     session = Session(tmp_path, quiet=True)
@@ -352,7 +356,12 @@ def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithm
     assert not calls, "nothing is timed unless it is asked for"
     for rounds in (3, 3, 5):
         track.measure(TWO, dataclasses.replace(session, retime_rounds=rounds))
-    assert [call[1:] for call in calls] == [(3, 64), (5, 64)]
+    assert [call[1:] for call in calls] == [(3, 64, "float32"), (5, 64, "float32")]
+    track.measure(
+        dataclasses.replace(TWO, precision="mixed_bfloat16"),
+        dataclasses.replace(session, results=tmp_path / "mixed", retime_rounds=3),
+    )
+    assert calls[-1][1:] == (3, 64, "mixed_bfloat16")
     track.measure(dataclasses.replace(TWO, algorithms=("bnn", "fda")), dataclasses.replace(session, retime_rounds=3))
     assert calls[-1][0] == (BASELINE, "bnn", "fda")
     (path,) = (tmp_path / training_records.FOLDER).glob("*.json")

@@ -47,8 +47,8 @@ BLUR_MACS = {
 
 def in_a_graph(count, name, algorithm=PAPER, **options):
     """`count` of a network whose weights, up to 250 MB, are not allocated."""
-    with tf.Graph().as_default():
-        return count(zoo.build(name, algorithm=algorithm, **options))
+    with complexity.unallocated(name, algorithm, **options) as model:
+        return count(model)
 
 
 def macs(cost, bits):

@@ -21,11 +21,7 @@ HEAD = 512 * 1000  # MACs of the last layer of a residual network
 SMALL = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 0.125}
 
 
-@cache
-def cost(name, **options):
-    """Counted in a graph, where no weights are allocated."""
-    with tf.Graph().as_default():
-        return complexity.count(zoo.build(name, algorithm="paper", **options))
+cost = cache(complexity.count_network)
 
 
 def binary_layers(model):
