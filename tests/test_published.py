@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-from bibench_tf import published, zoo
+import pytest
+
+from bibench_tf import complexity, published, zoo
 
 
 def test_every_row_says_what_it_is_and_where_it_stands():
@@ -51,3 +53,44 @@ def test_the_command_lists_them_all():
     lines = CliRunner().invoke(deploy, ["published"]).output.splitlines()
     assert len(lines) == len(published.device_latency()) + 1
     assert any("BMXNet" in line and "396" in line and "JDAI-CV/dabnn" in line for line in lines)
+
+
+def test_every_network_says_what_was_published_and_where():
+    rows = published.networks()
+    assert len(rows) > 40
+    assert len({(row.network, row.options, row.source) for row in rows}) == len(rows)
+    for row in rows:
+        assert 30 < row.top1_percent < 90
+        assert row.top5_percent is None or row.top1_percent < row.top5_percent < 100
+        assert row.builder is None or row.builder in zoo.names()
+        assert row.operations_64 is None or 1e7 < row.operations_64 < 1e9
+        assert (row.operations_64 is None) or row.convention in ("hpi", "larq", "ops64", "bnext", "slim")
+        assert re.match(r"[\w-]+/[\w-]+@[0-9a-f]{7} ", row.source)
+        if row.size_bytes is not None:
+            assert row.size_of_parameters_mib == pytest.approx(row.size_mib, abs=0.006)
+
+
+def test_options_are_what_builders_take():
+    (row,) = [row for row in published.networks("mobilenet_v1") if "0.5" in row.network]
+    assert row.builder_options == {"width": 0.5}
+    assert published.networks("meliusnet42")[0].builder_options == {"stem": "grouped"}
+
+
+@pytest.mark.parametrize("name", ["ResNetE18", "MeliusNetC"])
+def test_our_counts_are_the_published_ones(name):
+    for row in (row for row in published.networks() if row.network == name and row.convention == "hpi"):
+        cost = complexity.count_network(row.builder, row.algorithm, (224, 224, 3), 1000, **row.builder_options)
+        figures = complexity.derive("hpi", cost)
+        assert f"{figures['operations']:.2e}" == f"{row.operations:.2e}"
+        assert round(figures["size_mib"], 2) == row.size_mib
+
+
+def test_our_bytes_are_those_of_larq():
+    (row,) = [row for row in published.networks() if row.network == "BiRealNet"]
+    cost = complexity.count_network(row.builder)
+    assert (cost.bits / 8, cost.macs_binary, cost.macs_float) == (row.size_bytes, row.macs_binary, row.macs_float)
+
+
+def test_reactnet_a_has_the_effort_that_pokebnn_prints():
+    effort = complexity.derive("ace", complexity.count_network("reactnet_a"))["ace"]
+    assert f"{effort / 1e9:.1f}" == "7.9"  # arXiv 2112.00133, abstract

@@ -35,6 +35,10 @@ def _names(option: str, help: str, default: Sequence[str]):
     return click.option(option, type=_Names(), default=text, show_default=True, metavar="A,B,..", help=help)
 
 
+def _optional_shape(ctx, param, value):
+    return None if value is None else shape(ctx, param, value)
+
+
 _ALL_OPTIONS = {
     "tasks": _names("--tasks", "Data sets; tracks with one task take the first.", _DEFAULT.tasks),
     "architecture": click.option(
@@ -322,27 +326,83 @@ def inference(benchmark, session, algorithm_files, targets, binaries):
 
 @click.command()
 @_benchmark_options(*_COMMON)
-@click.option("--network", metavar="NETWORK[@WIDTH]", help="Count this network alone, and nothing else.")
-@click.option("--algorithm", default="bnn", show_default=True, help="The algorithm of --network.")
-@click.option("--input-shape", default="32x32x3", show_default=True, callback=shape, help="Images of --network.")
-@click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True, help="Classes of --network.")
-@click.option("--per-layer", is_flag=True, help="A row for each layer of --network.")
-@click.option("--json", "as_json", is_flag=True, help="Print the counts of --network as JSON.")
-def complexity(benchmark, session, algorithm_files, network, algorithm, input_shape, classes, per_layer, as_json):
+@click.option(
+    "--network", "networks", multiple=True, metavar="NETWORK[@WIDTH]", help="Count this one; may be repeated."
+)
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Count a Keras file or SavedModel folder; may be repeated.",
+)
+@click.option("--algorithm", help="The algorithm of --network.  [default: that of its paper, or bnn]")
+@click.option("--input-shape", callback=_optional_shape, metavar="HxWxC", help="Images of --network.")
+@click.option("--classes", type=click.IntRange(min=2), help="Classes of --network.")
+@click.option(
+    "--convention",
+    "conventions",
+    multiple=True,
+    default=("bibench", "ops64"),
+    show_default=True,
+    metavar="bibench|ops64|larq|hpi|ace|all",
+    help="Figures to derive from the counts; may be repeated.",
+)
+@click.option("--per-layer", is_flag=True, help="A row for each layer.")
+@click.option("--larq-summary", is_flag=True, help="Also print larq.models.summary.")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write them to a CSV file.")
+@click.option("--list-published", is_flag=True, help="List the published figures, and do nothing else.")
+@click.option(
+    "--pareto",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Plot accuracy against operations and size (.svg, .png): published figures, and those measured in --results.",
+)
+def complexity(benchmark, session, algorithm_files, networks, models, list_published, pareto, **options):
     """Track 5, theoretical complexity: parameters, bits and operations, counted layer by layer.
 
     \b
     Examples:
       bibench complexity
       bibench complexity --network resnet18 --algorithm bireal --input-shape 224x224x3 --classes 1000 --per-layer
+      bibench complexity --network meliusnet22 --network reactnet_a --convention all
+      bibench complexity --model mine.keras --convention ops64 --json
+      bibench complexity --pareto pareto.svg
     """
-    if network is None:
+    if not (networks or models or list_published or pareto):
         return _run_tracks(["complexity"], benchmark, session, algorithm_files)
     _load_algorithms(algorithm_files)
-    from bibench_tf.tracks import complexity as track
+    if list_published:
+        from bibench_tf.tracks import complexity_text
 
-    click.echo(track.describe_text(network, algorithm, input_shape, classes, per_layer=per_layer, as_json=as_json))
+        click.echo(complexity_text.published_table())
+    elif pareto:
+        from bibench_tf.tracks import complexity_pareto
+
+        complexity_pareto.write(pareto, benchmark, session.results)
+        click.echo(f"Plot: {pareto}")
+    else:
+        _count(networks, models, **options)
     return 0
+
+
+def _count(
+    networks, models, algorithm, input_shape, classes, conventions, per_layer, larq_summary, as_json, csv_file
+) -> None:
+    """Count the networks and model files, and print or write what was asked for."""
+    from bibench_tf.tracks import complexity_text as text
+
+    chosen = text.chosen_conventions(conventions)
+    how = {"with_baseline": text.need_baseline(chosen), "larq_summary": larq_summary}
+    counted = [text.of_network(name, algorithm, input_shape, classes, **how) for name in networks]
+    counted += [text.of_file(path, larq_summary=larq_summary) for path in models]
+    if csv_file:
+        text.write_csv(csv_file, counted, chosen, per_layer=per_layer)
+    if as_json:
+        click.echo(text.to_json(counted, chosen, per_layer=per_layer))
+    else:
+        click.echo(text.to_text(counted, chosen, per_layer=per_layer))
 
 
 @click.command()

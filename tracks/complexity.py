@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,16 +13,17 @@ import pandas as pd
 from tqdm import tqdm
 
 from bibench_tf import complexity, metrics, records
-from bibench_tf.benchmark import BASELINE, Benchmark, Session, parse_network
-from bibench_tf.complexity import LayerCost, ModelCost
+from bibench_tf.benchmark import BASELINE, Benchmark, Session
+from bibench_tf.complexity import LayerCost, Macs, ModelCost, Weights
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import Chart, TrackScore
+from bibench_tf.tracks.base import main_specs, read_results
 
 if TYPE_CHECKING:
     from bibench_tf.runs import RunSpec, RunStore
 
 NAME = "complexity"
-VERSION = 1
+VERSION = 2
 TITLE = "Theoretical complexity"
 METRIC = "OM_comp"
 FORMULA = "sqrt(1/2 (r_c^2 + r_s^2)), r_c compression in bits, r_s speed-up with 64 binary operations for one"
@@ -41,7 +41,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The counts of one network for one image, layer by layer, or the reason why there are none."""
+    """The raw counts of one network for one image, layer by layer, or the reason why there are none.
+
+    Conventions are derived from them and not kept.
+    """
 
     key: Key
     input_shape: tuple[int, ...]
@@ -87,16 +90,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
 
     Raises NewerRecordError for a record of a newer version.
     """
-    counted: dict[str, Complexity] = {}
-    failures = []
-    for key in _keys(benchmark):
-        try:
-            counted[key.algorithm] = _counted(store.root, key)
-        except records.NewerRecordError:
-            raise
-        except BibenchError as error:
-            failures.append(f"{key.algorithm}: {error}")
-    costs = {algorithm: record.cost for algorithm, record in counted.items()}
+    failures: list[str] = []
+    counts = _read_counts(benchmark, store.root, failures)
+    costs = {algorithm: record.cost for algorithm, record in counts.items()}
     scores: dict[str, float | None] = dict.fromkeys(benchmark.all_algorithms)
     ratios: dict[str, tuple[float, float]] = {}
     for algorithm, cost in costs.items():
@@ -108,7 +104,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             scores[algorithm] = metrics.om_comp(*([ratio] for ratio in ratios[algorithm]))
         except metrics.Undefined as error:
             failures.append(f"{algorithm}: {error}")
-    inputs = {(*record.input_shape, record.num_classes) for record in counted.values()}
+    inputs = {(*record.input_shape, record.num_classes) for record in counts.values()}
     return TrackScore(
         track=NAME,
         title=TITLE,
@@ -116,7 +112,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         formula=FORMULA,
         scores=scores,
         table=_table(costs, ratios, scores),
-        charts=_charts(ratios),
+        charts=_charts(ratios) + _accuracy_charts(costs, _accuracies(benchmark, store)),
         conditions={
             "network": benchmark.architecture,
             "input": "; ".join(f"{h} x {w} x {c}, {classes} classes" for h, w, c, classes in sorted(inputs)),
@@ -126,100 +122,46 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         notes=[
             "Bits and operations are counted, not measured: the inference track says what they are worth on "
             "this computer.",
-            "Operations besides the multiply-accumulates of convolutions and dense layers (batch norm, "
-            "scales, thresholds, pooling, activations) are not counted, as in BiBench.",
+            "Other operations (batch norm, scales, thresholds, pooling, activations) are counted by the rules of "
+            "docs/complexity.md and are no part of the ratios, as in BiBench; OPs are binary multiply-accumulates / 64 "
+            "and all others.",
         ],
         failures=failures,
     )
 
 
+def counted(benchmark: Benchmark, results: Path) -> dict[str, ModelCost]:
+    """The counts a results folder holds, by algorithm; raises NewerRecordError for a record of a newer version."""
+    return {algorithm: record.cost for algorithm, record in _read_counts(benchmark, results, []).items()}
+
+
 def describe(
-    network: str, algorithm: str, input_shape: Sequence[int] = (32, 32, 3), num_classes: int = 10
+    network: str, algorithm: str, input_shape: Sequence[int] | None = None, num_classes: int | None = None
 ) -> tuple[pd.DataFrame, ModelCost]:
     """What one network of the zoo (`resnet20`, `resnet20@0.5`) costs: one row per layer, and the whole.
 
-    Raises BibenchError for an unknown name and for a size the network does not take.
+    Without a size the network has that of its builder. Raises BibenchError for an unknown name and for a size the
+    network does not take.
     """
-    cost = complexity.count(_build(network, algorithm, input_shape, num_classes))
+    cost = complexity.count_network(network, algorithm, input_shape, num_classes)
     return cost.table(), cost
-
-
-def describe_text(
-    network: str,
-    algorithm: str,
-    input_shape: Sequence[int] = (32, 32, 3),
-    num_classes: int = 10,
-    *,
-    per_layer: bool = False,
-    as_json: bool = False,
-) -> str:
-    """`describe` for reading, with Larq's own summary below it, or as JSON. Raises what `describe` raises."""
-    model = _build(network, algorithm, input_shape, num_classes)
-    cost = complexity.count(model)
-    baseline = complexity.count(_build(network, BASELINE, input_shape, num_classes))
-    r_c, r_s = complexity.ratios(cost, baseline)
-    whole = {
-        "network": network,
-        "algorithm": algorithm,
-        "input_shape": list(input_shape),
-        "num_classes": num_classes,
-        "parameters": cost.parameters,
-        "weights_binary": cost.weights_binary,
-        "weights_float": cost.weights_float,
-        "weights_training": cost.weights_training,
-        "bits": cost.bits,
-        "macs": cost.macs,
-        "macs_binary": cost.macs_binary,
-        "macs_float": cost.macs_float,
-        "r_c": r_c,
-        "r_s": r_s,
-        "om_comp": metrics.om_comp([r_c], [r_s]),
-    }
-    if as_json:
-        layers = {"layers": cost.table().to_dict("records")} if per_layer else {}
-        return json.dumps({**whole, **layers}, indent=1)
-    lines = [f"{_WORDS.get(name, name)}: {_readable(value)}" for name, value in whole.items()]
-    parts = [
-        "\n".join(lines),
-        f"As Larq counts it (scales are operations, too):\n{complexity.summary_text(model)}",
-    ]
-    if per_layer:
-        parts.insert(1, cost.table().to_string(index=False))
-    return "\n\n".join(parts)
-
-
-_WORDS = {
-    "input_shape": "input shape",
-    "num_classes": "classes",
-    "parameters": "deployed parameters",
-    "weights_binary": "  of one bit",
-    "weights_float": "  of more",
-    "weights_training": "parameters for training only",
-    "bits": "bits of the deployed parameters",
-    "macs": "multiply-accumulates for one image",
-    "macs_binary": "  of bits",
-    "macs_float": "  of floats",
-    "r_c": "compression r_c",
-    "r_s": "theoretical speed-up r_s",
-    "om_comp": METRIC,
-}
-
-
-def _readable(value: object) -> str:
-    if isinstance(value, list):
-        return " x ".join(map(str, value))
-    return f"{value:.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _build(network: str, algorithm: str, input_shape: Sequence[int], num_classes: int):
-    from bibench_tf import zoo
-
-    name, width = parse_network(network)
-    return zoo.build(name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, width=width)
 
 
 def _keys(benchmark: Benchmark) -> list[Key]:
     return [Key(benchmark.tasks[0], benchmark.architecture, algorithm) for algorithm in benchmark.all_algorithms]
+
+
+def _read_counts(benchmark: Benchmark, results: Path, failures: list[str]) -> dict[str, Complexity]:
+    """The records by algorithm; why one is missing goes into `failures`."""
+    found: dict[str, Complexity] = {}
+    for key in _keys(benchmark):
+        try:
+            found[key.algorithm] = _counted(results, key)
+        except records.NewerRecordError:
+            raise
+        except BibenchError as error:
+            failures.append(f"{key.algorithm}: {error}")
+    return found
 
 
 def _path(results: Path, key: Key) -> Path:
@@ -254,11 +196,16 @@ def _read(path: Path) -> Complexity:
                 **data,
                 "key": Key(**data["key"]),
                 "input_shape": tuple(data["input_shape"]),
-                "layers": tuple(LayerCost(**layer) for layer in data["layers"]),
+                "layers": tuple(_layer(layer) for layer in data["layers"]),
             }
         )
 
     return records.read(path, Complexity, build)
+
+
+def _layer(data: dict[str, Any]) -> LayerCost:
+    pairs = tuple(Macs(**macs) for macs in data["mac_pairs"])
+    return LayerCost(**{**data, "mac_pairs": pairs, "weights": tuple(Weights(**part) for part in data["weights"])})
 
 
 def _table(
@@ -280,10 +227,46 @@ def _table(
                 "parameters for training only": cost.weights_training,
                 "size (kbit)": cost.bits / 1000,
                 "binary MACs (M)": cost.macs_binary / 1e6,
+                "low-bit MACs (M)": cost.macs_low_bit / 1e6,
                 "float MACs (M)": cost.macs_float / 1e6,
+                "other operations (M)": cost.other / 1e6,
+                "OPs (M)": complexity.derive("ops64", cost)["operations"] / 1e6,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _accuracies(benchmark: Benchmark, store: RunStore) -> dict[str, float]:
+    """Accuracy in percent of the networks that were trained for other tracks, by algorithm."""
+    results = read_results(store, main_specs(benchmark), [])
+    return {
+        algorithm: 100 * result.accuracy
+        for algorithm, result in results.items()
+        if result is not None and result.accuracy is not None
+    }
+
+
+def _accuracy_charts(costs: Mapping[str, ModelCost], accuracies: Mapping[str, float]) -> list[Chart]:
+    """Accuracy against operations and against size, where networks were trained."""
+    shown = [algorithm for algorithm in costs if algorithm in accuracies]
+    figures = {
+        "operations": (
+            "binary MACs / 64 + others (M)",
+            lambda cost: complexity.derive("ops64", cost)["operations"] / 1e6,
+        ),
+        "size": ("deployed parameters (kbit)", lambda cost: cost.bits / 1000),
+    }
+    return [
+        Chart(
+            "points",
+            f"Accuracy against {name}",
+            label,
+            "top-1 accuracy (%)",
+            {algorithm: [(figure(costs[algorithm]), accuracies[algorithm])] for algorithm in shown},
+        )
+        for name, (label, figure) in figures.items()
+        if shown
+    ]
 
 
 def _charts(ratios: Mapping[str, tuple[float, float]]) -> list[Chart]:

@@ -8,8 +8,8 @@ from bibench_tf.complexity.counting import (
     count,
     count_network,
     layers,
-    network_summary_text,
     summary_text,
+    unallocated,
 )
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES
 
@@ -24,7 +24,7 @@ __all__ = [
     "count_network",
     "derive",
     "layers",
-    "network_summary_text",
     "ratios",
     "summary_text",
+    "unallocated",
 ]

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bibench_tf.benchmark import PAPER
+from bibench_tf.benchmark import PAPER, parse_network
 from bibench_tf.complexity import functions
 from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, Call, bits_of, role_of, short_name, tally
@@ -40,14 +40,42 @@ def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> Mo
 
 
 def count_network(
-    name: str, algorithm=PAPER, input_shape: Sequence[int] = (224, 224, 3), num_classes: int = 1000, **options
+    name: str, algorithm=PAPER, input_shape: Sequence[int] | None = None, num_classes: int | None = None, **options
 ) -> ModelCost:
-    """The cost of a network of the zoo, built without memory for its weights.
+    """The cost of a network of the zoo (`resnet20`, `resnet20@0.5`), built without memory for its weights.
 
-    `name`, `algorithm` and `options` are those of `zoo.build`; raises what that raises.
+    `algorithm` and `options` are those of `zoo.build`; without `input_shape` and `num_classes` the builder's own
+    defaults count, 224 x 224 x 3 and 1000 for the networks of ImageNet. Raises what `zoo.build` and `count` raise.
     """
-    with _unallocated(name, algorithm, input_shape, num_classes, options) as model:
+    with unallocated(name, algorithm, input_shape, num_classes, **options) as model:
         return count(model)
+
+
+@contextlib.contextmanager
+def unallocated(
+    name: str, algorithm=PAPER, input_shape: Sequence[int] | None = None, num_classes: int | None = None, **options
+) -> Iterator[tf.keras.Model]:
+    """A network as `count_network` takes it, in a graph of its own: its variables have shapes and no values.
+
+    It can be counted and looked at inside the context, and not be run.
+    """
+    import tensorflow as tf
+
+    # The only place where the core looks at the zoo: a count of a network is about the zoo.
+    from bibench_tf import zoo
+
+    name, width = parse_network(name)
+    given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
+    if width != 1.0:
+        given["width"] = width
+    with tf.Graph().as_default():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # Without it every batch norm is traced twice, for training and for inference.
+            tf.keras.backend.set_learning_phase(0)
+        yield zoo.build(
+            name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
+        )
 
 
 def layers(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
@@ -68,30 +96,6 @@ def summary_text(model: tf.keras.Model) -> str:
     except TypeError as error:
         raise BibenchError("Larq's summary needs a `precision` of every kernel quantizer.") from error
     return "\n".join(lines)
-
-
-def network_summary_text(
-    name: str, algorithm=PAPER, input_shape: Sequence[int] = (224, 224, 3), num_classes: int = 1000, **options
-) -> str:
-    """`summary_text` of a network of the zoo, built like that of `count_network`."""
-    with _unallocated(name, algorithm, input_shape, num_classes, options) as model:
-        return summary_text(model)
-
-
-@contextlib.contextmanager
-def _unallocated(name, algorithm, input_shape, num_classes, options) -> Iterator[tf.keras.Model]:
-    """A network in a graph of its own, where variables have a shape and no values."""
-    import tensorflow as tf
-
-    # A count of a network is about the zoo; nothing else here knows of it.
-    from bibench_tf import zoo
-
-    with tf.Graph().as_default():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Without it every batch norm is traced twice, for training and for inference.
-            tf.keras.backend.set_learning_phase(0)
-        yield zoo.build(name, algorithm=algorithm, input_shape=tuple(input_shape), num_classes=num_classes, **options)
 
 
 def _gathered(model: tf.keras.Model) -> list[tuple[str, tf.keras.layers.Layer, list[Call]]]:

@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,75 @@ class DeviceLatency:
     note: str
 
 
+@dataclass(frozen=True)
+class NetworkFigures:
+    """What was published of one network on ImageNet; None where the source does not say.
+
+    Attributes:
+        network: The network's name in its source.
+        builder: The network of this package, built with `algorithm` and `options` (`stem=grouped;width=0.5`).
+        operations: Operations of one image, as the `convention` counts them; `macs_binary` and `macs_float` where the
+            source tells them apart.
+        size_bytes, size_mib: The parameters of the deployed network.
+        parameters: With two numbers for each channel of a batch norm.
+        convention: A name of `complexity.CONVENTIONS`, or that of a source whose rule is its own.
+        source: Repository, commit and file.
+    """
+
+    network: str
+    builder: str | None
+    algorithm: str | None
+    options: str | None
+    input: str
+    top1_percent: float
+    top5_percent: float | None
+    operations: float | None
+    macs_binary: int | None
+    macs_float: int | None
+    size_bytes: int | None
+    size_mib: float | None
+    parameters: int | None
+    convention: str | None
+    source: str
+
+    @property
+    def builder_options(self) -> dict[str, Any]:
+        """`options` as the builder takes them."""
+        pairs = [part.split("=") for part in (self.options or "").split(";") if part]
+        return {name: float(value) if name == "width" else value for name, value in pairs}
+
+    @property
+    def operations_64(self) -> float | None:
+        """Operations with 64 binary ones for one: as published, or from the two kinds of multiply-accumulates."""
+        if self.operations is not None or self.macs_binary is None or self.macs_float is None:
+            return self.operations
+        return self.macs_binary / 64 + self.macs_float
+
+    @property
+    def size_of_parameters_mib(self) -> float | None:
+        """The size in MiB, from the bytes where they are known."""
+        return self.size_mib if self.size_bytes is None else self.size_bytes / 2**20
+
+
 def device_latency(family: str | None = None, input_shape: Iterable[int] | None = None) -> list[DeviceLatency]:
     """All published latencies, or those of one family of networks and one input shape."""
-    text = resources.files(__name__).joinpath("device_latency.csv").read_text(encoding="utf-8")
-    found = [_row(row) for row in csv.DictReader(text.splitlines())]
+    found = [_latency(row) for row in _rows("device_latency.csv")]
     size = None if input_shape is None else "x".join(map(str, input_shape))
     return [row for row in found if family in (None, row.family) and size in (None, row.input)]
 
 
-def _row(row: dict[str, str]) -> DeviceLatency:
+def networks(builder: str | None = None) -> list[NetworkFigures]:
+    """The published figures of all networks, or of one builder."""
+    found = [_figures(row) for row in _rows("networks.csv")]
+    return [row for row in found if builder in (None, row.builder)]
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def _latency(row: dict[str, str]) -> DeviceLatency:
     return DeviceLatency(
         **{
             **row,
@@ -50,3 +111,12 @@ def _row(row: dict[str, str]) -> DeviceLatency:
             "latency_ms": float(row["latency_ms"]),
         }
     )
+
+
+_WHOLE = ("macs_binary", "macs_float", "size_bytes", "parameters")
+_REAL = ("top1_percent", "top5_percent", "operations", "size_mib")
+
+
+def _figures(row: dict[str, str]) -> NetworkFigures:
+    kinds = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_REAL, float)}
+    return NetworkFigures(**{name: kinds.get(name, str)(value) if value else None for name, value in row.items()})

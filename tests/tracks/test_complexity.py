@@ -211,6 +211,10 @@ def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path)
             records.write(store.folder(spec) / "result.json", result)
     measured = complexity_pareto.measured_points(BENCHMARK, counted)
     assert [(point.name, point.top1_percent) for point in measured] == [("full_precision", 90), ("bnn", 80)]
+    charts = complexity.score(BENCHMARK, store).charts[1:]
+    assert [chart.kind for chart in charts] == ["points", "points"]
+    assert charts[0].series["bnn"] == [((10_000 + 40_000 / 64) / 1e6, 80)]
+    assert charts[1].series["bnn"] == [((800 + 32 * 200) / 1000, 80)]
     assert measured[1].operations == 10_000 + 40_000 / 64
     assert measured[1].size_mib == (800 + 32 * 200) / 8 / 2**20
     figure = complexity_pareto.draw(complexity_pareto.published_points(), measured, "some_task")
