@@ -23,11 +23,11 @@ NETWORKS = {
     "Bi-Real Net 18, width 1/4": ("birealnet18", {"width": 0.25}),
     "BinaryDenseNet 28, width 1/8": ("binary_densenet28", {"width": 0.125}),
     "MeliusNet 22, width 1/8": ("meliusnet22", {"width": 0.125}),
-    "ABC-Net 18 (3 weight bases, 1 activation base), width 1/8": (
+    "ABC-Net 18 (2 weight bases, 1 activation base), width 1/8": (
         "abc_net",
-        {"width": 0.125, "weight_bases": 3, "activation_bases": 1},
+        {"width": 0.125, "weight_bases": 2, "activation_bases": 1},
     ),
-    "Group-Net 18 (3 branches), width 1/8": ("group_net18", {"width": 0.125, "branches": 3}),
+    "Group-Net 18 (2 branches), width 1/8": ("group_net18", {"width": 0.125, "branches": 2}),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 
 import larq as lq
@@ -506,3 +507,33 @@ def test_the_builders_own_size_is_the_default():
     assert own == complexity.count_network("resnet20", "bnn", (32, 32, 3), 10)
     with pytest.raises(BibenchError, match="no binarization of its own"):
         complexity.count_network("resnet20")
+
+
+@pytest.mark.parametrize("shape", [(32, 32, 3), (1, 1, 3)])
+def test_counting_leaves_other_models_alone(shape):
+    """Keras changes the classes of layers made in a graph; models made before must still run."""
+    model = zoo.resnet20("reactnet", (8, 8, 3), 4, width=0.25, activation="prelu")
+    image = tf.random.stateless_uniform((1, 8, 8, 3), (1, 2))
+    before = model(image)
+    with contextlib.suppress(BibenchError):
+        complexity.count_network("resnet20", "reactnet", shape, activation="prelu", width=0.25)
+    np.testing.assert_array_equal(model(image), before)
+    model.compile("sgd", "mse")
+    assert np.isfinite(model.train_on_batch(image, before))
+    other = zoo.resnet20("reactnet", (8, 8, 3), 4, width=0.25, activation="prelu")
+    other.set_weights(model.get_weights())
+    np.testing.assert_array_equal(other(image), model(image))
+
+
+def test_a_count_that_fails_midway_leaves_other_models_alone():
+    layer = layers.PReLU()
+    model = model_of(layer, shape=(4,))
+
+    def broken(*args, **options):
+        layers.PReLU()(layers.Input((4,)))
+        raise BibenchError("stopped")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(BibenchError, match="stopped"):
+        patch.setattr(zoo, "build", broken)
+        complexity.count_network("resnet20", "bnn")
+    assert model(tf.ones((1, 4))).shape == (1, 4)

@@ -58,7 +58,8 @@ def of_network(
 ) -> Counted:
     """A network of the zoo; without an algorithm that of its paper, or `bnn` where it has none.
 
-    Its twin is counted only `with_baseline`, which takes as long again. Raises BibenchError for an unknown name and for a size the network does not take.
+    Its twin is counted only `with_baseline`, which takes as long again.
+    Raises BibenchError for an unknown name and for a size the network does not take.
     """
     from bibench_tf import zoo
 

@@ -68,14 +68,30 @@ def unallocated(
     given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
     if width != 1.0:
         given["width"] = width
-    with tf.Graph().as_default():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # Without it every batch norm is traced twice, for training and for inference.
-            tf.keras.backend.set_learning_phase(0)
-        yield zoo.build(
-            name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
-        )
+    try:
+        with tf.Graph().as_default():
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                # Without it every batch norm is traced twice, for training and for inference.
+                tf.keras.backend.set_learning_phase(0)
+            yield zoo.build(
+                name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
+            )
+    finally:
+        _back_to_eager(tf.keras.layers.Layer)
+
+
+def _back_to_eager(kind: type) -> None:
+    """Undo what Keras does to the classes of layers that are made inside a graph.
+
+    It gives them the base class of TensorFlow 1, for all layers there are, so that earlier models no longer run, until
+    a layer of the same class is made outside of a graph. This makes one of each such class.
+    """
+    for subclass in kind.__subclasses__():
+        _back_to_eager(subclass)
+        bases = [base.__module__ for base in subclass.__mro__]
+        if not bases[0].endswith("_v1") and any(module.endswith("_v1") for module in bases):
+            subclass.__new__(subclass)
 
 
 def layers(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
