@@ -78,6 +78,14 @@ class RunResult:
     dataset: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was learnt, by which measurements name the training they belong to.
+
+        It does not change when later versions add fields to results.
+        """
+        return records.digest([self.run_id, self.dataset, self.accuracy, self.test_loss, self.history])
+
 
 class RunStore:
     """The runs of one results folder, each in `runs/<network>-<algorithm>-<id>`."""

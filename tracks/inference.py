@@ -30,7 +30,6 @@ from bibench_tf.tracks.inference_records import (
     Parity,
     device_file,
     device_files,
-    digest,
     read,
     read_device,
     sha256,
@@ -159,7 +158,7 @@ def _settings(store: RunStore, spec: RunSpec) -> Inference:
     result = _completed(store, spec)
     return Inference(
         run_id=spec.id,
-        result=digest(result),
+        result=result.digest,
         dataset=result.dataset["fingerprint"],
         images=min(PARITY_IMAGES, result.dataset["test_examples"]),
         version=VERSION,

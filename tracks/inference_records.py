@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -149,11 +148,6 @@ def read_device(path: Path) -> DeviceMeasurement:
 def sha256(path: Path) -> str | None:
     """The digest of a file, None where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
-def digest(result: Any) -> str:
-    """The digest of a training result."""
-    return records.digest(dataclasses.asdict(result))
 
 
 def _check_version(path: Path, data: dict[str, Any]) -> None:

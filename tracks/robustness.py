@@ -185,7 +185,7 @@ def _settings(benchmark: Benchmark, spec: RunSpec, result: RunResult) -> Robustn
     made = benchmark.corrupted == MADE
     return Robustness(
         run_id=spec.id,
-        result=records.digest(dataclasses.asdict(result)),
+        result=result.digest,
         dataset=result.dataset["fingerprint"],
         images=min(benchmark.corrupted_images or examples, examples),
         source=_source(benchmark),
