@@ -152,11 +152,16 @@ def test_a_second_run_does_nothing_again(benchmark):
     assert {path: path.stat().st_mtime_ns for path in (results / "runs").rglob("*.json")} == stamps
 
 
+def is_of_the_task_track(record):
+    """Whether a run has the recipe itself, not another setting of the grid."""
+    return "/" not in json.loads(record.read_text())["data"]["spec"]["recipe"]["name"]
+
+
 @pytest.mark.slow
 def test_a_damaged_record_is_named_and_not_scored(benchmark, tmp_path):
     results = tmp_path / "results"
     shutil.copytree(benchmark[0], results)
-    record = next(results.glob("runs/vgg_small-xnor-*/result.json"))
+    record = next(path for path in results.glob("runs/vgg_small-xnor-*/result.json") if is_of_the_task_track(path))
     record.write_text(record.read_text()[:200])
     done = bibench("report", str(results))
     assert done.returncode == 1, "something is missing"
