@@ -10,6 +10,7 @@ from bibench_tf.complexity.counting import (
     layers,
     summary_text,
     unallocated,
+    without_memory,
 )
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES
 
@@ -27,4 +28,5 @@ __all__ = [
     "ratios",
     "summary_text",
     "unallocated",
+    "without_memory",
 ]

@@ -59,8 +59,6 @@ def unallocated(
 
     It can be counted and looked at inside the context, and not be run.
     """
-    import tensorflow as tf
-
     # The only place where the core looks at the zoo: a count of a network is about the zoo.
     from bibench_tf import zoo
 
@@ -68,15 +66,24 @@ def unallocated(
     given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
     if width != 1.0:
         given["width"] = width
+    with without_memory():
+        yield zoo.build(
+            name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
+        )
+
+
+@contextlib.contextmanager
+def without_memory() -> Iterator[None]:
+    """Models that are made inside this context, in a graph of their own, have weights with shapes and no values."""
+    import tensorflow as tf
+
     try:
         with tf.Graph().as_default():
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 # Without it every batch norm is traced twice, for training and for inference.
                 tf.keras.backend.set_learning_phase(0)
-            yield zoo.build(
-                name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
-            )
+            yield
     finally:
         _back_to_eager(tf.keras.layers.Layer)
 

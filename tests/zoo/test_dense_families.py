@@ -73,8 +73,7 @@ WIDTHS = {
 @functools.cache
 def unallocated(name, stem) -> tf.keras.Model:
     """The network at its default size and with its paper's binarization, without memory for its weights."""
-    with tf.Graph().as_default():
-        tf.keras.backend.set_learning_phase(0)
+    with complexity.without_memory():
         return zoo.build(name, PAPER, stem=stem)
 
 

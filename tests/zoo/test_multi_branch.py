@@ -22,8 +22,7 @@ FLOAT = 137_793_536
 
 def cost_of(builder, **options):
     """Counted without allocating a weight."""
-    with tf.Graph().as_default():
-        tf.keras.backend.set_learning_phase(0)  # one trace of each batch norm in place of two
+    with complexity.without_memory():
         return complexity.count(builder(**options))
 
 
@@ -122,7 +121,7 @@ def test_where_gates_are():
 
 @pytest.mark.parametrize("branches", [1, 2])
 def test_group_net_costs_as_many_times_as_it_has_branches(branches):
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         model = zoo.group_net18(branches=branches)
         assert binary_macs(model) == branches * (BINARY[18] + SHORTCUT_MACS)
         weights = sum(int(np.prod(layer.kernel.shape)) for layer in model.layers if isinstance(layer, BinaryConv2D))
@@ -135,7 +134,7 @@ def test_group_net_costs_as_many_times_as_it_has_branches(branches):
 
 @pytest.mark.parametrize("bases", [(1, 1), (2, 3)])
 def test_abc_net_costs_as_many_times_as_it_has_pairs_of_bases(bases):
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         model = zoo.abc_net(weight_bases=bases[0], activation_bases=bases[1])
         assert binary_macs(model) == bases[0] * bases[1] * BINARY[18]
         cost = complexity.count(model)

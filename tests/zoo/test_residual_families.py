@@ -143,7 +143,7 @@ def test_operations_of_bnext_are_published(name, binary, operations, degree):
     ],
 )
 def test_what_stays_in_full_precision(name, binary, kept):
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         model = zoo.build(name, algorithm="paper", **SMALL)
     assert len(binary_layers(model)) == binary
     floats = [layer.name for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
@@ -151,7 +151,7 @@ def test_what_stays_in_full_precision(name, binary, kept):
 
 
 def test_what_stays_in_full_precision_in_bnext():
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         model = zoo.bnext_t(**SMALL)
     kept = [layer.name for layer in model.layers if type(layer).__name__ in ("Conv2D", "Dense")]
     gates = [name for name in kept if name.endswith(("_gate_reduce", "_gate_expand"))]
@@ -173,9 +173,9 @@ def test_every_algorithm_has_the_same_layers(key, monkeypatch):
 
 @pytest.mark.parametrize("name", ["birealnet18", "resnet_e18", "bnext_t"])
 def test_full_precision_has_the_same_layers(name):
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         plain = zoo.build(name, algorithm="full_precision", **SMALL)
-    with tf.Graph().as_default():
+    with complexity.without_memory():
         binary = zoo.build(name, algorithm="xnor", **SMALL)
     assert not binary_layers(plain)
     assert [layer.name for layer in binary.layers] == [layer.name for layer in plain.layers]
