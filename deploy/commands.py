@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from bibench_tf.deploy.audit import Audit
 
 
-def shape(ctx, param, value: str) -> tuple[int, ...]:
-    """The callback of an option such as `224x224x3`."""
+def shape(ctx, param, value: str | None) -> tuple[int, ...] | None:
+    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
+    if value is None:
+        return None
     try:
         return tuple(int(size) for size in value.lower().split("x"))
     except ValueError:

@@ -35,10 +35,6 @@ def _names(option: str, help: str, default: Sequence[str]):
     return click.option(option, type=_Names(), default=text, show_default=True, metavar="A,B,..", help=help)
 
 
-def _optional_shape(ctx, param, value):
-    return None if value is None else shape(ctx, param, value)
-
-
 _ALL_OPTIONS = {
     "tasks": _names("--tasks", "Data sets; tracks with one task take the first.", _DEFAULT.tasks),
     "architecture": click.option(
@@ -337,7 +333,7 @@ def inference(benchmark, session, algorithm_files, targets, binaries):
     help="Count a Keras file or SavedModel folder; may be repeated.",
 )
 @click.option("--algorithm", help="The algorithm of --network.  [default: that of its paper, or bnn]")
-@click.option("--input-shape", callback=_optional_shape, metavar="HxWxC", help="Images of --network.")
+@click.option("--input-shape", callback=shape, metavar="HxWxC", help="Images of --network.")
 @click.option("--classes", type=click.IntRange(min=2), help="Classes of --network.")
 @click.option(
     "--convention",

@@ -39,13 +39,16 @@ def check_choice(option: str, value, choices: tuple[str, ...]) -> None:
         raise BibenchError(f"{option} is one of {', '.join(choices)}, not {value!r}.")
 
 
-def choose_stem(stem: str, input_shape) -> str:
-    """`cifar` or `imagenet`; `auto` takes `cifar` where the shorter side has fewer than 96 pixels."""
-    check_choice("stem", stem, ("auto", "cifar", "imagenet"))
+def choose_stem(stem: str, input_shape, kinds=("cifar", "imagenet"), small="cifar", large="imagenet") -> str:
+    """The stem that `stem` means: `auto` is `small` below 96 pixels on the shorter side, else `large`.
+
+    Raises BibenchError for a name that is neither `auto` nor one of `kinds`.
+    """
+    check_choice("stem", stem, ("auto", *kinds))
     if stem != "auto":
         return stem
     sizes = [size for size in input_shape[:2] if isinstance(size, int)]
-    return "imagenet" if sizes and min(sizes) >= 96 else "cifar"
+    return large if sizes and min(sizes) >= 96 else small
 
 
 def batch_norm(name: str, **options) -> tf.keras.layers.Layer:

@@ -10,7 +10,16 @@ import tensorflow as tf
 from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
-from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, float_conv, image_input, pad_with_one, scaled
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    pad_with_one,
+    scaled,
+)
 
 # The sign whose gradient and latent weights are clipped at 1.25, as in Larq Zoo.
 _PAPER = BNN(clip_value=1.25)
@@ -103,22 +112,22 @@ def _quicknet(name, layers, channels, algorithm, input_shape, num_classes, width
         for number in range(1, count + 1):
             block = f"stage{stage}_block{number}"
             y = algorithm.conv2d(wide, 3, name=f"{block}_conv", **padding)(x)
-            y = batch_norm(f"{block}_bn")(_relu(y, f"{block}_activation"))
+            y = batch_norm(f"{block}_bn")(activation_layer("relu", f"{block}_activation")(y))
             x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(_relu(x, "head_activation"))
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(activation_layer("relu", "head_activation")(x))
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
 def _stem(x, channels, strides):
     x = float_conv(max(1, channels // 4), 3, strides, "stem_conv1")(x)
-    x = _relu(batch_norm("stem_bn1")(x), "stem_activation1")
+    x = activation_layer("relu", "stem_activation1")(batch_norm("stem_bn1")(x))
     x = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name="stem_depthwise")(x)
     x = batch_norm("stem_bn2", scale=False, center=False)(x)
     return batch_norm("stem_bn3")(float_conv(channels, 1, 1, "stem_conv2")(x))
 
 
 def _transition(x, channels, name):
-    x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(_relu(x, f"{name}_activation"))
+    x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(activation_layer("relu", f"{name}_activation")(x))
     x = tf.keras.layers.DepthwiseConv2D(
         3,
         2,
@@ -129,7 +138,3 @@ def _transition(x, channels, name):
         name=f"{name}_blur",
     )(x)
     return batch_norm(f"{name}_bn")(float_conv(channels, 1, 1, f"{name}_conv")(x))
-
-
-def _relu(x, name):
-    return tf.keras.layers.Activation("relu", name=name)(x)

@@ -7,21 +7,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf.zoo.blocks import batch_norm, check_choice, float_conv, image_input, stem_conv, stem_pool
+from bibench_tf.zoo.blocks import batch_norm, check_choice, choose_stem, float_conv, image_input, stem_conv, stem_pool
 
 STEMS = ("imagenet", "grouped", "thumbnail")
 
 
 def choose(stem: str, input_shape: Sequence[int], large: str) -> str:
-    """The stem that `stem` means: `auto` is `thumbnail` below 96 pixels on the shorter side, else `large`.
-
-    Raises BibenchError for a name that is neither `auto` nor one of `STEMS`.
-    """
-    check_choice("stem", stem, ("auto", *STEMS))
-    if stem != "auto":
-        return stem
-    sizes = [size for size in input_shape[:2] if isinstance(size, int)]
-    return large if sizes and min(sizes) >= 96 else "thumbnail"
+    """`blocks.choose_stem` among `STEMS`: `auto` is `thumbnail` for small images, else `large`."""
+    return choose_stem(stem, input_shape, STEMS, small="thumbnail", large=large)
 
 
 def image(input_shape: Sequence[int], stem: str, network: str) -> tf.Tensor:
