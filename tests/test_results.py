@@ -82,3 +82,18 @@ def test_the_networks_reach_the_recorded_accuracy(stored, shared):
         accuracy = np.mean(store.model(spec).predict(images, verbose=0).argmax(-1) == labels)
         # Four standard errors of a share over IMAGES images.
         assert accuracy == pytest.approx(result.accuracy, abs=4 * (0.25 / IMAGES) ** 0.5), algorithm
+
+
+def test_the_training_grid_is_scored_from_its_records():
+    folder = FOLDER.parent / "fashion_mini_training"
+    benchmark = execution.stored_benchmark(folder).benchmark
+    assert benchmark.seeds == 2 and len(benchmark.grid) == 4 and len(list(folder.glob("runs/*/result.json"))) == 72
+    (score,) = execution.score(["training"], benchmark, folder)
+    assert not score.failures
+    published = pd.read_csv(folder / "report" / "training.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    # The words of the README follow the table.
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    for row in score.table.to_dict("records"):
+        assert f"| {row['algorithm']} | {row['step / full precision']:.2f} ({row['lower quartile']:.2f} to " in text
+        assert f" | {row['accuracy mean (%)']:.1f} | {row['settings without seeds (points)']:.1f} | " in text
