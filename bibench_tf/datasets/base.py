@@ -1,4 +1,4 @@
-"""What an image data set is, and the two kinds there are: in memory, or streamed from prepared records."""
+"""What a data set is, and the kinds there are: arrays in memory, images in memory, images streamed from records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -22,47 +22,155 @@ Corrupt = Callable[[np.ndarray, int], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class ImageDataset(abc.ABC):
-    """A labelled image data set with a training and a test split.
+class Dataset(abc.ABC):
+    """A labelled data set with a training and a test split.
 
-    `input_shape` is (height, width, channels) of the images a network sees. `mean` and `std` have one
-    number per channel on the 0..255 scale; images leave the pipelines as (pixel - mean) / std.
-    `fingerprint` is a hexadecimal digest that changes when the data change. Nothing is read from the disk
-    before batches are asked for.
+    `task` is the key of what is learnt from it (`bibench_tf.tasks`). `class_names` name the values of the labels; a
+    data set with numbers as labels has none. `fingerprint` is a hexadecimal digest that changes when the data change.
+    Nothing but a description is read from the disk before batches are asked for.
     """
 
     name: str
     title: str
     source: str
     licence: str
-    input_shape: tuple[int, int, int]
     class_names: tuple[str, ...]
     train_examples: int
     test_examples: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     fingerprint: str
+
+    task: ClassVar[str]
 
     @property
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
 
-    def train_batches(self, batch_size: int, *, seed: int, epoch: int, augment: bool = True) -> tf.data.Dataset:
-        """One shuffled epoch: (float32 images [B, H, W, C], int32 labels [B]), incomplete last batch dropped.
+    @property
+    @abc.abstractmethod
+    def network_options(self) -> Mapping[str, Any]:
+        """The options a builder of the zoo needs for a network that fits these data."""
 
-        Its content depends on `seed` and `epoch` (integers from 0) alone, bit for bit. Without `augment`
-        the images are only shuffled and normalised. Raises BibenchError for a batch larger than the
-        training split.
+    def train_batches(self, batch_size: int, *, seed: int, epoch: int, augment: bool = True) -> tf.data.Dataset:
+        """One shuffled epoch of (inputs, labels), incomplete last batch dropped.
+
+        Its content depends on `seed` and `epoch` (integers from 0) and the batch size alone, bit for bit. Without
+        `augment` the examples are only shuffled and prepared as those of the test split are. Raises BibenchError for a
+        batch larger than the training split.
         """
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
             raise BibenchError(
-                f"A batch of {batch_size} is larger than the {self.train_examples} training images of '{self.name}'."
+                f"A batch of {batch_size} is larger than the {self.train_examples} training examples of '{self.name}'."
             )
         if seed < 0 or epoch < 0:
             raise BibenchError(f"Seed and epoch must be 0 or more, not {seed} and {epoch}.")
         return self._train_batches(batch_size, seed, epoch, augment)
+
+    def test_batches(self, batch_size: int, *, limit: int | None = None) -> tf.data.Dataset:
+        """The test examples, or the first `limit`, in fixed order, as (inputs, labels)."""
+        return self._test_batches(batch_size, self._test_limit(batch_size, limit))
+
+    def _test_limit(self, batch_size: int, limit: int | None) -> int:
+        _check_batch_size(batch_size)
+        if limit is not None and limit < 1:
+            raise BibenchError(f"At least one test example is needed, not {limit}.")
+        return min(limit or self.test_examples, self.test_examples)
+
+    @abc.abstractmethod
+    def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset: ...
+
+    @abc.abstractmethod
+    def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset: ...
+
+
+# One array, or arrays by the name of the network's input; examples along the first axis.
+Inputs = np.ndarray | Mapping[str, np.ndarray]
+
+
+class Examples(NamedTuple):
+    """A whole data set in memory."""
+
+    train_inputs: Inputs
+    train_labels: np.ndarray
+    test_inputs: Inputs
+    test_labels: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayDataset(Dataset):
+    """A data set of any task that fits in memory.
+
+    `load` returns its examples and is called once, when they are needed. `transform(inputs, labels, key)` makes a
+    batch of them what the network takes, by TensorFlow operations on whole batches. `key` is a seed (int64 [2]) for
+    the stateless random operations of the augmentation; None, for test examples and where no augmentation is wanted.
+    `options` are the `network_options`.
+    """
+
+    task: str  # type: ignore[misc]
+    load: Callable[[], Examples]
+    options: Mapping[str, Any]
+    transform: Callable[[Any, tf.Tensor, tf.Tensor | None], tuple[Any, tf.Tensor]] | None = None
+
+    @property
+    def network_options(self) -> Mapping[str, Any]:
+        """`options`."""
+        return self.options
+
+    @cached_property
+    def examples(self) -> Examples:
+        """The arrays. Raises BibenchError when their numbers are not those of the description."""
+        data = self.load()
+        for part, inputs, labels, count in (
+            ("training", data.train_inputs, data.train_labels, self.train_examples),
+            ("test", data.test_inputs, data.test_labels, self.test_examples),
+        ):
+            arrays = [*inputs.values()] if isinstance(inputs, Mapping) else [inputs]
+            if any(len(array) != count for array in (*arrays, labels)):
+                raise BibenchError(f"'{self.name}' does not have the {count} {part} examples that it is said to have.")
+        return data
+
+    @cached_property
+    def _train_tensors(self) -> tuple[Any, tf.Tensor]:
+        from bibench_tf.datasets import pipelines
+
+        return pipelines.on_host(self.examples.train_inputs, self.examples.train_labels)
+
+    def _train_batches(self, batch_size, seed, epoch, augment):
+        from bibench_tf.datasets import pipelines
+
+        return pipelines.transformed_train_batches(
+            *self._train_tensors, batch_size, self.transform, seed=seed, epoch=epoch, augment=augment
+        )
+
+    def _test_batches(self, batch_size, limit):
+        from bibench_tf.datasets import pipelines
+
+        data = self.examples
+        return pipelines.transformed_test_batches(
+            data.test_inputs, data.test_labels, batch_size, self.transform, limit=limit
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset(Dataset):
+    """Images with one label each: (float32 images [B, H, W, C], int32 labels [B]).
+
+    `input_shape` is (height, width, channels) of the images a network sees. `mean` and `std` have one
+    number per channel on the 0..255 scale; images leave the pipelines as (pixel - mean) / std. The content of an epoch
+    does not depend on the batch size.
+    """
+
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    task: ClassVar[str] = "image_classification"
+
+    @property
+    def network_options(self) -> Mapping[str, Any]:
+        """Input shape and number of classes."""
+        return {"input_shape": self.input_shape, "num_classes": self.num_classes}
 
     def test_batches(
         self, batch_size: int, *, limit: int | None = None, corrupt: Corrupt | None = None
@@ -72,16 +180,10 @@ class ImageDataset(abc.ABC):
         `corrupt` gets uint8 images [B, H, W, C] and the index of the first one, before they are normalised,
         and returns images of the same shape and type.
         """
-        _check_batch_size(batch_size)
-        if limit is not None and limit < 1:
-            raise BibenchError(f"At least one test image is needed, not {limit}.")
-        return self._test_batches(batch_size, min(limit or self.test_examples, self.test_examples), corrupt)
+        return self._test_batches(batch_size, self._test_limit(batch_size, limit), corrupt)
 
     @abc.abstractmethod
-    def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset: ...
-
-    @abc.abstractmethod
-    def _test_batches(self, batch_size: int, limit: int, corrupt: Corrupt | None) -> tf.data.Dataset: ...
+    def _test_batches(self, batch_size: int, limit: int, corrupt: Corrupt | None = None) -> tf.data.Dataset: ...
 
 
 class Splits(NamedTuple):
@@ -144,7 +246,7 @@ class ArrayImages(ImageDataset):
             std=self.std,
         )
 
-    def _test_batches(self, batch_size, limit, corrupt):
+    def _test_batches(self, batch_size, limit, corrupt=None):
         from bibench_tf.datasets import pipelines
 
         data = self.splits
@@ -176,7 +278,7 @@ class RecordImages(ImageDataset):
 
         return pipelines.record_train_batches(self, batch_size, seed=seed, epoch=epoch, augment=augment)
 
-    def _test_batches(self, batch_size, limit, corrupt):
+    def _test_batches(self, batch_size, limit, corrupt=None):
         from bibench_tf.datasets import pipelines
 
         return pipelines.record_test_batches(self, batch_size, limit, corrupt)
@@ -208,4 +310,4 @@ def fingerprint_description(description: Mapping[str, Any]) -> str:
 
 def _check_batch_size(batch_size: int) -> None:
     if batch_size < 1:
-        raise BibenchError(f"A batch needs at least one image, not {batch_size}.")
+        raise BibenchError(f"A batch needs at least one example, not {batch_size}.")

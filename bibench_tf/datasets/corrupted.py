@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets.base import ArrayImages, ImageDataset
-from bibench_tf.datasets.tfds_images import prepared
+from bibench_tf.datasets.tfds_prepared import prepared
 from bibench_tf.errors import BibenchError
 
 TFDS = "tfds"

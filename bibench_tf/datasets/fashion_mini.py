@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets.base import ArrayImages, Splits, fingerprint_files
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets import embedded
+from bibench_tf.datasets.base import ArrayImages, Splits
 
-FILE = Path(__file__).parent / "data" / "fashion_mini.npz"
+FILE = embedded.FOLDER / "fashion_mini.npz"
 SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
 
 
@@ -20,13 +20,7 @@ def load(file: Path = FILE) -> Splits:
     Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released
     with.
     """
-    try:
-        found = fingerprint_files([file])
-    except OSError as error:
-        raise BibenchError(f"Cannot read {file} ({error.strerror}): install bibench-tf again.") from error
-    if found != SHA256:
-        raise BibenchError(f"{file} is damaged or was changed (wrong SHA-256): install bibench-tf again.")
-    with np.load(io.BytesIO(file.read_bytes()), allow_pickle=False) as content:
+    with np.load(io.BytesIO(embedded.read(file, SHA256)), allow_pickle=False) as content:
         return Splits(**{name: content[name] for name in Splits._fields})
 
 

@@ -26,10 +26,43 @@ _WINDOW = 2048
 _ACCURATE = "INTEGER_ACCURATE"
 
 
-def on_host(*arrays: np.ndarray) -> tuple[tf.Tensor, ...]:
-    """The arrays as tensors in the memory of the host."""
+def on_host(*arrays):
+    """The arrays, or mappings of names to arrays, as tensors in the memory of the host."""
     with tf.device("CPU:0"):
-        return tuple(tf.constant(array) for array in arrays)
+        return tuple(tf.nest.map_structure(tf.constant, array) for array in arrays)
+
+
+def transformed_train_batches(
+    inputs, labels: tf.Tensor, batch_size: int, transform, *, seed: int, epoch: int, augment: bool
+) -> tf.data.Dataset:
+    """One epoch of arrays in memory, shuffled, by batches; `transform` as in `ArrayDataset`."""
+    order = np.random.default_rng([seed, epoch]).permutation(labels.shape[0])
+    epoch_key = tf.constant([seed, epoch], tf.int64)
+
+    def batch(index, chosen):
+        chosen = tf.ensure_shape(chosen, [batch_size])
+        key = tf.random.fold_in(epoch_key, index) if augment else None
+        examples = tf.nest.map_structure(lambda array: tf.gather(array, chosen), (inputs, labels))
+        return examples if transform is None else transform(*examples, key)
+
+    return (
+        tf.data.Dataset.from_tensor_slices(order)
+        .batch(batch_size, drop_remainder=True)
+        .enumerate()
+        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .prefetch(2)
+    )
+
+
+def transformed_test_batches(inputs, labels: np.ndarray, batch_size: int, transform, *, limit: int) -> tf.data.Dataset:
+    """The first `limit` of the given examples in order."""
+    first = tf.nest.map_structure(lambda array: array[:limit], (inputs, labels))
+    batches = tf.data.Dataset.from_tensor_slices(first).batch(batch_size)
+    if transform is not None:
+        batches = batches.map(
+            lambda *examples: transform(*examples, None), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+    return batches.prefetch(2)
 
 
 def normalise(images: tf.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> tf.Tensor:

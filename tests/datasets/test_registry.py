@@ -41,7 +41,7 @@ def test_names_and_unknown_name():
 
 
 def test_a_registered_data_set_is_found_once(monkeypatch):
-    monkeypatch.setattr(datasets, "_FACTORIES", dict(datasets._FACTORIES))
+    monkeypatch.setattr(datasets, "_ENTRIES", dict(datasets._ENTRIES))
     mine = make(datasets.Splits(*arrays(), *arrays()))
     datasets.register("mine", lambda data_dir, download: mine)
     assert datasets.get("mine") is mine and "mine" in datasets.names()

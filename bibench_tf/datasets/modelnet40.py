@@ -1,0 +1,86 @@
+"""`modelnet40`: ModelNet40, prepared by a TensorFlow Datasets builder of our own from files the user has."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets import points
+from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_files
+from bibench_tf.datasets.tfds_prepared import ByHand, prepared, read
+
+# Points of a prepared cloud, of which each epoch takes some: as many as the HDF5 files have.
+POOL = 2048
+# The folders that may lie in downloads/manual, by preference: meshes are what BiBench takes.
+LAYOUTS = ("ModelNet40", "modelnet40_ply_hdf5_2048")
+# In the order of the labels in the HDF5 files.
+CLASS_NAMES = (
+    *("airplane", "bathtub", "bed", "bench", "bookshelf", "bottle", "bowl", "car", "chair", "cone", "cup", "curtain"),
+    *(
+        "desk",
+        "door",
+        "dresser",
+        "flower_pot",
+        "glass_box",
+        "guitar",
+        "keyboard",
+        "lamp",
+        "laptop",
+        "mantel",
+        "monitor",
+    ),
+    *("night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa", "stairs", "stool", "table"),
+    *("tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox"),
+)
+_BY_HAND = ByHand(LAYOUTS, "modelnet.cs.princeton.edu", any_of=True, module="bibench_tf.datasets.point_builders")
+
+
+def get(data_dir: Path | None = None, download: bool = False, count: int = points.POINTS) -> ArrayDataset:
+    """ModelNet40: 9,843 training and 2,468 test clouds in 40 classes, held in memory.
+
+    Prepared once as clouds of 2,048 points: drawn evenly from the surface of each mesh, centred at the mean of its
+    vertices and scaled to a largest coordinate of 1; or those of the HDF5 files, which are in the unit sphere. A
+    network sees `count` of them: any for each training batch, the same in every test. BiBench draws new points from the
+    surface at every access, in the test, too. Raises BibenchError when the data are not prepared. Source: Wu et al.
+    2015, arXiv 1406.5670.
+    """
+    found = prepared("modelnet40", ("train", "test"), data_dir, download, by_hand=_BY_HAND)
+    return points.classification(
+        name="modelnet40",
+        title="ModelNet40",
+        source="https://modelnet.cs.princeton.edu",
+        licence="for academic research; the models belong to their authors",
+        class_names=found.class_names,
+        train_examples=found.examples["train"],
+        test_examples=found.examples["test"],
+        fingerprint=fingerprint_files(found.files["train"] + found.files["test"]),
+        points=count,
+        load=partial(_load, found.files["train"], found.files["test"], count),
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(train: tuple[Path, ...], test: tuple[Path, ...], count: int) -> Examples:
+    """All clouds; kept, so that a session reads them only once."""
+    order = points.in_fixed_order(POOL)
+    train_clouds, train_labels = read(train, _example)
+    test_clouds, test_labels = read(test, _example)
+    return Examples(
+        train_clouds[:, order],
+        train_labels.astype(np.int32),
+        test_clouds[:, order[:count]],
+        test_labels.astype(np.int32),
+    )
+
+
+def _example(record):
+    import tensorflow as tf
+
+    features = {
+        "points": tf.io.FixedLenFeature([POOL, 3], tf.float32),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    example = tf.io.parse_single_example(record, features)
+    return example["points"], example["label"]

@@ -1,0 +1,167 @@
+"""`point_folder:FOLDER`: point clouds of your own, in HDF5 files or as OFF meshes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from bibench_tf.datasets import point_files, points, unusable
+from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_arrays
+from bibench_tf.errors import BibenchError
+
+NAMES = "shape_names.txt"
+LISTS = {"train": "train_files.txt", "test": "test_files.txt"}
+# Of a mesh so many points are drawn once, for each epoch to choose from: as many as ModelNet40's HDF5 files have.
+SAMPLED = 2048
+
+
+class Found(NamedTuple):
+    """What a folder holds: clouds float32 [N, M, 3], labels int64 [N], the split of each, and the names of classes.
+
+    A split is `train`, `test`, or empty where the folder does not say.
+    """
+
+    clouds: np.ndarray
+    labels: np.ndarray
+    splits: np.ndarray
+    class_names: tuple[str, ...]
+
+
+def get(data_dir: Path | None = None, download: bool = False, count: int = points.POINTS) -> ArrayDataset:
+    """The clouds in the folder `data_dir`; a network sees `count` points of each, or all where there are fewer.
+
+    HDF5 files beside each other, in the layout of modelnet40_ply_hdf5_2048: `data` (N, points, 3), `label` (N, 1); the
+    names of the classes in `shape_names.txt`, else their numbers. The test split is what `test_files.txt` lists, or
+    without lists the files with `test` in their names.
+
+    Or OFF meshes, FOLDER/class/train/*.off and FOLDER/class/test/*.off as in ModelNet40, or FOLDER/class/*.off. They
+    are read, and sampled, whenever the data are asked for: a large collection is better prepared once, see
+    `bibench_tf.datasets.modelnet40`.
+
+    Where nothing says what the test split is, it is a fifth of each class, drawn from a fixed seed. Files and clouds
+    that cannot be used are left out with a warning. Raises BibenchError where there is no folder, or no two classes
+    with training and test clouds in it.
+    """
+    del download
+    if data_dir is None:
+        raise BibenchError("'point_folder' needs the folder of your point clouds: write point_folder:FOLDER.")
+    folder = data_dir.expanduser()
+    if not folder.is_dir():
+        raise BibenchError(f"There is no folder {folder} with point clouds.")
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".h5", ".hdf5") and file.is_file())
+    found = _read_hdf5(folder, files) if files else _read_meshes(folder)
+    test = found.splits == "test"
+    if not test.any() and not (found.splits == "train").any():
+        test = points.stratified_test(found.labels)
+    _check(folder, found, test)
+    order = points.in_fixed_order(found.clouds.shape[1])
+    count = min(count, len(order))
+    labels = found.labels.astype(np.int32)
+    examples = Examples(
+        found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test]
+    )
+    return points.classification(
+        name=f"point_folder:{folder}",
+        title=f"{len(found.class_names)} classes of point clouds, {np.sum(~test):,} / {np.sum(test):,}",
+        source="files of the user",
+        licence="as the files",
+        class_names=found.class_names,
+        train_examples=int(np.sum(~test)),
+        test_examples=int(np.sum(test)),
+        fingerprint=fingerprint_arrays(examples),
+        points=count,
+        load=lambda: examples,
+    )
+
+
+def hdf5_splits(folder: Path, files: list[Path], lists: dict[str, str]) -> list[str]:
+    """The split of each file: that whose list names it, else that which is part of its name, else none."""
+    named = {split: point_files.listed(folder / name) for split, name in lists.items() if (folder / name).is_file()}
+    splits = []
+    for file in files:
+        by_list = [split for split, names in named.items() if file.name in names]
+        by_name = [split for split in lists if split in file.stem.lower()]
+        splits.append((by_list or ([] if named else by_name) or [""])[0])
+    return splits
+
+
+def _read_hdf5(folder: Path, files: list[Path]) -> Found:
+    read, broken, left_out = [], [], []
+    for file, split in zip(files, hdf5_splits(folder, files, LISTS), strict=True):
+        try:
+            clouds = point_files.read_hdf5(file)
+        except ValueError as error:
+            broken.append(f"{file.name} ({error})")
+            continue
+        good = point_files.usable(clouds.points) & (clouds.labels >= 0)
+        left_out += [f"{file.name}[{index}]" for index in np.nonzero(~good)[0]]
+        read.append((clouds.points[good], clouds.labels[good], split))
+    unusable.warn(broken, f"of {len(files)} files in {folder} are no usable HDF5 files")
+    unusable.warn(left_out, f"clouds in {folder} have points that are no numbers, no extent, or no label")
+    if not sum(len(clouds) for clouds, _, _ in read):
+        raise BibenchError(f"There are no usable point clouds in {folder}: HDF5 files need 'data' and 'label'.")
+    pools = {clouds.shape[1] for clouds, _, _ in read}
+    if len(pools) > 1:
+        raise BibenchError(
+            f"The HDF5 files in {folder} have different numbers of points ({', '.join(map(str, sorted(pools)))}): keep "
+            "those with the same number in one folder."
+        )
+    labels = np.concatenate([labels for _, labels, _ in read])
+    splits = np.concatenate([np.full(len(labels), split, "<U5") for _, labels, split in read])
+    names = folder / NAMES
+    class_names = names.read_text(encoding="utf-8").split("\n") if names.is_file() else []
+    class_names = [name.strip() for name in class_names if name.strip()] or [str(n) for n in range(labels.max() + 1)]
+    if labels.max() >= len(class_names):
+        raise BibenchError(f"{names} names {len(class_names)} classes, but there are labels up to {labels.max()}.")
+    return Found(np.concatenate([clouds for clouds, _, _ in read]), labels, splits, tuple(class_names))
+
+
+def _read_meshes(folder: Path) -> Found:
+    files = off_files(folder)
+    clouds, labels, splits, broken = [], [], [], []
+    class_names = tuple(files)
+    for label, meshes in enumerate(files.values()):
+        for file, split in meshes:
+            try:
+                path = file.relative_to(folder).as_posix()
+                clouds.append(point_files.cloud_of_mesh(file.read_bytes(), path, SAMPLED))
+            except (OSError, ValueError) as error:
+                broken.append(f"{file.relative_to(folder).as_posix()} ({error})")
+                continue
+            labels.append(label)
+            splits.append(split)
+    unusable.warn(broken, f"of {len(broken) + len(clouds)} files in {folder} are no usable OFF files")
+    if not clouds:
+        raise BibenchError(
+            f"There are no usable point clouds in {folder}: it needs HDF5 files, or a folder with OFF files for each "
+            "class."
+        )
+    return Found(np.stack(clouds), np.array(labels), np.array(splits, "<U5"), class_names)
+
+
+def off_files(folder: Path) -> dict[str, list[tuple[Path, str]]]:
+    """The OFF files of each class with the split they belong to, in order; the split is empty where it is not said."""
+    files = {}
+    for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
+        found = [(file, split) for split in ("train", "test", "") for file in _offs(entry / split)]
+        if found:
+            files[entry.name] = found
+    return files
+
+
+def _offs(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*") if file.suffix.lower() == ".off" and file.is_file())
+
+
+def _check(folder: Path, found: Found, test: np.ndarray) -> None:
+    """Raise BibenchError unless there are two classes with training clouds, and test clouds."""
+    if len(np.unique(found.labels)) < 2:
+        raise BibenchError(f"All point clouds in {folder} are of one class: at least two are needed.")
+    untrained = np.setdiff1d(found.labels, found.labels[~test])
+    if len(untrained):
+        names = ", ".join(found.class_names[label] for label in untrained)
+        raise BibenchError(f"There are no training clouds of {names} in {folder}.")
+    if not test.any():
+        raise BibenchError(f"No point cloud in {folder} is in the test split: name test files in {LISTS['test']}.")

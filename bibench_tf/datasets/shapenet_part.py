@@ -1,0 +1,97 @@
+"""`shapenet_part`: ShapeNetPart, prepared by a TensorFlow Datasets builder of our own from files the user has."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets import points
+from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_files
+from bibench_tf.datasets.tfds_prepared import ByHand, prepared, read
+
+# Points of a prepared cloud, and of those that a network sees: what is usual for this data set.
+POOL = 2048
+# The number of parts of each category, in the order in which both layouts number them.
+PARTS = {
+    "Airplane": 4,
+    "Bag": 2,
+    "Cap": 2,
+    "Car": 4,
+    "Chair": 4,
+    "Earphone": 3,
+    "Guitar": 3,
+    "Knife": 2,
+    "Lamp": 4,
+    "Laptop": 2,
+    "Motorbike": 6,
+    "Mug": 2,
+    "Pistol": 3,
+    "Rocket": 3,
+    "Skateboard": 3,
+    "Table": 3,
+}
+# The folders that may lie in downloads/manual, by preference.
+LAYOUTS = ("hdf5_data", "shapenetcore_partanno_segmentation_benchmark_v0_normal")
+# The lists of HDF5 files, the file that marks the layout of texts, and its lists.
+LISTS = {
+    "train": "train_hdf5_file_list.txt",
+    "validation": "val_hdf5_file_list.txt",
+    "test": "test_hdf5_file_list.txt",
+}
+CATEGORIES = "synsetoffset2category.txt"
+TEXT_LISTS = {
+    "train": "train_test_split/shuffled_train_file_list.json",
+    "validation": "train_test_split/shuffled_val_file_list.json",
+    "test": "train_test_split/shuffled_test_file_list.json",
+}
+_BY_HAND = ByHand(LAYOUTS, "shapenet.org", any_of=True, module="bibench_tf.datasets.point_builders")
+
+
+def get(data_dir: Path | None = None, download: bool = False, count: int = POOL) -> ArrayDataset:
+    """ShapeNetPart: 14,007 training and 2,874 test clouds in 16 categories with 50 parts, held in memory.
+
+    The training split is that of the authors and their validation split. Prepared once as clouds of 2,048 points: those
+    of the HDF5 files, or as many of the points in the text files, which are then the same in every test (a shape with
+    fewer has some of them twice). A network sees `count` of them. Parts have numbers for names, `Chair/1` and so on,
+    because the files do not name them. Raises BibenchError when the data are not prepared. Source: Yi et al. 2016, "A
+    scalable active framework for region annotation in 3D shape collections".
+    """
+    splits = ("train", "validation", "test")
+    found = prepared("shapenet_part", splits, data_dir, download, by_hand=_BY_HAND)
+    train = found.files["train"] + found.files["validation"]
+    return points.segmentation(
+        name="shapenet_part",
+        title="ShapeNetPart",
+        source="https://shapenet.org",
+        licence="ShapeNet terms of use: non-commercial research and education",
+        class_names=tuple(f"{name}/{part + 1}" for name, parts in PARTS.items() for part in range(parts)),
+        train_examples=found.examples["train"] + found.examples["validation"],
+        test_examples=found.examples["test"],
+        fingerprint=fingerprint_files(train + found.files["test"]),
+        points=count,
+        load=partial(_load, train, found.files["test"], count),
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(train: tuple[Path, ...], test: tuple[Path, ...], count: int) -> Examples:
+    """All clouds; kept, so that a session reads them only once."""
+    arrays, order = [], points.in_fixed_order(POOL)
+    for files, chosen in ((train, order), (test, order[:count])):
+        clouds, parts, categories = read(files, _example)
+        arrays += [{"points": clouds[:, chosen], "category": categories.astype(np.int32)}, parts[:, chosen]]
+    return Examples(*arrays)
+
+
+def _example(record):
+    import tensorflow as tf
+
+    features = {
+        "points": tf.io.FixedLenFeature([POOL, 3], tf.float32),
+        "parts": tf.io.FixedLenFeature([POOL], tf.int64),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    example = tf.io.parse_single_example(record, features)
+    return example["points"], tf.cast(example["parts"], tf.int32), example["label"]

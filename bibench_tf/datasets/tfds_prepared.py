@@ -1,0 +1,170 @@
+"""Data sets as TensorFlow Datasets (TFDS) prepares them on the disk: found, described, and prepared on demand.
+
+What is already prepared is found and described by plain file operations, so that missing data are reported
+at once: TFDS itself takes seconds to import, and minutes to give up where there is no network. TFDS is
+asked only to download and prepare.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set as it lies on the disk: the folder of its version, and the files of each split in order.
+
+    `class_names` is empty for a data set whose labels are no classes.
+    """
+
+    folder: Path
+    info: dict[str, Any]
+    class_names: tuple[str, ...]
+    files: dict[str, tuple[Path, ...]]
+    examples: dict[str, int]
+
+
+@dataclass(frozen=True)
+class ByHand:
+    """Files that TFDS cannot fetch: the user fetches them at `site` and puts them into downloads/manual.
+
+    With `any_of` one of these files or folders is enough. `module` defines the builder of a data set that TFDS has not.
+    """
+
+    files: tuple[str, ...]
+    site: str
+    any_of: bool = False
+    module: str | None = None
+
+
+def prepared(
+    name: str,
+    splits: tuple[str, ...],
+    data_dir: Path | None,
+    download: bool,
+    *,
+    by_hand: ByHand | None = None,
+    classes: bool = True,
+) -> Prepared:
+    """The prepared data set called `name`, or `name/config`.
+
+    `data_dir` is by default TFDS_DATA_DIR or ~/tensorflow_datasets. `by_hand` is what has to be there before `download`
+    can help. Without `classes` no names of labels are looked for. Raises BibenchError when the data set is not
+    prepared, or not completely, and with `download` for what TFDS could not do.
+    """
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = _newest_version(root / name)
+    if folder is None and download:
+        download_and_prepare(name, root, by_hand)
+        folder = _newest_version(root / name)
+    if folder is None:
+        first = (
+            f" ({_all_of(by_hand)} have to be fetched by hand first and put into {_manual(root)})" if by_hand else ""
+        )
+        raise BibenchError(
+            f"The data set '{name}' is not prepared in {root}: either pass --download to fetch and prepare "
+            f"it there{first}, or prepare it with TensorFlow Datasets and pass --data-dir with the folder "
+            f"that holds {name}/."
+        )
+    return _describe(name, splits, folder, classes)
+
+
+def download_and_prepare(name: str, root: Path, by_hand: ByHand | None = None) -> None:
+    """Have TFDS fetch the data set and write it to the folder `root`.
+
+    Raises BibenchError where a file of `by_hand` is missing, before TFDS is asked, and for whatever TFDS fails at.
+    """
+    if by_hand:
+        there = [(_manual(root) / file).exists() for file in by_hand.files]
+        if not (any(there) if by_hand.any_of else all(there)):
+            missing = _all_of(by_hand) if by_hand.any_of else by_hand.files[there.index(False)]
+            raise BibenchError(
+                f"'{name}' cannot be downloaded without signing in: fetch {missing} at {by_hand.site}, put it into "
+                f"{_manual(root)} and call again."
+            )
+    import tensorflow_datasets as tfds
+
+    if by_hand and by_hand.module:
+        importlib.import_module(by_hand.module)
+    try:
+        tfds.builder(name, data_dir=str(root)).download_and_prepare()
+    except Exception as error:  # TFDS raises what its many parts raise: network, disk, checksums.
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BibenchError(f"The data set '{name}' could not be prepared in {root}: {reason}") from error
+
+
+def read(
+    files: tuple[Path, ...], example: Callable[[tf.Tensor], Any], batch_size: int = 1000
+) -> tuple[np.ndarray, ...]:
+    """Everything in record files, in order: `example` makes a tuple of tensors of a record (tf.string []).
+
+    Each tensor has the same shape for all records; the arrays stack them. Raises BibenchError for damaged files
+    and for records that are not what `example` expects.
+    """
+    import tensorflow as tf
+
+    records = tf.data.TFRecordDataset([str(file) for file in files])
+    batches = records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size)
+    try:
+        columns = zip(*batches.as_numpy_iterator(), strict=True)
+        return tuple(np.concatenate(column) for column in columns)
+    except tf.errors.OpError as error:
+        raise BibenchError(
+            f"Cannot read the records in {files[0].parent} ({error.message.splitlines()[0]}): "
+            "prepare the data set again."
+        ) from error
+
+
+def _all_of(by_hand: ByHand) -> str:
+    """The names of the files, in words."""
+    return (" or " if by_hand.any_of else " and ").join(by_hand.files)
+
+
+def _manual(root: Path) -> Path:
+    return root / "downloads" / "manual"
+
+
+def _newest_version(folder: Path) -> Path | None:
+    """The sub-folder with the highest version that is prepared to the end, or None."""
+    versions = {
+        tuple(int(part) for part in entry.parent.name.split(".")): entry.parent
+        for entry in folder.glob("*/dataset_info.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", entry.parent.name)
+    }
+    return versions[max(versions)] if versions else None
+
+
+def _describe(name: str, splits: tuple[str, ...], folder: Path, classes: bool) -> Prepared:
+    advice = f"prepare '{name}' again, or pass --data-dir with another folder"
+    name = name.partition("/")[0]  # a configuration has a folder of its own, not a name
+    try:
+        info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+        shards = {split["name"]: [int(count) for count in split["shardLengths"]] for split in info["splits"]}
+        labels = (folder / "label.labels.txt").read_text(encoding="utf-8").splitlines() if classes else ()
+        shards = {split: shards[split] for split in splits}
+        if info["name"] != name or info.get("fileFormat", "tfrecord") != "tfrecord":
+            raise ValueError(f"it holds {info['name']} as {info.get('fileFormat')}")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BibenchError(f"Cannot use the data in {folder} ({error}): {advice}.") from error
+    files = {
+        split: tuple(folder / f"{name}-{split}.tfrecord-{index:05}-of-{len(counts):05}" for index in range(len(counts)))
+        for split, counts in shards.items()
+    }
+    for file in (file for split in splits for file in files[split]):
+        if not file.is_file():
+            raise BibenchError(f"The data in {folder} lack {file.name}: {advice}.")
+    return Prepared(folder, info, tuple(labels), files, {split: sum(counts) for split, counts in shards.items()})

@@ -1,0 +1,160 @@
+"""`tsv:FILE` and `tsv:FOLDER`: sentences, or pairs of sentences, in tab-separated files of your own."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets import texts, unusable
+from bibench_tf.datasets.base import Examples, fingerprint_files
+from bibench_tf.datasets.wordpiece import Vocabulary
+from bibench_tf.errors import BibenchError
+
+TRAIN = "train.tsv"
+TESTS = ("dev.tsv", "test.tsv")
+# What of one file is tested on.
+TEST_SHARE = 0.2
+SEQUENCE_LENGTHS = {"sentences": 64, "pairs": 128}
+
+
+@dataclass(frozen=True)
+class _Row:
+    texts: tuple[str, ...]
+    label: str
+    place: str
+
+
+def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path | None = None) -> texts.TextDataset:
+    """The sentences in the file or the folder `data_dir`, in at most 64 word pieces, or 128 for pairs.
+
+    Files are UTF-8; the first line names the columns, there are no quotes. Columns: `sentence`, or `sentence1` and
+    `sentence2`, and `label`, whose values are the classes, or `score`, a number; others do not matter, so that some
+    files of GLUE can be read as they are. A folder has `train.tsv` and `dev.tsv`, or `test.tsv` where there is no
+    `dev.tsv`. Of a single file, the fifth of each class whose texts have the smallest SHA-256 is the test split.
+
+    Lines with too few or too many columns, without text or label, and test lines with a label that no training line
+    has, are left out with a warning. Raises BibenchError where files or columns are missing, or no two classes are
+    left.
+    """
+    del download
+    if data_dir is None:
+        raise BibenchError("'tsv' needs your file or folder: write tsv:FILE or tsv:FOLDER.")
+    path = data_dir.expanduser()
+    files = _files(path)
+    contents = [_rows(file) for file in files]
+    if len({(header, is_score) for header, is_score, _ in contents}) > 1:
+        raise BibenchError(f"{files[0]} and {files[1]} do not have the same columns.")
+    columns, is_score, train = contents[0]
+    train, test = _split(train, is_score) if len(files) == 1 else (train, contents[1][2])
+    class_names = () if is_score else tuple(sorted({row.label for row in train}, key=_class_order))
+    if not is_score:
+        test = _known(test, class_names, files[-1])
+    if not train or not test or len(class_names) == 1:
+        raise BibenchError(
+            f"{path} needs training and test lines{'' if is_score else ' of at least two classes'}: there are "
+            f"{len(train)} and {len(test)} usable ones{'' if is_score else f' of {len(class_names)}'}."
+        )
+    return texts.dataset(
+        name=f"tsv:{path}",
+        title=f"{'Pairs of sentences' if len(columns) > 1 else 'Sentences'}, {len(train):,} / {len(test):,}",
+        source="files of the user",
+        licence="as the files",
+        class_names=class_names,
+        train_examples=len(train),
+        test_examples=len(test),
+        metrics=(texts.SPEARMAN, texts.PEARSON) if is_score else (texts.ACCURACY,),
+        vocabulary=vocabulary,
+        sequence_length=SEQUENCE_LENGTHS["pairs" if len(columns) > 1 else "sentences"],
+        fingerprint=fingerprint_files(files),
+        load=partial(_examples, train, test, class_names),
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """One file, or those of the training and of the test split."""
+    if path.is_file():
+        return [path]
+    tests = [path / name for name in TESTS if (path / name).is_file()]
+    if not (path / TRAIN).is_file() or not tests:
+        raise BibenchError(f"{path} is neither a file nor a folder with {TRAIN} and {' or '.join(TESTS)}.")
+    return [path / TRAIN, tests[0]]
+
+
+def _rows(file: Path) -> tuple[tuple[str, ...], bool, list[_Row]]:
+    """The columns with texts, whether labels are numbers, and the usable lines."""
+    try:
+        lines = file.read_bytes().split(b"\n")
+    except OSError as error:
+        raise BibenchError(f"Cannot read {file} ({error.strerror}).") from error
+    header = lines[0].decode("utf-8-sig", "replace").rstrip("\r").split("\t")
+    columns = ("sentence",) if "sentence" in header else ("sentence1", "sentence2")
+    label = "label" if "label" in header else "score"
+    if not {*columns, label} <= set(header):
+        raise BibenchError(
+            f"The first line of {file} has to name the columns, with tabs between them: 'sentence', or 'sentence1' and "
+            f"'sentence2', and 'label' or 'score'; it has '{', '.join(header)[:100]}'."
+        )
+    is_score = label == "score"
+    rows, damaged = [], []
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        try:
+            cells = dict(zip(header, line.decode("utf-8").rstrip("\r").split("\t"), strict=True))
+            row = _Row(tuple(cells[name].strip() for name in columns), cells[label].strip(), f"line {number}")
+            if not all(row.texts) or not row.label or (is_score and not math.isfinite(float(row.label))):
+                raise ValueError
+            rows.append(row)
+        except ValueError:  # what is no UTF-8, has another number of columns, or a score that is no number
+            damaged.append(f"line {number}")
+    unusable.warn(damaged, f"of {len(rows) + len(damaged)} lines in {file} are damaged or have no text or no {label}")
+    return columns, is_score, rows
+
+
+def _split(rows: list[_Row], is_score: bool) -> tuple[list[_Row], list[_Row]]:
+    """Training and test lines of one file; lines with the same texts are in the same split."""
+    counts = Counter("" if is_score else row.label for row in rows)
+    test = set()
+    for label, count in counts.items():
+        by_hash = sorted({_hash(row) for row in rows if is_score or row.label == label})
+        test |= set(by_hash[: round(TEST_SHARE * count)])
+    return [row for row in rows if _hash(row) not in test], [row for row in rows if _hash(row) in test]
+
+
+def _hash(row: _Row) -> str:
+    return hashlib.sha256("\t".join(row.texts).encode()).hexdigest()
+
+
+def _class_order(label: str) -> tuple:
+    """Whole numbers by their value, before words."""
+    return (0, int(label), "") if label.isdecimal() else (1, 0, label)
+
+
+def _known(rows: list[_Row], class_names: tuple[str, ...], file: Path) -> list[_Row]:
+    known = [row for row in rows if row.label in class_names]
+    unusable.warn(
+        [row.place for row in rows if row.label not in class_names],
+        f"of {len(rows)} lines in {file} have a label that no training line has",
+    )
+    return known
+
+
+def _examples(
+    train: list[_Row], test: list[_Row], class_names: tuple[str, ...], vocabulary: Vocabulary, length: int
+) -> Examples:
+    return texts.encoded(_texts(train, class_names), _texts(test, class_names), vocabulary, length)
+
+
+def _texts(rows: list[_Row], class_names: tuple[str, ...]) -> texts.Texts:
+    first, *second = zip(*(row.texts for row in rows), strict=True)
+    if class_names:
+        labels = np.array([class_names.index(row.label) for row in rows], np.int32)
+    else:
+        labels = np.array([float(row.label) for row in rows], np.float32)
+    return texts.Texts(first, second[0] if second else None, labels)

@@ -1,0 +1,173 @@
+"""`wav_folder:FOLDER`: spoken words in wav files of your own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from bibench_tf.datasets import speech, unusable
+from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_description
+from bibench_tf.errors import BibenchError
+
+NOISE_FOLDER = "_background_noise_"
+TEST_LIST = "testing_list.txt"
+VALIDATION_LIST = "validation_list.txt"
+# What of a word is tested on where no list says so.
+TEST_SHARE = 0.2
+# The naming of the Free Spoken Digit Dataset, whose recordings 0 to 4 are the test split.
+_NUMBERED = re.compile(r"[^_]+_[^_]+_(\d+)")
+_TEST_NUMBERS = 5
+
+
+def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
+    """The words in the folder `data_dir`, found by where files lie or by what they are called.
+
+    One folder for each word, `FOLDER/word/*.wav`, or all files side by side, `FOLDER/word_*.wav`, the word being what
+    stands before the first underscore. Any sampling rate, 8 to 32 bits, one or more channels; longer recordings are
+    cut after one second, shorter ones get zeros. `_background_noise_` is no word: its files are what the augmentation
+    mixes in.
+
+    The test split: the files that `testing_list.txt` names, one path for each line, as in Speech Commands (those of
+    `validation_list.txt` are then in neither split); else, where all names are `word_speaker_number.wav`, numbers 0 to
+    4, as in the Free Spoken Digit Dataset; else the fifth of the files of each word whose names have the smallest
+    SHA-256.
+
+    Files that are no readable wav files are left out with a warning. All files are read once to find them. Raises
+    BibenchError where there is no folder, or no two words with training and test files in it.
+    """
+    del download
+    if data_dir is None:
+        raise BibenchError("'wav_folder' needs the folder of your recordings: write wav_folder:FOLDER.")
+    folder = data_dir.expanduser()
+    if not folder.is_dir():
+        raise BibenchError(f"There is no folder {folder} with wav files.")
+    words, noise = _words(folder)
+    fingerprint, broken = _read_once(folder, [*words, *noise])
+    unusable.warn(
+        [f"{_path(folder, file)} ({reason})" for file, reason in broken.items()],
+        f"of {len(words) + len(noise)} files in {folder} are no usable wav files",
+    )
+    words = {file: word for file, word in words.items() if file not in broken}
+    class_names = tuple(sorted(set(words.values())))
+    train, test = _split(folder, words)
+    _check(folder, class_names, train, test, words)
+    return speech.dataset(
+        name=f"wav_folder:{folder}",
+        title=f"{len(class_names)} words in wav files, {len(train):,} / {len(test):,}",
+        source="wav files of the user",
+        licence="as the files",
+        class_names=class_names,
+        train_examples=len(train),
+        test_examples=len(test),
+        fingerprint=fingerprint_description({"files": fingerprint, "test": [_path(folder, file) for file in test]}),
+        load=partial(_load, train, test, class_names, words),
+        noise=partial(_background, tuple(file for file in noise if file not in broken)),
+    )
+
+
+def _words(folder: Path) -> tuple[dict[Path, str], list[Path]]:
+    """The word of each wav file, and the files of background noise."""
+    beside = _wavs(folder)
+    folders = [entry for entry in sorted(folder.iterdir()) if entry.is_dir() and not entry.name.startswith(".")]
+    inside = {entry.name: _wavs(entry) for entry in folders}
+    noise = inside.pop(NOISE_FOLDER, [])
+    inside = {name: files for name, files in inside.items() if files}
+    if beside and inside:
+        raise BibenchError(
+            f"{folder} has wav files both beside each other and in sub-folders: keep one folder for each word, or all "
+            "files, called word_*.wav, in one folder."
+        )
+    if inside:
+        return {file: name for name, files in inside.items() for file in files}, noise
+    nameless = [file.name for file in beside if file.stem.find("_") < 1]
+    unusable.warn(nameless, f"of {len(beside)} files in {folder} have no word in their name (word_*.wav)")
+    return {file: file.name.partition("_")[0] for file in beside if file.name not in nameless}, noise
+
+
+def _read_once(folder: Path, files: list[Path]) -> tuple[str, dict[Path, str]]:
+    """The SHA-256 over names and bytes of all files, and what is wrong with those that cannot be used."""
+    digest, broken = hashlib.sha256(), {}
+    for file in files:
+        try:
+            content = file.read_bytes()
+            digest.update(f"{_path(folder, file)} {len(content)} ".encode() + content)
+            speech.read_wav(content)
+        except (OSError, ValueError) as error:
+            broken[file] = str(error)
+    return digest.hexdigest(), broken
+
+
+def _path(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).as_posix()
+
+
+def _wavs(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.iterdir()) if file.suffix.lower() == ".wav" and file.is_file()]
+
+
+def _split(folder: Path, words: dict[Path, str]) -> tuple[list[Path], list[Path]]:
+    """The files of the training and of the test split."""
+    listed = _listed(folder, TEST_LIST)
+    if listed:
+        test = [file for file in words if file in listed]
+        left_out = listed | _listed(folder, VALIDATION_LIST)
+        return [file for file in words if file not in left_out], test
+    numbers = {file: _NUMBERED.fullmatch(file.stem) for file in words}
+    if all(numbers.values()):
+        in_test = {file for file, match in numbers.items() if int(match[1]) < _TEST_NUMBERS}
+    else:
+        in_test = set()
+        for word, count in Counter(words.values()).items():
+            by_hash = sorted((file for file in words if words[file] == word), key=_hash)
+            in_test |= set(by_hash[: round(TEST_SHARE * count)])
+    return [file for file in words if file not in in_test], [file for file in words if file in in_test]
+
+
+def _listed(folder: Path, name: str) -> set[Path]:
+    file = folder / name
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return {folder / line.strip() for line in lines if line.strip()}
+
+
+def _hash(file: Path) -> str:
+    return hashlib.sha256(file.name.encode()).hexdigest()
+
+
+def _check(folder, class_names, train, test, words) -> None:
+    """Raise BibenchError unless there are two words, each with training files, and test files."""
+    if not words:
+        raise BibenchError(
+            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
+        )
+    if len(class_names) < 2:
+        raise BibenchError(f"All wav files in {folder} are of one word, '{class_names[0]}': at least two are needed.")
+    untrained = sorted(set(class_names) - {words[file] for file in train})
+    if untrained:
+        raise BibenchError(f"There are no training files of the words {', '.join(untrained)} in {folder}.")
+    if not test:
+        raise BibenchError(f"No file in {folder} is in the test split: name some in {folder / TEST_LIST}.")
+
+
+def _load(train, test, class_names, words) -> Examples:
+    arrays = []
+    for files in (train, test):
+        arrays.append(np.stack([speech.clip(_samples(file)) for file in files]))
+        arrays.append(np.array([class_names.index(words[file]) for file in files], np.int32))
+    return Examples(*arrays)
+
+
+def _samples(file: Path) -> np.ndarray:
+    rate_hz, samples = speech.read_wav(file.read_bytes())
+    return speech.at_16_khz(samples, rate_hz)
+
+
+def _background(files: tuple[Path, ...]) -> np.ndarray:
+    """The recordings of background noise end to end, or noise of our own where there are none."""
+    recordings = [_samples(file) for file in files]
+    long_enough = sum(map(len, recordings)) >= speech.SAMPLES
+    return np.concatenate(recordings).astype(np.float32) if long_enough else speech.coloured_noise()
