@@ -32,7 +32,7 @@ def main(networks, csv_file) -> None:
 
     rows = pd.read_csv(csv_file).to_dict("records") if csv_file.exists() else []
     done = {row["network"] for row in rows}
-    for name in networks.split(",") if networks else zoo.names():
+    for name in networks.split(",") if networks else zoo.names("image_classification"):
         if name in done:
             continue
         start = time.perf_counter()

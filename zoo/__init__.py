@@ -15,6 +15,7 @@ from bibench_tf.benchmark import BASELINE, PAPER
 from bibench_tf.errors import BibenchError, unknown_name
 from bibench_tf.zoo.abc_net import abc_net
 from bibench_tf.zoo.alexnet import binary_alexnet, dorefanet, xnornet
+from bibench_tf.zoo.bert import bert, bert_base, bert_tiny2, bert_tiny4, bert_tiny6
 from bibench_tf.zoo.binary_densenet import (
     binary_densenet28,
     binary_densenet37,
@@ -23,6 +24,7 @@ from bibench_tf.zoo.binary_densenet import (
 )
 from bibench_tf.zoo.birealnet import birealnet18, birealnet34
 from bibench_tf.zoo.bnext import bnext_l, bnext_m, bnext_s, bnext_t
+from bibench_tf.zoo.fsmn import dfsmn, dfsmn_small, fsmn
 from bibench_tf.zoo.group_net import group_net18, group_net34
 from bibench_tf.zoo.meliusnet import (
     meliusnet22,
@@ -37,6 +39,7 @@ from bibench_tf.zoo.meliusnet import (
     meliusnet_c,
 )
 from bibench_tf.zoo.mobilenet import mobilenet_v1
+from bibench_tf.zoo.pointnet import pointnet, pointnet_segmentation, pointnet_vanilla
 from bibench_tf.zoo.quicknet import quicknet, quicknet_large, quicknet_small
 from bibench_tf.zoo.reactnet import reactnet_a, reactnet_b, reactnet_c
 from bibench_tf.zoo.real_to_binary import real_to_binary
@@ -49,6 +52,11 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
     builder.__name__: builder
     for builder in (
         abc_net,
+        bert,
+        bert_base,
+        bert_tiny2,
+        bert_tiny4,
+        bert_tiny6,
         binary_alexnet,
         binary_densenet28,
         binary_densenet37,
@@ -60,7 +68,10 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         bnext_m,
         bnext_s,
         bnext_t,
+        dfsmn,
+        dfsmn_small,
         dorefanet,
+        fsmn,
         group_net18,
         group_net34,
         meliusnet22,
@@ -72,6 +83,9 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         meliusnet_b,
         meliusnet_c,
         mobilenet_v1,
+        pointnet,
+        pointnet_segmentation,
+        pointnet_vanilla,
         quicknet,
         quicknet_large,
         quicknet_small,
@@ -91,11 +105,26 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         xnornet,
     )
 }
+# The tasks (`bibench_tf.tasks`) of networks that do not take images.
+_TASKS: dict[str, str] = {
+    **dict.fromkeys(("bert", "bert_base", "bert_tiny2", "bert_tiny4", "bert_tiny6"), "text_classification"),
+    "dfsmn": "keyword_spotting",
+    "dfsmn_small": "keyword_spotting",
+    "fsmn": "keyword_spotting",
+    "pointnet": "point_classification",
+    "pointnet_segmentation": "part_segmentation",
+    "pointnet_vanilla": "point_classification",
+}
 # Other names of the same networks.
 _ALIASES = {"meliusnet25_4": "meliusnet_a", "meliusnet29_2": "meliusnet_b"}
 
 __all__ = [
     "abc_net",
+    "bert",
+    "bert_base",
+    "bert_tiny2",
+    "bert_tiny4",
+    "bert_tiny6",
     "binary_alexnet",
     "binary_densenet28",
     "binary_densenet37",
@@ -108,7 +137,10 @@ __all__ = [
     "bnext_s",
     "bnext_t",
     "build",
+    "dfsmn",
+    "dfsmn_small",
     "dorefanet",
+    "fsmn",
     "group_net18",
     "group_net34",
     "has_own_binarization",
@@ -124,6 +156,9 @@ __all__ = [
     "meliusnet_c",
     "mobilenet_v1",
     "names",
+    "pointnet",
+    "pointnet_segmentation",
+    "pointnet_vanilla",
     "quicknet",
     "quicknet_large",
     "quicknet_small",
@@ -139,15 +174,22 @@ __all__ = [
     "resnet_e18",
     "resnet_e34",
     "shen_resnet18",
+    "task_of",
     "vgg_small",
     "wrpn",
     "xnornet",
 ]
 
 
-def names() -> list[str]:
-    """The names of all networks, without aliases."""
-    return list(_BUILDERS)
+def names(task: str | None = None) -> list[str]:
+    """The names of all networks, without aliases; with `task`, of those that serve it."""
+    return [name for name in _BUILDERS if task in (None, task_of(name))]
+
+
+def task_of(name: str) -> str:
+    """The key of the task (`bibench_tf.tasks`) that a network serves. Raises BibenchError for an unknown name."""
+    _builder(name)
+    return _TASKS.get(name, "image_classification")
 
 
 def has_own_binarization(name: str) -> bool:

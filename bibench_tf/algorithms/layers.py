@@ -43,6 +43,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     `output_scale`) or `spatial` (output_scale x height_scale x width_scale, which needs fixed H and W).
     Groups are convolved one by one in inference, because only that runs on bits everywhere, where the input quantizer
     is Larq's sign or says `signs_in_inference = True`: exactly -1 and +1.
+    With as many groups as channels it is a depthwise convolution, which no engine runs on bits.
     An input quantizer may have a method `output_factor(inputs, layer)`, a factor of the output computed from the
     inputs; it is applied unless the quantizer has put it into the binarized inputs itself. One whose signs stand for
     other numbers has `sign_values`, what -1 and +1 mean, and the layer computes with those.
@@ -177,15 +178,37 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         common = (minus + plus) / 2 * tf.reduce_sum(kernel, axis=[0, 1, 2])
         return tf.nn.bias_add(self._convolve(inputs, (plus - minus) / 2 * kernel), common)
 
+    def _jit_compiled_convolution_op(self, inputs, kernel):
+        # Keras' own, for groups, keeps its first trace, whatever a later call has to do otherwise.
+        return self.convolution_op(inputs, kernel)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _grouped_convolution(self, inputs, kernel):
+        # On the CPU grouped convolutions have gradients in XLA only.
+        return super().convolution_op(inputs, kernel)
+
     def _convolve(self, inputs, kernel):
-        if not self._splits_groups:
+        if self._is_depthwise(inputs):
+            # Ten times faster than as many groups. Larq Compute Engine has no binary form of either.
+            kernel = tf.reshape(kernel, [*kernel.shape[:2], self.groups, -1])
+            strides = [1, *self.strides, 1]
+            return tf.nn.depthwise_conv2d(inputs, kernel, strides, self.padding.upper(), dilations=self.dilation_rate)
+        if self.groups == 1:
             return super().convolution_op(inputs, kernel)
+        if not self._splits_groups:
+            return self._grouped_convolution(inputs, kernel)
         # Larq Compute Engine's default kernel has no groups, and its converter wants multiples of 32 channels in each.
         # A convolution for each group is binary everywhere, if its input is seen to be a sign: the second sign
         # changes neither values nor gradients.
         groups = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
         convolve = super().convolution_op
         return tf.concat([convolve(lq.quantizers.ste_sign(x), k) for x, k in groups], axis=-1)
+
+    def _is_depthwise(self, inputs):
+        """Whether every channel is a group, in a form that TensorFlow has a depthwise convolution for."""
+        channels_last = self.data_format == "channels_last"
+        same_strides = len(set(self.strides)) == 1 and (max(self.strides) == 1 or max(self.dilation_rate) == 1)
+        return channels_last and same_strides and self.groups == inputs.shape[-1] > 1
 
     def _gets_signs(self):
         larq = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)

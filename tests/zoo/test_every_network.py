@@ -1,4 +1,4 @@
-"""Every network of the zoo, small, with its paper's binarization: it learns, is saved, and becomes binary in LCE."""
+"""Every network of the zoo for images, small, as its paper has it: it learns, is saved, and becomes binary in LCE."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def batch():
 
 
 def test_every_network_is_tried():
-    assert set(SMALL) == set(zoo.names())
+    assert set(SMALL) == set(zoo.names("image_classification"))
 
 
 @pytest.mark.parametrize("name", NAMES)
