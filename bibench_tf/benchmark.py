@@ -28,18 +28,22 @@ def parse_network(network: str) -> tuple[str, float]:
 class Benchmark:
     """One benchmark, as the user asked for it; it decides the plan of every track.
 
-    `architecture` is the network of the task, robustness, training, complexity and inference tracks;
-    `architectures` are those of the architecture track. `algorithms` leaves out the full-precision baseline,
+    `tasks` are data sets, of any kinds; tracks with one of them take the first, the robustness track the first of
+    images. `architecture` are the networks of the task, robustness, training, complexity and inference tracks, at most
+    one for each kind of task (`tracks.base.network_for`): a task whose network is not named takes its default; a text
+    is taken for one network. `architectures` are those of the architecture track. `algorithms` leaves out the baseline,
     which is always run. Networks may carry a width multiplier: `resnet20@0.5`. `epochs` overrides the recipe's.
     `seeds` is how many seeds the task, architecture and training tracks train: `seed`, `seed` + 1, ...; the others take
     the networks of the first. `grid` names the settings of the training track, or grids of them.
     `precision` is that of every training. `corrupted_images` is how many test images are corrupted, None for all.
     `corrupted` says where corrupted images come from: `made` here, `tfds` (the published set that TensorFlow Datasets
     prepares) or the path of the authors' folder of arrays; `severities` is the table that made ones follow.
+    `init` and `vocabulary` are the digests (`runs.files_digest`) of the checkpoint that text networks start from and of
+    the word pieces that texts are cut by, where they are the user's.
     """
 
     tasks: tuple[str, ...] = ("fashion_mini",)
-    architecture: str = "resnet20@0.5"
+    architecture: tuple[str, ...] = ()
     architectures: tuple[str, ...] = ("resnet20@0.5", "vgg_small@0.125")
     algorithms: tuple[str, ...] = ALGORITHMS
     recipe: str = "quick"
@@ -52,6 +56,13 @@ class Benchmark:
     severities: str = "cifar10"
     grid: tuple[str, ...] = ("quick",)
     precision: str = "float32"
+    init: str | None = None
+    vocabulary: str | None = None
+
+    def __post_init__(self):
+        # Benchmarks of earlier versions have one network.
+        if isinstance(self.architecture, str):
+            object.__setattr__(self, "architecture", (self.architecture,))
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:
@@ -79,6 +90,8 @@ class Session:
     makes that many steps before it returns to Python, except where the learning rate changes from step to step. A
     run's result names both, for its times depend on them.
     `retime_rounds` is how many interleaved rounds of training steps the training track times; 0 for none.
+    `init` is the folder of the checkpoint that text networks start from, `vocabulary` the file of word pieces; their
+    contents are what a benchmark and its runs name.
     """
 
     results: Path
@@ -90,3 +103,5 @@ class Session:
     retime_rounds: int = 0
     xla: bool = False
     steps_per_execution: int = 1
+    init: Path | None = None
+    vocabulary: Path | None = None

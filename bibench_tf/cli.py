@@ -33,14 +33,11 @@ _COMMANDS = {
     "complexity": ("bibench_tf.tracks.commands", "complexity", "Track 5, parameters, bits and operations."),
     "inference": ("bibench_tf.tracks.commands", "inference", "Track 6, latency and file size with LCE."),
     "deploy": ("bibench_tf.deploy.commands", "deploy", "Convert, audit and measure networks on host, phone or board."),
+    "predict": ("bibench_tf.tracks.predict", "predict", "Predict test examples with a trained network."),
     "corrupt": ("bibench_tf.corruptions.command", "corrupt", "Corrupt a folder of images or a data set."),
     "report": ("bibench_tf.tracks.commands", "report", "Score a results folder again and write its report."),
     "status": ("bibench_tf.tracks.commands", "status", "Show which runs of a results folder are done."),
-    "names": (
-        "bibench_tf.tracks.commands",
-        "list_names",
-        "List algorithms, networks, data sets, recipes, corruptions.",
-    ),
+    "ls": ("bibench_tf.tracks.listing", "ls", "List tasks, data sets, architectures, algorithms, recipes."),
 }
 
 
@@ -69,6 +66,7 @@ def cli() -> None:
     \b
     Examples:
       bibench run                                  the quick benchmark, on data that come with the package
+      bibench ls tasks                             what there is to choose from
       bibench task --algorithms bnn,reactnet       one track, two algorithms
       bibench complexity --network resnet18 --algorithm bireal --input-shape 224x224x3 --classes 1000
       bibench report results                       score a results folder again

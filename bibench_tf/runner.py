@@ -15,16 +15,16 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from bibench_tf import datasets, environment, records
+from bibench_tf import datasets, environment, records, tasks
 from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
-from bibench_tf.runs import RunResult, RunSpec, RunStore
+from bibench_tf.runs import RunResult, RunSpec, RunStore, files_digest
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bibench_tf.datasets import ImageDataset
+    from bibench_tf.datasets import Dataset
     from bibench_tf.training import Progress
 
 
@@ -45,13 +45,20 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
     done again. Raises BibenchError for what no run could do without, such as missing data.
     """
     store = RunStore(session.results)
-    load = cache(partial(datasets.get, data_dir=session.data_dir, download=session.download))
     pending = [spec for spec in ordered(specs) if not _has_result(store, spec)]
     if not pending:
         return
-    steps = {
-        spec.id: spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size) for spec in pending
-    }
+    _check_files(pending, session)
+
+    @cache
+    def load_task(name: str, has_vocabulary: bool) -> Dataset:
+        vocabulary = session.vocabulary if has_vocabulary else None
+        return datasets.get(name, session.data_dir, session.download, vocabulary)
+
+    def load(spec: RunSpec) -> Dataset:
+        return load_task(spec.task, spec.vocabulary is not None)
+
+    steps = {spec.id: spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size) for spec in pending}
     with progress_bar(sum(steps.values()), "step", session) as bar:
         waiting = False
         while pending:
@@ -65,6 +72,27 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
                 # Held by another process; when only such runs are left, there is nothing to do but wait.
                 pending.append(spec)
                 waiting = all(_is_locked(store, other) for other in pending)
+
+
+def _check_files(specs: Iterable[RunSpec], session: Session) -> None:
+    """Refuse a session whose files are not those of the runs."""
+    for what, option in (("checkpoint", "init"), ("vocabulary", "vocabulary")):
+        planned = {getattr(spec, option) for spec in specs} - {None}
+        path = getattr(session, option)
+        if not planned:
+            continue
+        if path is None:
+            raise BibenchError(f"These runs need the {what} {_short(planned)}: name it by --{option}.")
+        found = files_digest(path)
+        if planned != {found}:
+            raise BibenchError(
+                f"These runs need the {what} {_short(planned)}, and {path} is {_short({found})}: name another by "
+                f"--{option}."
+            )
+
+
+def _short(digests: Iterable[str]) -> str:
+    return ", ".join(sorted(digest[:12] for digest in digests))
 
 
 def progress_bar(total: int, unit: str, session: Session) -> tqdm:
@@ -118,26 +146,27 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Sessi
             start = bar.n
             if not _has_result(store, spec):
                 bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
-                result = _train(spec, store, load(spec.task), bar, session)
+                result = _train(spec, store, load(spec), bar, session)
                 records.write(folder / "result.json", result, environment=environment.describe())
             # What a resumed, failed or foreign run did not step through counts as done.
-            total = spec.recipe.epochs * (load(spec.task).train_examples // spec.recipe.batch_size)
+            total = spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size)
             bar.update(start + total - bar.n)
             return True
     except Timeout:
         return False
 
 
-def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm, session: Session) -> RunResult:
+def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Session) -> RunResult:
     from bibench_tf import training  # TensorFlow starts only when there is something to train
 
     folder, recipe = store.folder(spec), spec.recipe
-    build = partial(_build, spec, data)
+    build = partial(_build, spec, data, session)
     common = {
         "run_id": spec.id,
         "spec": dataclasses.asdict(spec),
         "dataset": _dataset_data(data),
         "execution": _execution_data(session, recipe),
+        "metric": tasks.get(data.task).metric(data),
     }
 
     def on_epoch(progress: Progress) -> None:
@@ -146,14 +175,16 @@ def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm, sessio
 
     try:
         model = training.initial_model(build, spec.seed)
-        if spec.parent is not None:
-            training.copy_weights(store.model(spec.parent), model)
+        parent = None if spec.parent is None else store.model(spec.parent)
+        if parent is not None:
+            training.copy_weights(parent, model)
         progress = training.train(
             model,
             data,
             recipe,
             seed=spec.seed,
             folder=folder,
+            teacher=parent if recipe.distils else None,
             twin=None if recipe.precision == "float32" else training.in_precision(build, recipe.precision),
             xla=session.xla,
             steps_per_execution=session.steps_per_execution,
@@ -171,19 +202,15 @@ def _train(spec: RunSpec, store: RunStore, data: ImageDataset, bar: tqdm, sessio
     return RunResult(**common, status="completed", **_summary(progress, model))
 
 
-def _build(spec: RunSpec, data: ImageDataset) -> tf.keras.Model:
+def _build(spec: RunSpec, data: Dataset, session: Session) -> tf.keras.Model:
     from bibench_tf import zoo
 
-    return zoo.build(
-        spec.architecture,
-        algorithm=spec.algorithm,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
-        width=spec.width,
-    )
+    # With a parent too, whose weights come on top: a network may have the sizes of its checkpoint.
+    init = {} if spec.init is None else {"init": session.init}
+    return zoo.build(spec.architecture, algorithm=spec.algorithm, width=spec.width, **data.network_options, **init)
 
 
-def _dataset_data(data: ImageDataset) -> dict:
+def _dataset_data(data: Dataset) -> dict:
     return {
         "name": data.name,
         "fingerprint": data.fingerprint,
@@ -195,7 +222,7 @@ def _dataset_data(data: ImageDataset) -> dict:
 def _execution_data(session: Session, recipe: Recipe) -> dict:
     """The options that differ from the defaults."""
     data = {"xla": True} if session.xla else {}
-    if session.steps_per_execution > 1 and not recipe.per_step:
+    if session.steps_per_execution > 1 and not recipe.changes_every_step:
         data["steps_per_execution"] = session.steps_per_execution
     return data
 
@@ -219,4 +246,5 @@ def _summary(progress: Progress, model: tf.keras.Model) -> dict:
         "epochs_completed": progress.epochs_completed,
         "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in model.trainable_weights),
         "history": progress.history,
+        "figures": progress.figures,
     }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bibench_tf import recipes, records
 from bibench_tf.benchmark import PAPER
+from bibench_tf.datasets import fingerprint_files
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
 
@@ -17,9 +18,31 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+def files_digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, or over one file, as 64 hexadecimal digits.
+
+    Hidden files are left out. Raises BibenchError for what is missing, empty or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            names = [file.relative_to(path).as_posix() for file in files]
+        else:
+            files, names = [path], []
+        if not files:
+            raise BibenchError(f"There are no files in {path}.")
+        return records.digest([names, fingerprint_files(files)])
+    except OSError as error:
+        raise BibenchError(f"{path} cannot be read: {error.strerror}.") from error
+
+
 @dataclass(frozen=True)
 class RunSpec:
-    """One training: everything that decides its outcome, apart from the machine."""
+    """One training: everything that decides its outcome, apart from the machine.
+
+    `init` and `vocabulary` are the digests (`files_digest`) of the user's checkpoint that the network starts from, and
+    of the user's word pieces that its texts are cut by.
+    """
 
     task: str
     architecture: str
@@ -27,6 +50,8 @@ class RunSpec:
     recipe: Recipe
     seed: int = 0
     width: float = 1.0
+    init: str | None = None
+    vocabulary: str | None = None
 
     @cached_property
     def id(self) -> str:
@@ -51,8 +76,10 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class RunResult:
-    """The outcome of a run. Accuracies are top-1 on the test images, from 0 to 1.
+    """The outcome of a run.
 
+    `accuracy` is the task's main figure on the test split, which BiBench calls accuracy everywhere: at most 1, more is
+    better. `metric` is its name. `figures` are all test figures of the last epoch by name, the loss among them.
     `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
     checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size sampled while
     training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
@@ -77,6 +104,8 @@ class RunResult:
     trainable_parameters: int | None = None
     dataset: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+    metric: str = "top-1 accuracy"
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,25 +20,37 @@ from bibench_tf.errors import BibenchError
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from bibench_tf.datasets import Dataset
+
 WARM_UP_STEPS = 3
 _STEPS_IN_TURN = 2
-_RATES = {"adam": 1e-3, "radam": 1e-3, "sgd": 1e-1}
+_RATES = {"adam": 1e-3, "bert_adam": 5e-5, "radam": 1e-3, "sgd": 1e-1}
 
 
 @dataclass(frozen=True)
 class StepTimes:
     """Step times by algorithm, in milliseconds; entry r of all algorithms belongs to the same round.
 
-    `network` may carry a width multiplier, as in `resnet20@0.5`; `precision` is one of a recipe's.
+    `network` may carry a width multiplier, as in `resnet20@0.5`; `options` are the others of its builder, such as the
+    size of its inputs. `precision` is one of a recipe's.
     """
 
     network: str
-    input_shape: tuple[int, int, int]
-    num_classes: int
+    options: Mapping[str, Any]
     batch_size: int
     optimizer: str
     rounds_ms: dict[str, tuple[float, ...]]
     precision: str = "float32"
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StepTimes:
+        """The inverse of `dataclasses.asdict`, also for records of earlier versions, which were of images alone."""
+        data = dict(data)
+        images = {name: data.pop(name) for name in ("input_shape", "num_classes") if name in data}
+        options = images or data["options"]
+        data["options"] = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+        data["rounds_ms"] = {name: tuple(found) for name, found in data["rounds_ms"].items()}
+        return cls(**data)
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,7 @@ def measure(
     networks: Sequence[str],
     *,
     network: str,
-    input_shape: tuple[int, int, int],
-    num_classes: int,
+    data: Dataset,
     batch_size: int,
     optimizer: str = "adam",
     rounds: int = 11,
@@ -63,28 +74,29 @@ def measure(
     precision: str = "float32",
     progress: Callable[[range], Iterable[int]] = iter,
 ) -> StepTimes:
-    """Time a training step of `network` under each of the algorithms `networks`, in turns.
+    """Time a training step of `network` on `data` under each of the algorithms `networks`, in turns.
 
-    A step is forward, backward and update of one batch that is in memory already: the input pipeline, metrics,
-    callbacks and evaluation are left out. Weights and images are random, which does not change the time. `progress`
-    gets the rounds and yields them, as `tqdm` does. Raises BibenchError for unknown names.
+    A step is forward, backward and update of one batch that is in memory already, the first of the training split: the
+    input pipeline, metrics, callbacks and evaluation are left out. Weights are random, which does not change the time.
+    `progress` gets the rounds and yields them, as `tqdm` does. Raises BibenchError for unknown names and for a batch
+    larger than the data.
     """
     import tensorflow as tf
 
-    from bibench_tf import training, zoo
+    from bibench_tf import tasks, training, zoo
 
     name, width = parse_network(network)
-    images, labels = random_batch(input_shape, num_classes, batch_size, seed)
+    options = dict(data.network_options)
+    inputs, labels = next(iter(data.train_batches(batch_size, seed=seed, epoch=0)))
+    loss = tasks.get(data.task).loss(data)
     steps = {}
     for algorithm in networks:
         tf.keras.utils.set_random_seed(seed)
-        build = partial(
-            zoo.build, name, algorithm=algorithm, input_shape=input_shape, num_classes=num_classes, width=width
-        )
+        build = partial(zoo.build, name, algorithm=algorithm, width=width, **options)
         model = training.in_precision(build, precision)
-        steps[algorithm] = keras_step(model, images, labels, optimizer, precision)
+        steps[algorithm] = keras_step(model, inputs, labels, optimizer, precision, loss)
     rounds_ms = measure_steps(steps, rounds, progress)
-    return StepTimes(network, tuple(input_shape), num_classes, batch_size, optimizer, rounds_ms, precision)
+    return StepTimes(network, options, batch_size, optimizer, rounds_ms, precision)
 
 
 def random_batch(
@@ -98,41 +110,46 @@ def random_batch(
 
 def keras_step(
     model: tf.keras.Model,
-    images: np.ndarray,
-    labels: np.ndarray,
+    inputs: Any,
+    labels: np.ndarray | tf.Tensor,
     optimizer: str = "adam",
     precision: str = "float32",
+    loss: tf.keras.losses.Loss | None = None,
 ) -> Callable[[], float]:
     """A function that makes one training step of a network on this batch; otherwise as `training_function`."""
     import tensorflow as tf
 
-    train = training_function(model, optimizer, precision)
-    x, y = tf.constant(images), tf.constant(labels)
+    train = training_function(model, optimizer, precision, loss)
+    x, y = tf.nest.map_structure(tf.convert_to_tensor, (inputs, labels))
     return lambda: train(x, y)
 
 
 def training_function(
-    model: tf.keras.Model, optimizer: str = "adam", precision: str = "float32"
-) -> Callable[[tf.Tensor, tf.Tensor], float]:
-    """A function of images and labels that makes one training step and returns the loss, once the step is done.
+    model: tf.keras.Model,
+    optimizer: str = "adam",
+    precision: str = "float32",
+    loss: tf.keras.losses.Loss | None = None,
+) -> Callable[[Any, tf.Tensor], float]:
+    """A function of inputs and labels that makes one training step and returns the loss, once the step is done.
 
-    `precision` is the one the network was built at. Raises BibenchError for an unknown optimizer.
+    Inputs are a tensor, or tensors by the name of the network's input. `precision` is the one the network was built
+    at. Without `loss` it is the cross-entropy of logits. Raises BibenchError for an unknown optimizer.
     """
     import tensorflow as tf
 
-    from bibench_tf import training
+    from bibench_tf import optimizers
 
     if optimizer not in _RATES:
         raise BibenchError(f"Unknown optimizer '{optimizer}'. Known: {', '.join(_RATES)}.")
-    update = training.new_optimizer(optimizer, _RATES[optimizer], precision=precision)
-    loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    update = optimizers.new(optimizer, _RATES[optimizer], precision=precision)
+    loss_of = loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     @tf.function
     def step(x, y):
         with tf.GradientTape() as tape:
-            loss = loss_of(y, tf.cast(model(x, training=True), tf.float32))
-        update.minimize(loss, model.trainable_variables, tape=tape)
-        return loss
+            value = loss_of(y, tf.cast(model(x, training=True), tf.float32))
+        update.minimize(value, model.trainable_variables, tape=tape)
+        return value
 
     return lambda x, y: float(step(x, y))
 

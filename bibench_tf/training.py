@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
-import math
 import shutil
 import statistics
 import tempfile
@@ -11,99 +11,81 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf import environment, records
+from bibench_tf import environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
-from bibench_tf.datasets import ImageDataset
+from bibench_tf.datasets import Dataset
 from bibench_tf.energy import EnergyMeter
-from bibench_tf.errors import BibenchError
 from bibench_tf.memory import PeakMemory
-from bibench_tf.recipes import Precision, Recipe
+from bibench_tf.recipes import Precision, Recipe, learning_rate
+from bibench_tf.tasks import Task
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
+_TEST_BATCH = 256
+# The weight of the loss on labels beside a teacher (BiBench's GLUE code).
+_LABELS_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint knows beside the weights: how many epochs are done, and the figures of each."""
+    """What a checkpoint knows beside the weights: how many epochs are done, and the figures of each.
+
+    `history` has a row for each epoch: `epoch`, `train_loss` (of the labels, without penalties and teachers),
+    `train_accuracy` (where there are classes), `test_loss`, `accuracy` (the task's main figure on the test split), the
+    task's further figures by their names, times and memory. `figures` are all test figures of the last epoch.
+    """
 
     epochs_completed: int
     checkpoint: str
     history: list[dict[str, float | None]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
 
 
 class Diverged(Exception):
     """The loss is not a number any more."""
 
 
-def optimizer_for(recipe: Recipe) -> tf.keras.optimizers.Optimizer:
-    """The optimizer a recipe names, at its initial learning rate; weight decay is added to the loss instead."""
-    return new_optimizer(recipe.optimizer, recipe.learning_rate, recipe.momentum, recipe.precision)
-
-
-def new_optimizer(
-    name: str, learning_rate: float, momentum: float = 0.9, precision: Precision = "float32"
-) -> tf.keras.optimizers.Optimizer:
-    """An optimizer of a recipe by name; only SGD has momentum. Raises BibenchError for an unknown name."""
-    optimizer = _new_optimizer(name, learning_rate, momentum)
-    if precision != "mixed_float16":
-        return optimizer
-    # Small gradients are 0 in float16 unless the loss is scaled; a step whose gradients overflow is left out.
-    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-
-
-def _new_optimizer(name, learning_rate, momentum):
-    if name == "adam":
-        # PyTorch's epsilon, as in the reference; Keras' own default is 1e-7.
-        return tf.keras.optimizers.Adam(learning_rate, epsilon=1e-8)
-    if name == "sgd":
-        return tf.keras.optimizers.SGD(learning_rate, momentum=momentum)
-    if name == "radam":
-        from bibench_tf.addons import rectified_adam
-
-        return rectified_adam(learning_rate)
-    raise BibenchError(f"Unknown optimizer '{name}'. Known: adam, radam, sgd.")
-
-
-def learning_rate(recipe: Recipe, epoch: float) -> float:
-    """The learning rate of a recipe in `epoch` (from 0, 1.5 is in the middle of the second)."""
-    done = epoch / recipe.epochs
-    if recipe.schedule == "cosine":
-        return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-    if recipe.schedule == "step":
-        return recipe.learning_rate * 0.1 ** sum(done >= milestone for milestone in recipe.milestones)
-    if recipe.schedule == "constant":
-        return recipe.learning_rate
-    raise BibenchError(f"Unknown schedule '{recipe.schedule}'. Known: constant, cosine, step.")
-
-
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> int:
-    """Copy weights between layers of the same name where their names and shapes agree; returns how many."""
+    """Copy weights between layers of the same name where their names and shapes agree; returns how many.
+
+    Shapes agree as well where they differ in axes of size 1, and kernels where one layer calls its own depthwise: a
+    layer of Keras and the binary convolution in its place hold the same numbers in the same order.
+    """
     copied = 0
     donors = {layer.name: layer for layer in source.layers}
     for layer in target.layers:
         if layer.name not in donors:
             continue
-        values = {_last_name(weight): weight for weight in donors[layer.name].weights}
+        values = {_name_within(donors[layer.name], weight): weight for weight in donors[layer.name].weights}
         for weight in layer.weights:
-            value = values.get(_last_name(weight))
-            if value is not None and value.shape == weight.shape:
-                weight.assign(value.numpy())
+            value = values.get(_name_within(layer, weight))
+            if value is not None and _without_ones(value.shape) == _without_ones(weight.shape):
+                weight.assign(value.numpy().reshape(weight.shape))
                 copied += 1
     return copied
 
 
+def _name_within(layer: tf.keras.layers.Layer, weight: tf.Variable) -> str:
+    return weight.name.rpartition(f"{layer.name}/")[2].replace("depthwise_kernel", "kernel")
+
+
+def _without_ones(shape: tf.TensorShape) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
 def train(
     model: tf.keras.Model,
-    data: ImageDataset,
+    data: Dataset,
     recipe: Recipe,
     *,
     seed: int,
     folder: Path,
+    teacher: tf.keras.Model | None = None,
     twin: tf.keras.Model | None = None,
     xla: bool = False,
     steps_per_execution: int = 1,
@@ -113,18 +95,22 @@ def train(
 ) -> Progress:
     """Train `model` in place, from the checkpoint in `folder` if it has one, to the last epoch of the recipe.
 
-    `twin` is the same network in the recipe's precision where that is mixed: it makes the steps, and `model` gets its
-    weights after every epoch, so that what is evaluated is what is saved. After every epoch the state is written to
-    `folder`: what is trained next is then a function of that state, the seed and the data alone. A recipe whose rate
-    changes from step to step is trained step by step whatever `steps_per_execution` says. Raises Diverged when the
-    loss is not finite.
+    The loss, and the test figures after every epoch, are those of the data's task. `teacher` is the network that a
+    recipe which distils learns from; it is frozen. `twin` is the same network in the recipe's precision where that is
+    mixed: it makes the steps, and `model` gets its weights after every epoch, so that what is evaluated is what is
+    saved. After every epoch the state is written to `folder`: what is trained next is then a function of that state,
+    the seed and the data alone. A recipe whose rate changes from step to step is trained step by step whatever
+    `steps_per_execution` says. Raises Diverged when the loss is not finite.
     """
+    task = tasks.get(data.task)
     trained = model
     if twin is not None:
         twin.set_weights(model.get_weights())
         trained = twin
-    trainer = _compiled(trained, recipe, xla, 1 if recipe.per_step else steps_per_execution)
-    evaluator = trainer if twin is None else _compiled(model, recipe, xla, 1)
+    trainer = _compiled(
+        trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
+    )
+    predict = inference(model, data)
     checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
     if twin is not None:
@@ -132,7 +118,12 @@ def train(
     for _ in range(progress.epochs_completed * (data.train_examples // recipe.batch_size)):
         on_step()
     timer = _StepTimer(on_step, clock)
+    has_dropout = any(isinstance(layer, tf.keras.layers.Dropout) and layer.rate for layer in trained.submodules)
     for epoch in range(progress.epochs_completed, recipe.epochs):
+        if has_dropout:
+            # Dropout counts its calls: from here, so that an epoch after a checkpoint is what it is without a break.
+            # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
+            tf.random.set_seed(seed)
         fitted = trainer.fit(
             data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment),
             initial_epoch=epoch,
@@ -150,45 +141,89 @@ def train(
             raise Diverged(f"the loss was not finite in epoch {epoch + 1} of {recipe.epochs}")
         if twin is not None:
             model.set_weights(twin.get_weights())
-        tested = evaluator.evaluate(data.test_batches(256), verbose=0, return_dict=True)
-        figures = {
+        figures = evaluate(predict, data)
+        further = dict(figures)
+        row = {
             "epoch": epoch + 1,
-            "train_loss": float(fitted.history["cross_entropy"][-1]),
-            "train_accuracy": float(fitted.history["accuracy"][-1]),
-            "test_loss": float(tested["cross_entropy"]),
-            "accuracy": float(tested["accuracy"]),
+            "train_loss": float(fitted.history["label_loss"][-1]),
+            **({"train_accuracy": float(fitted.history["accuracy"][-1])} if data.class_names else {}),
+            "test_loss": further.pop("loss"),
+            "accuracy": further.pop(task.metric(data)),
+            **further,
             **timer.take(),
         }
-        progress = _save(checkpoint, folder, epoch + 1, [*progress.history, figures])
+        progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], figures))
         on_epoch(progress)
     return progress
 
 
-def _compiled(model: tf.keras.Model, recipe: Recipe, xla: bool, steps_per_execution: int) -> tf.keras.Model:
+def inference(model: tf.keras.Model, data: Dataset) -> Callable[[Any], tf.Tensor]:
+    """The network as one traced function of batches of the data's inputs."""
+    inputs, _ = data.test_batches(_TEST_BATCH).element_spec
+    return tf.function(lambda batch: model(batch, training=False), input_signature=[inputs])
+
+
+def evaluate(predict: Callable[[Any], tf.Tensor], data: Dataset) -> dict[str, float]:
+    """The figures of the data's task on the test split."""
+    evaluation = tasks.get(data.task).evaluation(data)
+    for inputs, labels in data.test_batches(_TEST_BATCH):
+        evaluation.update(labels.numpy(), predict(inputs).numpy())
+    return {name: float(figure) for name, figure in evaluation.figures().items()}
+
+
+def _compiled(
+    model: tf.keras.Model,
+    data: Dataset,
+    recipe: Recipe,
+    teacher: tf.keras.Model | None = None,
+    *,
+    xla: bool,
+    steps: int,
+) -> tf.keras.Model:
     """A second model on the same layers, which carries optimizer and metrics, so that `model` is saved without."""
-    logits = model.outputs[0]
-    if logits.dtype != tf.float32:
+    task = tasks.get(data.task)
+    outputs = model.outputs[0]
+    if outputs.dtype != tf.float32:
         # The loss is a logarithm of sums of exponentials, for which 16 bits are too few.
-        logits = tf.keras.layers.Activation("linear", dtype="float32", name="float32_logits")(logits)
-    trainer = tf.keras.Model(model.inputs, logits)
-    if recipe.weight_decay:
+        outputs = tf.keras.layers.Activation("linear", dtype="float32", name="float32_outputs")(outputs)
+    if teacher is not None:
+        teacher.trainable = False
+        outputs = _Distillation(task, data)([teacher(model.input, training=False), outputs])
+    trainer = tf.keras.Model(model.input, outputs)
+    if recipe.weight_decay and recipe.optimizer not in optimizers.DECOUPLED:
         # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
         trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
+    loss = task.loss(data)
+
+    def label_loss(labels, outputs):
+        return loss(labels, outputs)
+
     trainer.compile(
-        optimizer_for(recipe),
-        loss=tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        optimizers.for_recipe(recipe),
+        loss=loss,
+        loss_weights=None if teacher is None else _LABELS_SHARE,
+        # Made here and not by Keras in the first step, which TensorFlow would then trace a second time.
         metrics=[
-            "accuracy",
-            tf.keras.metrics.SparseCategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+            tf.keras.metrics.MeanMetricWrapper(label_loss, name="label_loss"),
+            *([tf.keras.metrics.SparseCategoricalAccuracy("accuracy")] if data.class_names else []),
         ],
         jit_compile=xla,
-        steps_per_execution=steps_per_execution,
+        steps_per_execution=steps,
     )
     return trainer
 
 
-def _last_name(weight) -> str:
-    return weight.name.split("/")[-1]
+class _Distillation(tf.keras.layers.Layer):
+    """Adds to the loss how far outputs are from those of a teacher, and passes them on."""
+
+    def __init__(self, task: Task, data: Dataset):
+        super().__init__(name="distillation", dtype="float32")
+        self._loss_of = lambda teacher, outputs: task.distillation_loss(data, teacher, outputs)
+
+    def call(self, inputs):
+        teacher, outputs = inputs
+        self.add_loss(self._loss_of(teacher, outputs))
+        return outputs
 
 
 def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Progress:
@@ -216,9 +251,9 @@ def _is_readable(state: str) -> bool:
     return True
 
 
-def _save(checkpoint, folder, epochs_completed, history) -> Progress:
+def _save(checkpoint: tf.train.Checkpoint, folder: Path, progress: Progress) -> Progress:
     """Write the weights to a new folder, then the record that names it, then drop the others."""
-    name = f"checkpoint-{epochs_completed}"
+    name = f"checkpoint-{progress.epochs_completed}"
     temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
     try:
         checkpoint.write(str(temporary / "state"))
@@ -226,7 +261,7 @@ def _save(checkpoint, folder, epochs_completed, history) -> Progress:
         temporary.rename(folder / name)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    progress = Progress(epochs_completed, name, history)
+    progress = dataclasses.replace(progress, checkpoint=name)
     records.write(folder / "progress.json", progress, environment=environment.describe())
     for other in folder.glob("checkpoint-*"):
         if other.name != name:
@@ -247,7 +282,7 @@ class _LearningRate(tf.keras.callbacks.Callback):
         self._set(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
-        if self._recipe.per_step and batch:
+        if self._recipe.changes_every_step and batch:
             self._set(self._epoch + batch / self._steps_per_epoch)
 
     def _set(self, epoch):

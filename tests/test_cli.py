@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf import cli, records
-from bibench_tf.tracks import NAMES
+from bibench_tf import cli, corruptions, datasets, recipes, records, tasks
+from bibench_tf.tracks import NAMES, architecture, base, commands
 
 
 def bibench(*arguments, cwd=None, env=None):
@@ -48,7 +48,7 @@ def test_help_needs_no_tensorflow(command):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "Usage: bibench" in done.stdout
-    if command and command != "names":
+    if command:
         assert "Example" in done.stdout
 
 
@@ -61,6 +61,17 @@ def test_help_needs_no_tensorflow(command):
         (["task", "--architecture", "resnet20@wide"], ["NAME@WIDTH"]),
         (["task", "--architecture", "resnet20@0"], ["width"]),
         (["task", "--recipe", "quik"], ["recipe 'quik'", "Did you mean 'quick'"]),
+        (
+            ["task", "--tasks", "fashion_mini", "--architecture", "dfsmn"],
+            ["No data set", "'dfsmn'", "keyword spotting"],
+        ),
+        (["architecture", "--tasks", "keywords_mini", "--architectures", "resnet20"], ["'resnet20'", "--tasks"]),
+        (["robustness", "--tasks", "keywords_mini"], ["corrupts images", "keywords_mini"]),
+        (["task", "--tasks", "fashion_mini", "--recipe", "bibench"], ["no recipe for 'fashion_mini'", "cifar10"]),
+        (["task", "--tasks", "fashion_mini", "--init", "."], ["vocab.txt", "--vocabulary"]),
+        (["task", "--tasks", "fashion_mini", "--vocabulary", __file__], ["--init and --vocabulary are for texts"]),
+        (["predict", __file__, "--data", "fashion_mini"], ["test_cli.py", ".keras"]),
+        (["predict", "."], ["--data"]),
         (["robustness", "--corruptions", "fogg"], ["corruption 'fogg'"]),
         (["robustness", "--corruptions", "all"], ["'saturate' needs colour images"]),
         (["robustness", "--corrupted", "tfds"], ["no corrupted images of 'fashion_mini'", "cifar10"]),
@@ -100,6 +111,51 @@ def test_an_unwritable_folder(tmp_path):
     refused(bibench("complexity", "--results", str(tmp_path / "file" / "results")), "Cannot write")
 
 
+@pytest.mark.parametrize("kind", ["tasks", "datasets", "recipes", "corruptions"])
+def test_lists_need_no_tensorflow(kind):
+    script = (
+        "import sys; from bibench_tf import cli\n"
+        f"try: cli.main(['ls', {kind!r}])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    known = {
+        "tasks": tasks.names(),
+        "datasets": datasets.names(),
+        "recipes": recipes.names(),
+        "corruptions": corruptions.names(),
+    }
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(known[kind])
+    assert all(len(line.split()) > 1 for line in lines), "each has a description"
+
+
+def test_lists_as_json_say_what_belongs_together():
+    found = {}
+    for kind in ("tasks", "datasets", "architectures", "algorithms"):
+        done = bibench("ls", kind, "--json")
+        assert done.returncode == 0, done.stderr
+        found[kind] = {row["name"]: row for row in json.loads(done.stdout)}
+        assert all(row["description"].strip() for row in found[kind].values())
+    assert found["tasks"]["image_classification"]["group"] == found["architectures"]["resnet18"]["group"] == "cnn"
+    assert found["architectures"]["dfsmn"]["task"] == found["datasets"]["keywords_mini"]["task"] == "keyword_spotting"
+    assert "keywords_mini" in found["tasks"]["keyword_spotting"]["data"].split(", ")
+    assert found["tasks"]["image_classification"]["figure"] == "top-1 accuracy"
+    assert found["algorithms"]["bnn"]["paper"] == "arXiv:1602.02830"
+    defaults = [row["network"].partition("@")[0] for row in found["tasks"].values()]
+    assert set(defaults) <= set(found["architectures"])
+
+
+def test_the_default_networks_of_the_architecture_track_are_those_of_the_tasks():
+    """So that the runs of both tracks are the same, but for the second convolutional network."""
+    quick = commands._DEFAULT
+    networks = {base.network_for(quick, name) for name in quick.tasks}
+    assert set(quick.architectures) - networks == {"vgg_small@0.125"}
+    assert {architecture.group_of(name) for name in quick.architectures} == {"cnn", "transformer", "mlp"}
+
+
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     """All six tracks with two networks, as small as they get."""
@@ -110,6 +166,7 @@ def benchmark(tmp_path_factory):
 
 
 OPTIONS = [
+    *("--tasks", "fashion_mini"),
     *("--architecture", "vgg_small@0.0625", "--architectures", "vgg_small@0.0625,resnet20@0.125"),
     *("--algorithms", "xnor", "--epochs", "1", "--corruptions", "contrast", "--corrupted-images", "250"),
 ]

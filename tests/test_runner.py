@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from bibench_tf import datasets, records, runner, training, zoo
+from bibench_tf import datasets, recipes, records, runner, training, zoo
 from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
@@ -61,7 +60,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    monkeypatch.setitem(datasets._FACTORIES, "tiny", tiny)
+    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +68,7 @@ def reference(tmp_path_factory):
     """The store of the run, trained without interruption."""
     folder = tmp_path_factory.mktemp("reference")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._FACTORIES, "tiny", tiny)
+        patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
         runner.execute([SPEC], Session(results=folder, quiet=True))
     return RunStore(folder)
 
@@ -286,14 +285,15 @@ def test_run_ids_depend_on_everything_and_only_on_what_differs_from_defaults():
     assert len(ids) == 5
     # Fixed on purpose: results of earlier versions are found by their ids.
     assert RunSpec("cifar10", "resnet20", "bnn", RECIPE).id == "15132ffcdd6c"
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"), [("cosine", [1, 0.75, 0.25]), ("step", [1, 1, 0.1]), ("constant", [1, 1, 1])]
-)
-def test_learning_rates(schedule, expected):
-    recipe = dataclasses.replace(RECIPE, learning_rate=1.0, schedule=schedule)
-    assert [training.learning_rate(recipe, epoch) for epoch in range(3)] == pytest.approx(expected)
+    for name, expected in (
+        ("quick", "1a158bf48487"),
+        ("cifar10_short", "ce7876918481"),
+        ("bibench_cifar10", "a6661ddb388a"),
+        ("bibench_imagenet", "87b62257e2a5"),
+        ("bibench_training", "84e67e4b7d5c"),
+    ):
+        assert RunSpec("cifar10", "resnet20", "bnn", recipes.get(name)).id == expected
+    assert RunSpec("fashion_mini", "resnet20", "full_precision", recipes.get("quick"), width=0.5).id == "b4f89effd612"
 
 
 def test_weight_decay_is_the_gradient_of_every_trainable_weight(tmp_path):
@@ -315,10 +315,3 @@ def test_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BibenchError, match="Cannot write"):
         runner.execute([SPEC], Session(results=tmp_path / "file", quiet=True))
-
-
-def test_optimizers_follow_the_reference():
-    adam = training.optimizer_for(RECIPE)
-    assert isinstance(adam, tf.keras.optimizers.Adam) and adam.epsilon == 1e-8
-    with pytest.raises(BibenchError, match="Unknown optimizer"):
-        training.optimizer_for(dataclasses.replace(RECIPE, optimizer="lion"))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from bibench_tf import records, step_timing
+from bibench_tf import datasets, records, step_timing, zoo
 from bibench_tf.errors import BibenchError
 from bibench_tf.step_timing import StepTimes
 
@@ -66,14 +67,14 @@ def test_every_other_round_goes_backwards():
 
 
 def test_the_spread_of_a_ratio_are_the_quartiles_over_rounds():
-    times = StepTimes("n", (8, 8, 1), 4, 2, "adam", {"full_precision": (1.0,) * 5, "x": (1.0, 2.0, 3.0, 4.0, 50.0)})
+    times = StepTimes("n", {}, 2, "adam", {"full_precision": (1.0,) * 5, "x": (1.0, 2.0, 3.0, 4.0, 50.0)})
     found = step_timing.ratio(times, "x")
     assert (found.low, found.median, found.high) == (2, 3, 4)
     assert step_timing.ratio(times, "full_precision", baseline="x").median == pytest.approx(1 / 3)
 
 
 def test_a_network_that_was_not_timed():
-    times = StepTimes("n", (8, 8, 1), 4, 2, "adam", {"bnn": (1.0,)})
+    times = StepTimes("n", {}, 2, "adam", {"bnn": (1.0,)})
     with pytest.raises(BibenchError, match="'full_precision' was not timed, only those of bnn"):
         step_timing.ratio(times, "bnn")
     with pytest.raises(BibenchError, match="at least one round"):
@@ -90,8 +91,7 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
     times = step_timing.measure(
         ("full_precision", "bnn"),
         network="vgg_small@0.0625",
-        input_shape=(8, 8, 1),
-        num_classes=4,
+        data=tiny_images(),
         batch_size=4,
         optimizer="sgd",
         rounds=2,
@@ -102,6 +102,54 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
     assert min(min(found) for found in times.rounds_ms.values()) > 0
     assert (times.network, times.batch_size, times.precision) == ("vgg_small@0.0625", 4, "float32")
     records.write(tmp_path / "times.json", times)
+    assert records.read(tmp_path / "times.json", StepTimes, StepTimes.from_dict) == times
+
+
+def test_networks_with_several_inputs_take_turns(monkeypatch):
+    """A batch of a mapping and labels for each point, with the loss of their task."""
+    inputs, labels = {"left": np.ones((6, 3, 2), np.float32), "right": np.ones((6, 4), np.float32)}, np.zeros((6, 3))
+    data = datasets.ArrayDataset(
+        "pairs", "Pairs", "made by the tests", "none", ("a", "b"), 6, 6, "f", "point_classification",
+        load=lambda: datasets.Examples(inputs, labels.astype(np.int32), inputs, labels.astype(np.int32)),
+        options={"points": 3},
+    )  # fmt: skip
+    built = []
+
+    def build(name, algorithm, width, points):
+        left, right = tf.keras.Input((points, 2), name="left"), tf.keras.Input((4,), name="right")
+        x = tf.keras.layers.Concatenate()([left, tf.keras.layers.RepeatVector(points)(right)])
+        built.append(tf.keras.Model({"left": left, "right": right}, tf.keras.layers.Dense(2)(x)))
+        return built[-1]
+
+    monkeypatch.setattr(zoo, "build", build)
+    times = step_timing.measure(("full_precision",), network="two", data=data, batch_size=2, rounds=2)
+    assert len(times.rounds_ms["full_precision"]) == 2 and times.options == {"points": 3}
+    bias = built[0].layers[-1].bias.numpy()
+    assert bias[0] > 0 > bias[1], "the steps have learnt that all labels are 0"
+
+
+def test_a_record_of_an_earlier_version_is_of_images():
+    old = {"network": "n", "input_shape": [8, 8, 1], "num_classes": 4, "batch_size": 2, "optimizer": "adam"}
+    times = StepTimes.from_dict({**old, "rounds_ms": {"bnn": [1.0]}, "precision": "float32"})
+    assert times == StepTimes("n", {"input_shape": (8, 8, 1), "num_classes": 4}, 2, "adam", {"bnn": (1.0,)})
+
+
+def tiny_images():
+    images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 4
+    return datasets.ArrayImages(
+        name="tiny",
+        title="Tiny",
+        source="made by the tests",
+        licence="none",
+        input_shape=(8, 8, 1),
+        class_names=tuple("abcd"),
+        train_examples=8,
+        test_examples=8,
+        mean=(0.0,),
+        std=(1.0,),
+        fingerprint="f",
+        load=lambda: datasets.Splits(images, labels, images, labels),
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])

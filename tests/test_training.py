@@ -238,7 +238,7 @@ def test_logits_and_loss_are_float32_and_the_loss_is_scaled_in_float16_only():
     for precision, scaled in (("float32", False), ("mixed_float16", True), ("mixed_bfloat16", False)):
         recipe = dataclasses.replace(RECIPE, precision=precision)
         model = training.in_precision(build, precision)
-        trainer = training._compiled(model, recipe, xla=False, steps_per_execution=1)
+        trainer = training._compiled(model, tiny(), recipe, xla=False, steps=1)
         assert trainer.outputs[0].dtype == tf.float32
         assert isinstance(trainer.optimizer, tf.keras.mixed_precision.LossScaleOptimizer) == scaled
     assert tf.keras.mixed_precision.global_policy().name == "float32"
@@ -246,7 +246,7 @@ def test_logits_and_loss_are_float32_and_the_loss_is_scaled_in_float16_only():
 
 @pytest.mark.parametrize("precision", MIXED)
 def test_a_run_in_mixed_precision_saves_the_float32_network_it_was_scored_by(tmp_path, monkeypatch, precision):
-    monkeypatch.setitem(datasets._FACTORIES, "tiny", tiny)
+    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     spec = RunSpec("tiny", "vgg_small", "bnn", dataclasses.replace(RECIPE, precision=precision), width=0.0625)
     runner.execute([spec], Session(results=tmp_path, quiet=True))
     store = RunStore(tmp_path)
@@ -309,11 +309,16 @@ def test_a_recipe_knows_its_precision():
 
 
 def test_xla_trains_and_results_name_the_options_their_times_depend_on(tmp_path, monkeypatch):
-    monkeypatch.setitem(datasets._FACTORIES, "tiny", tiny)
+    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     spec = RunSpec("tiny", "vgg_small", "bnn", dataclasses.replace(RECIPE, epochs=1), width=0.0625)
     compiled = []
     compile_ = training._compiled
-    monkeypatch.setattr(training, "_compiled", lambda *arguments: compiled.append(compile_(*arguments)) or compiled[-1])
+
+    def compile_and_keep(*arguments, **options):
+        compiled.append(compile_(*arguments, **options))
+        return compiled[-1]
+
+    monkeypatch.setattr(training, "_compiled", compile_and_keep)
     runner.execute([spec], Session(results=tmp_path, quiet=True, xla=True, steps_per_execution=2))
     result = RunStore(tmp_path).result(spec)
     assert result.status == "completed", result.error

@@ -1,0 +1,197 @@
+"""Recipes: the rates by hand, what a name means for a data set and a network, and the documented table."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from bibench_tf import datasets, recipes, tasks
+from bibench_tf.errors import BibenchError
+from bibench_tf.recipes import Recipe, learning_rate
+
+RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1.0, schedule="cosine")
+TABLE = Path(__file__).parents[1] / "docs" / "recipes.md"
+
+
+def rates(epochs, **changes):
+    return [learning_rate(dataclasses.replace(RECIPE, **changes), epoch) for epoch in epochs]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [("cosine", [1, 0.75, 0.25]), ("linear", [1, 2 / 3, 1 / 3]), ("step", [1, 1, 0.1]), ("constant", [1, 1, 1])],
+)
+def test_rates_by_epoch(schedule, expected):
+    assert rates(range(3), schedule=schedule) == pytest.approx(expected)
+    # Within an epoch the rate changes only where it is said to.
+    assert rates((0.9, 1.9, 2.9), schedule=schedule) == pytest.approx(expected)
+
+
+def test_rates_by_step():
+    assert rates((0.3, 1.5, 2.7), schedule="linear", per_step=True) == pytest.approx([0.9, 0.5, 0.1])
+    assert rates((0.5, 1.5), schedule="cosine", per_step=True) == pytest.approx([(1 + 3**0.5 / 2) / 2, 0.5])
+
+
+def test_glues_warm_up_goes_from_0_to_the_rate_and_straight_back():
+    """BertAdam's schedule: x / 0.1 before a tenth is done, then (1 - x) / 0.9."""
+    glue = recipes.get("bibench_glue_mnli")
+    for done in (0.0, 0.01, 0.05, 0.1, 0.2, 0.55, 0.999):
+        expected = done / 0.1 if done < 0.1 else (1 - done) / 0.9
+        assert learning_rate(glue, done * glue.epochs) == pytest.approx(5e-5 * expected), done
+
+
+def test_speechs_warm_up_multiplies_the_cosine_of_the_epoch():
+    """mmcv's: in five epochs the factor goes from 0.01 to 1, step by step; the cosine moves between epochs."""
+    speech = recipes.get("bibench_speech")
+    cosine = {0: 1.0, 2: 0.99989034, 5: 0.99931468, 150: 0.5}
+    for epoch, factor in ((0, 0.01), (2, 0.01 + 0.99 * 0.4), (5, 1.0), (150, 1.0)):
+        assert learning_rate(speech, epoch) == pytest.approx(5e-3 * cosine[epoch] * factor)
+    assert learning_rate(speech, 2.5) == pytest.approx(5e-3 * cosine[2] * (0.01 + 0.99 * 0.5))
+    assert learning_rate(speech, 150.9) == learning_rate(speech, 150)
+
+
+def test_what_changes_the_rate_within_an_epoch():
+    assert not RECIPE.changes_every_step
+    assert dataclasses.replace(RECIPE, per_step=True).changes_every_step
+    assert dataclasses.replace(RECIPE, warm_up=0.5).changes_every_step
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"warm_up": 1.0}, "warm-up of recipe 'tiny'"),
+        ({"distils": True}, "'tiny' has no teacher"),
+        ({"precision": "float8"}, "Unknown precision"),
+        ({"epochs": 0}, "at least one epoch"),
+    ],
+)
+def test_recipes_that_make_no_sense(changes, message):
+    with pytest.raises(BibenchError, match=message):
+        dataclasses.replace(RECIPE, **changes)
+
+
+def test_unknown_schedules_are_named():
+    with pytest.raises(BibenchError, match="Unknown schedule 'sine'.*linear"):
+        rates([0], schedule="sine")
+
+
+def test_bibenchs_speech_recipes():
+    binary = recipes.get("bibench_speech")
+    for recipe, rate, decay in ((binary, 5e-3, 1e-4), (binary.start, 1e-3, 1e-2)):
+        assert (recipe.optimizer, recipe.momentum, recipe.nesterov) == ("sgd", 0.9, True)
+        assert (recipe.learning_rate, recipe.weight_decay, recipe.epochs, recipe.batch_size) == (rate, decay, 300, 96)
+    assert binary.start.start is None and not binary.distils
+
+
+@pytest.mark.parametrize(
+    ("name", "iterations", "batch_size", "examples", "rate"),
+    [("mnli", 60000, 32, 392702, 5e-5), ("cola", 25000, 16, 8551, 1e-4), ("mrpc", 2500, 32, 3668, 2e-4)],
+)
+def test_bibenchs_glue_recipes_have_its_iterations(name, iterations, batch_size, examples, rate):
+    recipe = recipes.get(f"bibench_glue_{name}")
+    steps = recipe.epochs * (examples // recipe.batch_size)
+    assert abs(steps - iterations) <= examples / batch_size / 2  # to the nearest epoch
+    assert (recipe.batch_size, recipe.learning_rate, recipe.optimizer) == (batch_size, rate, "bert_adam")
+    assert recipe.distils and recipe.weight_decay == 0.01
+    assert recipe.start.name == "bert_fine_tuning" and not recipe.start.distils
+
+
+def test_quick_is_chosen_by_the_task():
+    for task in tasks.names():
+        recipe = recipes.resolve("quick", task, "any", "any")
+        assert recipe.name.startswith("quick") and recipe.epochs <= 20
+    assert recipes.resolve("quick", "image_classification", "fashion_mini", "resnet20") == recipes.get("quick")
+    with pytest.raises(BibenchError, match="Unknown task 'cooking'"):
+        recipes.resolve("quick", "cooking", "any", "any")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "network", "expected"),
+    [
+        ("cifar10", "resnet20@0.5", "bibench_cifar10"),
+        ("imagenet2012", "resnet18", "bibench_imagenet"),
+        ("modelnet40:/home/me/meshes", "pointnet_vanilla", "bibench_modelnet40"),
+        ("speech_commands", "dfsmn", "bibench_speech"),
+        ("glue_cola", "bert_tiny4", "bibench_glue_cola"),
+        ("glue_rte", "bert_base", "bibench_glue_mrpc"),
+    ],
+)
+def test_bibench_is_chosen_by_data_set_and_network(dataset, network, expected):
+    assert recipes.resolve("bibench", "any", dataset, network) == recipes.get(expected)
+
+
+def test_where_bibench_has_no_recipe():
+    with pytest.raises(BibenchError, match="no recipe for 'fashion_mini', only for cifar10, "):
+        recipes.resolve("bibench", "image_classification", "fashion_mini", "resnet20")
+    with pytest.raises(BibenchError, match="for resnet18, .*not for 'alexnet'.*bibench_cifar10"):
+        recipes.resolve("bibench", "image_classification", "cifar10", "alexnet")
+
+
+def test_what_bibench_is_chosen_by_exists():
+    from bibench_tf import zoo
+
+    for dataset, (recipe, networks) in recipes._BIBENCH.items():
+        task = datasets.task_of(dataset)
+        assert recipe in recipes._RECIPES
+        assert {zoo.task_of(network) for network in networks} == {task}
+
+
+def test_any_other_name_is_the_recipe_itself():
+    recipe = recipes.resolve("bibench_cifar10", "any", "any", "any", epochs=7, precision="mixed_float16")
+    assert recipe == recipes.get("bibench_cifar10", 7, "mixed_float16")
+    assert (recipe.epochs, recipe.start.epochs, recipe.start.precision) == (7, 7, "mixed_float16")
+    with pytest.raises(BibenchError, match="Unknown recipe 'quikc'"):
+        recipes.resolve("quikc", "any", "any", "any")
+
+
+def test_recipes_of_earlier_versions_are_read():
+    for name in recipes._RECIPES:
+        recipe = recipes.get(name)
+        assert recipes.from_dict(dataclasses.asdict(recipe)) == recipe
+    stored = dataclasses.asdict(recipes.get("bibench_cifar10"))
+    for one in (stored, stored["start"]):
+        for field in ("nesterov", "warm_up", "warm_up_start", "distils"):
+            del one[field]
+    assert recipes.from_dict(stored) == recipes.get("bibench_cifar10")
+
+
+def test_every_name_has_a_line():
+    assert {"quick", "bibench", "sst2_short"} <= set(recipes.names())
+    for name in recipes.names():
+        assert 10 < len(recipes.describe(name)) < 120
+    assert recipes.describe("bibench_glue_cola") == (
+        "47 epochs, batch 16, bert_adam 0.0001, linear schedule, distils from bert_fine_tuning"
+    )
+
+
+def test_the_documented_table_is_the_recipes():
+    """Every recipe has a row, with the numbers it trains by."""
+    rows = {}
+    for line in TABLE.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if match := re.fullmatch(r"`(\w+)`", cells[0]):
+            rows[match[1]] = cells
+    assert set(rows) == set(recipes._RECIPES)
+    for name, (_, _, _, optimizer, rate, schedule, epochs, batch_size, augmentation, start, *_) in rows.items():
+        recipe = recipes.get(name)
+        assert optimizer.split(",")[0].lower().replace(" ", "_").replace("bertadam", "bert_adam") == recipe.optimizer
+        assert float(rate) == recipe.learning_rate, name
+        assert schedule.split(",")[0] == recipe.schedule
+        assert ("warm-up" in schedule) == (recipe.warm_up > 0)
+        assert ("by step" in schedule) == recipe.per_step
+        assert int(epochs) == recipe.epochs and int(batch_size) == recipe.batch_size
+        assert (augmentation == "none") == (not recipe.augment)
+        assert ("distils" in start) == recipe.distils
+        assert start.split(",")[0].strip("`") == (recipe.start.name if recipe.start else "scratch")
+        assert ("Nesterov" in optimizer) == recipe.nesterov
+        decay = re.search(r"weight decay ([\d.e-]+)", optimizer)
+        assert (float(decay[1]) if decay else 0) == recipe.weight_decay
+
+
+@pytest.mark.parametrize("guide", ["recipes.md", "tasks.md"])
+def test_the_examples_of_the_guides_run(guide):
+    examples = re.findall(r"^```python\n(.*?)^```", (TABLE.parent / guide).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, guide, "exec"), {})
