@@ -33,8 +33,18 @@ def model_options(command: Callable) -> Callable:
     The command is called with `source`, `algorithm`, `input_shape` and `num_classes`, as `sources.load` takes them.
     """
     for option in (
-        click.option("--classes", "num_classes", type=click.IntRange(min=2), default=1000, show_default=True),
-        click.option("--input-shape", default="224x224x3", show_default=True, callback=shape),
+        click.option(
+            "--classes",
+            "num_classes",
+            type=click.IntRange(min=2),
+            help="Classes of a network of the zoo.  [default: 1000 for images]",
+        ),
+        click.option(
+            "--input-shape",
+            callback=shape,
+            metavar="HxWxC",
+            help="Inputs of a network of the zoo.  [default: 224x224x3 for images]",
+        ),
         click.option("--algorithm", help="The algorithm of a network of the zoo, or of a model file that needs it."),
         click.argument("source", metavar="MODEL|zoo:NAME[@WIDTH]"),
     ):

@@ -41,7 +41,7 @@ class ConversionError(BibenchError):
 
 
 def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
-    """The LCE flatbuffer of a model, for one sample at a time (batch 1), float32 in and out.
+    """The LCE flatbuffer of a model, for one sample at a time (batch 1), float32 in (or int32) and out.
 
     It has been allocated and run once. Inputs and outputs are named after the layers they come from. Raises
     ConversionError when the model is not float32 or has an unknown size besides the batch, when the converter
@@ -185,17 +185,19 @@ def runner(
 def export(model: tf.keras.Model | Path, folder: Path, runtime: Runtime = "lce") -> None:
     """Write the inference graph of a model with static batch 1 as a SavedModel to `folder`.
 
-    Raises ConversionError when the model is not float32 throughout, has an unknown size besides the batch,
+    Raises ConversionError when the model is not float32 apart from int32 inputs, has an unknown size besides the batch,
     has two outputs of one layer, is a subclassed model that cannot be traced, or pads in a way that the converter of
     the runtime misreads.
     """
     call = _call_of_saved_model(model) if isinstance(model, Path) else _call(model)
     for name, spec in call.inputs.items():
-        if spec.dtype != tf.float32:
-            raise ConversionError(f"Input '{name}' is {spec.dtype.name}; only float32 models are converted.")
+        if spec.dtype not in (tf.float32, tf.int32):
+            raise ConversionError(
+                f"Input '{name}' is {spec.dtype.name}; only models with inputs of float32 or int32 are converted."
+            )
         if spec.shape.rank is None or None in spec.shape[1:]:
             raise ConversionError(f"Input '{name}' has the unknown size {spec.shape}; only the batch may be open.")
-    signature = {name: tf.TensorSpec((1, *spec.shape[1:]), name=name) for name, spec in call.inputs.items()}
+    signature = {name: tf.TensorSpec((1, *spec.shape[1:]), spec.dtype, name=name) for name, spec in call.inputs.items()}
     # A module with the variables alone: saving the Keras model would trace every layer again, training
     # included.
     module = tf.Module()

@@ -70,7 +70,8 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
         raise ValueError(wrong)
     try:
         network = host.load(flatbuffer, runtime)
-        outputs = network.run([np.zeros(shape, np.float32) for shape in network.input_shapes])
+        sizes = zip(network.input_shapes, network.input_types, strict=True)
+        outputs = network.run([np.zeros(shape, kind) for shape, kind in sizes])
     except Exception as error:
         raise ValueError(_why_not_run(flatbuffer) or str(error)) from error
     for output in outputs:

@@ -67,13 +67,28 @@ def load(flatbuffer: bytes, runtime: str | None = None, threads: int = 1) -> Hos
     raise BibenchError(f"A flatbuffer runs on 'lce' or 'tflite', not '{runtime}'.")
 
 
-def predict(flatbuffer: bytes, images: np.ndarray, runtime: str | None = None) -> np.ndarray:
-    """The output (N, ...) of a flatbuffer with one input and one output, for float32 images (N, H, W, C)."""
+def predict(flatbuffer: bytes, inputs: np.ndarray | Mapping[str, np.ndarray], runtime: str | None = None) -> np.ndarray:
+    """The output (N, ...) of a flatbuffer of batch 1 with one output, for N examples.
+
+    `inputs` is the array of its only input (N, ...), or arrays by the name of the input, which is that of its layer in
+    Keras; they are given in the types that the file takes. Raises BibenchError for other inputs than the file has.
+    """
     network = load(flatbuffer, runtime)
-    if len(network.input_shapes) != 1:
-        raise BibenchError(f"The flatbuffer takes {len(network.input_shapes)} inputs; one is needed to predict.")
-    images = np.ascontiguousarray(images, np.float32)
-    return np.concatenate([network.run([image[np.newaxis]])[0] for image in images])
+    if isinstance(inputs, Mapping):
+        order = flatbuffers.input_order(flatbuffer)
+        if set(order) != set(inputs):
+            raise BibenchError(f"The flatbuffer takes the inputs {', '.join(order)}, not {', '.join(inputs)}.")
+        arrays = [inputs[name] for name in order]
+    else:
+        arrays = [inputs]
+    if len(network.input_shapes) != len(arrays):
+        raise BibenchError(f"The flatbuffer takes {len(network.input_shapes)} inputs, not one: give them by name.")
+    arrays = [
+        np.ascontiguousarray(array, np.dtype(kind)) for array, kind in zip(arrays, network.input_types, strict=True)
+    ]
+    return np.concatenate(
+        [network.run([value[np.newaxis] for value in example])[0] for example in zip(*arrays, strict=True)]
+    )
 
 
 class HostTarget:

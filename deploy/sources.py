@@ -13,14 +13,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 ZOO_PREFIX = "zoo:"
+_IMAGENET = {"input_shape": (224, 224, 3), "num_classes": 1000}
 
 
 def load(
     source: str | Path,
     *,
     algorithm: str | None = None,
-    input_shape=(224, 224, 3),
-    num_classes: int = 1000,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
     width: float = 1.0,
     **network_options,
 ) -> tf.keras.Model:
@@ -28,9 +29,10 @@ def load(
 
     A network of the zoo needs the name of its `algorithm`, unless its paper has one of its own, and takes
     `input_shape`, `num_classes` and `width`; @WIDTH goes before `width`; `network_options` are further options of its
-    builder. For files `algorithm` only sees to it that an algorithm of a plug-in is registered. Larq's and this
-    package's classes are known. Code in a file is never run. Raises BibenchError when there is no such source, when it
-    cannot be loaded, and when loading it would run code.
+    builder. Without a size, networks of images have ImageNet's and all others that of their builder. For files
+    `algorithm` only sees to it that an algorithm of a plug-in is registered. Larq's and this package's classes are
+    known. Code in a file is never run. Raises BibenchError when there is no such source, when it cannot be loaded, and
+    when loading it would run code.
     """
     from bibench_tf import algorithms, zoo
 
@@ -65,6 +67,9 @@ def _from_zoo(network: str, algorithm: str | None, options: dict) -> tf.keras.Mo
     from bibench_tf.benchmark import PAPER, parse_network
 
     name, own_width = parse_network(network)
+    if zoo.task_of(name) == "image_classification":
+        options = {**options, **{key: value for key, value in _IMAGENET.items() if options[key] is None}}
+    options = {key: value for key, value in options.items() if value is not None}
     if algorithm is None and not zoo.has_own_binarization(name):
         raise BibenchError(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
     if "@" in network:

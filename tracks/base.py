@@ -1,40 +1,93 @@
-"""What tracks share: the main runs of a benchmark."""
+"""What tracks share: the main runs of a benchmark, and which network, recipe and data they have."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from bibench_tf import recipes
-from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
+from bibench_tf import datasets, recipes, tasks
+from bibench_tf.benchmark import BASELINE, Benchmark, Session, parse_network
+from bibench_tf.datasets import Dataset
+from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
 from bibench_tf.records import RecordError
 from bibench_tf.runs import RunResult, RunSpec, RunStore
+from bibench_tf.tasks.classification import TOP1
+
+IMAGES = "image_classification"
+TEXTS = "text_classification"
 
 
-def main_recipe(benchmark: Benchmark) -> Recipe:
-    """The recipe of the benchmark's binary networks."""
-    return recipes.get(benchmark.recipe, epochs=benchmark.epochs, precision=benchmark.precision)
+def task_of_network(network: str) -> str:
+    """The key of the task of a network, NAME or NAME@WIDTH. Raises BibenchError for an unknown one."""
+    from bibench_tf import zoo  # imports TensorFlow, which a benchmark that names no network does not need
+
+    return zoo.task_of(parse_network(network)[0])
 
 
-def spec_for(benchmark: Benchmark, algorithm: str, task: str, architecture: str, recipe: Recipe) -> RunSpec:
+def network_for(benchmark: Benchmark, dataset: str) -> str:
+    """The network for a data set: the first that the benchmark names for its task, else the default of the task.
+
+    Raises BibenchError for unknown names.
+    """
+    task = datasets.task_of(dataset)
+    named = (network for network in benchmark.architecture if task_of_network(network) == task)
+    return next(named, tasks.get(task).network)
+
+
+def dataset_for(benchmark: Benchmark, network: str) -> str:
+    """The first data set of a benchmark that a network serves. Raises BibenchError where there is none."""
+    task = task_of_network(network)
+    found = next((name for name in benchmark.tasks if datasets.task_of(name) == task), None)
+    if found is None:
+        title = tasks.get(task).title.lower()
+        raise BibenchError(
+            f"No data set of the benchmark ({', '.join(benchmark.tasks)}) fits the network '{network}', which is for "
+            f"{title}: add one by --tasks, or leave the network out."
+        )
+    return found
+
+
+def check_networks(benchmark: Benchmark) -> None:
+    """Raises BibenchError for a network of `architecture` that none of the benchmark's data sets fits."""
+    for network in benchmark.architecture:
+        dataset_for(benchmark, network)
+
+
+def has_images(benchmark: Benchmark) -> bool:
+    """Whether one of the benchmark's data sets is of images."""
+    return any(datasets.task_of(name) == IMAGES for name in benchmark.tasks)
+
+
+def load_data(name: str, session: Session) -> Dataset:
+    """A data set as the session has it. Raises BibenchError for missing data."""
+    return datasets.get(name, session.data_dir, session.download, session.vocabulary)
+
+
+def main_recipe(benchmark: Benchmark, dataset: str | None = None, network: str | None = None) -> Recipe:
+    """The recipe of the binary networks on a data set with a network, by default the first and the one for it."""
+    dataset = benchmark.tasks[0] if dataset is None else dataset
+    network = network_for(benchmark, dataset) if network is None else network
+    task = datasets.task_of(dataset)
+    return recipes.resolve(benchmark.recipe, task, dataset, network, benchmark.epochs, benchmark.precision)
+
+
+def spec_for(benchmark: Benchmark, algorithm: str, dataset: str, network: str, recipe: Recipe) -> RunSpec:
     """One run. The baseline of a recipe that starts from full precision is the network it starts from."""
     if algorithm == BASELINE and recipe.start is not None:
         recipe = recipe.start
-    name, width = parse_network(architecture)
-    return RunSpec(task, name, algorithm, recipe, benchmark.seed, width)
+    name, width = parse_network(network)
+    of_texts = datasets.task_of(dataset) == TEXTS
+    files = {"init": benchmark.init, "vocabulary": benchmark.vocabulary} if of_texts else {}
+    return RunSpec(dataset, name, algorithm, recipe, benchmark.seed, width, **files)
 
 
 def main_specs(benchmark: Benchmark, task: str | None = None, architecture: str | None = None) -> dict[str, RunSpec]:
-    """The runs of the baseline and every algorithm on one task and network, by algorithm."""
+    """The runs of the baseline and every algorithm on one data set and network, by algorithm."""
+    dataset = benchmark.tasks[0] if task is None else task
+    network = network_for(benchmark, dataset) if architecture is None else architecture
+    recipe = main_recipe(benchmark, dataset, network)
     return {
-        algorithm: spec_for(
-            benchmark,
-            algorithm,
-            benchmark.tasks[0] if task is None else task,
-            benchmark.architecture if architecture is None else architecture,
-            main_recipe(benchmark),
-        )
-        for algorithm in benchmark.all_algorithms
+        algorithm: spec_for(benchmark, algorithm, dataset, network, recipe) for algorithm in benchmark.all_algorithms
     }
 
 
@@ -60,25 +113,57 @@ def read_results(store: RunStore, specs: dict[str, RunSpec], failures: list[str]
     return {algorithm: read_result(store, spec, failures) for algorithm, spec in specs.items()}
 
 
+def metric_of(results: Iterable[RunResult | None]) -> str:
+    """The name of the main figure of results; where there is none, that of images."""
+    return next((result.metric for result in results if result is not None), TOP1)
+
+
+def column(name: str, metric: str) -> str:
+    """The column of the main figure of a data set or network: top-1 accuracy is `accuracy`."""
+    return f"{name} {'accuracy' if metric == TOP1 else metric}"
+
+
 def training_conditions(
-    benchmark: Benchmark, results: Iterable[RunResult | None], *, every_seed: bool = False
+    benchmark: Benchmark,
+    results: Iterable[RunResult | None],
+    *,
+    trained: Sequence[tuple[str, str]] = (),
+    every_seed: bool = False,
 ) -> dict[str, str]:
-    """What the runs behind a table have in common; `every_seed` says that they are of all seeds, not of the first."""
-    recipe = main_recipe(benchmark)
-    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    """What the runs behind a table have in common, and where it differs what each data set and network have.
+
+    `trained` are those pairs, by default the first data set and the network for it; `every_seed` says that the runs are
+    of all seeds, not of the first.
+    """
+    pairs = list(dict.fromkeys(trained)) or [(benchmark.tasks[0], network_for(benchmark, benchmark.tasks[0]))]
+    by_pair = {pair: main_recipe(benchmark, *pair) for pair in pairs}
+    said = {pair: _recipe_text(recipe) for pair, recipe in by_pair.items()}
+    precision = next(iter(by_pair.values())).precision
     conditions = {
-        "recipe": f"{recipe.name}: {epochs}, batch {recipe.batch_size}, {recipe.optimizer} "
-        f"{recipe.learning_rate:g}, {recipe.schedule} schedule{' from step to step' if recipe.per_step else ''}",
-        **({} if recipe.precision == "float32" else {"precision": recipe.precision}),
+        **(
+            {"recipe": next(iter(said.values()))}
+            if len(set(said.values())) == 1
+            else {f"recipe: {dataset} with {network}": text for (dataset, network), text in said.items()}
+        ),
+        **({} if precision == "float32" else {"precision": precision}),
         **seed_condition(benchmark, every_seed),
     }
     for result in filter(None, results):
         data = result.dataset
+        kind = "images" if datasets.task_of(result.spec["task"]) == IMAGES else "examples"
         conditions[f"data: {data['name']}"] = (
-            f"{data['train_examples']:,} training and {data['test_examples']:,} test images, "
+            f"{data['train_examples']:,} training and {data['test_examples']:,} test {kind}, "
             f"fingerprint {data['fingerprint'][:12]}"
         )
     return conditions
+
+
+def _recipe_text(recipe: Recipe) -> str:
+    epochs = f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}"
+    return (
+        f"{recipe.name}: {epochs}, batch {recipe.batch_size}, {recipe.optimizer} "
+        f"{recipe.learning_rate:g}, {recipe.schedule} schedule{' from step to step' if recipe.per_step else ''}"
+    )
 
 
 def seed_condition(benchmark: Benchmark, every_seed: bool = False) -> dict[str, str]:

@@ -9,12 +9,16 @@ from pathlib import Path
 
 import click
 
-from bibench_tf import recipes
 from bibench_tf.benchmark import Benchmark, Session
 from bibench_tf.deploy.commands import shape
 from bibench_tf.errors import BibenchError
 
-_DEFAULT = Benchmark()
+# The data sets that come with the package. The architecture track takes the networks of the tasks, whose runs are
+# shared, but for those of parts, and a second convolutional one.
+_DEFAULT = Benchmark(
+    tasks=("fashion_mini", "keywords_mini", "shapes_mini", "shapes_mini_parts", "sentiment_mini"),
+    architectures=("resnet20@0.5", "vgg_small@0.125", "bert_tiny2@0.5", "dfsmn@0.5", "pointnet_vanilla@0.25"),
+)
 _BY_SIZE = "by-size"
 
 
@@ -30,21 +34,31 @@ class _Names(click.ParamType):
         return names or self.fail("give at least one name", param, ctx)
 
 
-def _names(option: str, help: str, default: Sequence[str]):
-    text = ",".join(default)
-    return click.option(option, type=_Names(), default=text, show_default=True, metavar="A,B,..", help=help)
+def _names(option: str, help: str, default: Sequence[str] = (), shown: str = "", metavar: str = "A,B,.."):
+    """An option of names; `shown` says what it means where no names are the default."""
+    how = {"default": ",".join(default), "show_default": True} if default else {"default": (), "show_default": shown}
+    return click.option(option, type=_Names(), metavar=metavar, help=help, **how)
 
 
 _ALL_OPTIONS = {
-    "tasks": _names("--tasks", "Data sets; tracks with one task take the first.", _DEFAULT.tasks),
-    "architecture": click.option(
-        "--architecture",
-        default=_DEFAULT.architecture,
-        show_default=True,
-        metavar="NETWORK[@WIDTH]",
-        help="The network.",
+    "tasks": _names(
+        "--tasks",
+        "Data sets, NAME or NAME:FOLDER; tracks with one task take the first, robustness the first of images.",
+        _DEFAULT.tasks,
+        metavar="DATA,..",
     ),
-    "architectures": _names("--architectures", "Networks of the architecture track.", _DEFAULT.architectures),
+    "architecture": _names(
+        "--architecture",
+        "The network of each task; tasks whose network is not named take their default.",
+        shown="see bibench ls tasks",
+        metavar="NETWORK[@WIDTH],..",
+    ),
+    "architectures": _names(
+        "--architectures",
+        "Networks of the architecture track, each on the first data set that it fits.",
+        shown=f"those of {', '.join(_DEFAULT.architectures)} that fit",
+        metavar="NETWORK[@WIDTH],..",
+    ),
     "algorithms": _names("--algorithms", "Algorithms; the full-precision baseline is always run.", _DEFAULT.algorithms),
     "recipe": click.option(
         "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
@@ -116,6 +130,18 @@ _SESSION_OPTIONS = (
     click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."),
     click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."),
     click.option(
+        "--init",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        metavar="FOLDER",
+        help="BERT checkpoint that networks of texts start from; its vocab.txt is the vocabulary.",
+    ),
+    click.option(
+        "--vocabulary",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Word pieces that texts are cut by, one a line.",
+    ),
+    click.option(
         "--algorithm-file",
         "algorithm_files",
         type=click.Path(path_type=Path),
@@ -140,10 +166,12 @@ def _benchmark_options(*names: str):
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
-        def command(results, data_dir, download, quiet, algorithm_files, xla, steps_per_execution, **values):
+        def command(results, data_dir, download, quiet, algorithm_files, init, vocabulary, **values):
+            execution = {name: values.pop(name) for name in ("xla", "steps_per_execution")}
             chosen = {name: values.pop(name) for name in names}
+            vocabulary = vocabulary or _vocabulary_of(init)
             benchmark = dataclasses.replace(_DEFAULT, **chosen)
-            session = Session(results, data_dir, download, quiet, xla=xla, steps_per_execution=steps_per_execution)
+            session = Session(results, data_dir, download, quiet, init=init, vocabulary=vocabulary, **execution)
             return function(benchmark, session, algorithm_files, **values)
 
         for option in reversed((*(_ALL_OPTIONS[name] for name in names), *_SESSION_OPTIONS)):
@@ -151,6 +179,15 @@ def _benchmark_options(*names: str):
         return command
 
     return decorate
+
+
+def _vocabulary_of(init: Path | None) -> Path | None:
+    """The vocabulary of a checkpoint's folder. Raises BibenchError where it has none."""
+    if init is None:
+        return None
+    if not (init / "vocab.txt").is_file():
+        raise BibenchError(f"{init} has no vocab.txt: name the vocabulary of this checkpoint by --vocabulary.")
+    return init / "vocab.txt"
 
 
 def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, algorithm_files) -> int:
@@ -164,20 +201,39 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
 
 
 def _written_out(benchmark: Benchmark, session: Session) -> Benchmark:
-    """The benchmark with groups of corruptions, grids of settings and its table of severities written out."""
-    from bibench_tf import corruptions, datasets
-    from bibench_tf.tracks import robustness, training_grid
+    """The benchmark with all that the options leave open or have a word for.
+
+    These are groups of corruptions, grids of settings, the table of severities, networks, and the digests of the user's
+    checkpoint and vocabulary. Raises BibenchError for those where no data set is of texts.
+    """
+    from bibench_tf import corruptions, datasets, runs
+    from bibench_tf.tracks import base, robustness, training_grid
 
     severities = benchmark.severities
     if severities == _BY_SIZE:
-        data = datasets.get(benchmark.tasks[0], data_dir=session.data_dir, download=session.download)
-        severities = robustness.table_for(data.input_shape)
+        images = base.load_data(robustness.data_of(benchmark), session) if base.has_images(benchmark) else None
+        severities = robustness.table_for(images.input_shape) if images else _DEFAULT.severities
+    files = {"init": session.init, "vocabulary": session.vocabulary}
+    if any(files.values()) and not any(datasets.task_of(name) == base.TEXTS for name in benchmark.tasks):
+        raise BibenchError("--init and --vocabulary are for texts, and none of the data sets is of texts.")
     return dataclasses.replace(
         benchmark,
         corruptions=corruptions.expand(benchmark.corruptions),
         severities=severities,
         grid=training_grid.expand(benchmark.grid),
+        architectures=benchmark.architectures or _fitting_networks(benchmark),
+        **{name: path and runs.files_digest(path) for name, path in files.items()},
     )
+
+
+def _fitting_networks(benchmark: Benchmark) -> tuple[str, ...]:
+    """The default networks of the architecture track that fit the data sets; without one, those of the tasks."""
+    from bibench_tf import datasets
+    from bibench_tf.tracks import base
+
+    tasks = {datasets.task_of(name) for name in benchmark.tasks}
+    fitting = [network for network in _DEFAULT.architectures if base.task_of_network(network) in tasks]
+    return tuple(fitting or dict.fromkeys(base.network_for(benchmark, name) for name in benchmark.tasks))
 
 
 def _load_algorithms(files: Sequence[Path]) -> None:
@@ -250,9 +306,16 @@ def run(benchmark, session, algorithm_files):
       bibench run --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short
       bibench run --algorithms bnn,mine --algorithm-file mine.py --results results/mine
     """
-    from bibench_tf.tracks import NAMES
+    from bibench_tf.tracks import NAMES, base
 
-    return _run_tracks(NAMES, benchmark, session, algorithm_files)
+    tracks = NAMES
+    if not base.has_images(benchmark):
+        tracks = tuple(name for name in NAMES if name != "robustness")
+        text = ", ".join(benchmark.tasks)
+        click.echo(
+            f"bibench: the robustness track corrupts images and is left out: there are none in {text}.", err=True
+        )
+    return _run_tracks(tracks, benchmark, session, algorithm_files)
 
 
 task = _track_command(
@@ -444,19 +507,3 @@ def _stored(results: Path):
     if stored is None:
         raise BibenchError(f"{results} holds no benchmark: there is no {execution.FILE} in it.")
     return stored
-
-
-@click.command("names")
-def list_names():
-    """List algorithms, networks, data sets, recipes and corruptions."""
-    from bibench_tf import algorithms, corruptions, datasets, zoo
-
-    for title, known in (
-        ("Algorithms", algorithms.names()),
-        ("Networks", zoo.names()),
-        ("Data sets", datasets.names()),
-        ("Recipes", recipes.names()),
-        ("Corruptions", corruptions.names()),
-    ):
-        click.echo(f"{title}: {', '.join(known)}")
-    return 0

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from tqdm import tqdm
 
-from bibench_tf import complexity, metrics, records
+from bibench_tf import complexity, datasets, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.complexity import LayerCost, Macs, ModelCost, Weights
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import Chart, TrackScore
-from bibench_tf.tracks.base import main_specs, read_results
+from bibench_tf.tracks.base import IMAGES, load_data, main_specs, metric_of, network_for, read_results
 
 if TYPE_CHECKING:
-    from bibench_tf.runs import RunSpec, RunStore
+    from bibench_tf.runs import RunResult, RunSpec, RunStore
 
 NAME = "complexity"
 VERSION = 2
@@ -41,14 +41,14 @@ class Key:
 
 @dataclass(frozen=True)
 class Complexity:
-    """The raw counts of one network for one image, layer by layer, or the reason why there are none.
+    """The raw counts of one network for one example, layer by layer, or the reason why there are none.
 
-    Conventions are derived from them and not kept.
+    `options` are those of the network's builder, such as the size of its inputs. Conventions are derived from the
+    counts and not kept.
     """
 
     key: Key
-    input_shape: tuple[int, ...]
-    num_classes: int
+    options: Mapping[str, Any]
     layers: tuple[LayerCost, ...] = ()
     error: str | None = None
 
@@ -72,16 +72,13 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
     if not pending:
         return
-    from bibench_tf import datasets
-
-    dataset = datasets.get(benchmark.tasks[0], session.data_dir, session.download)
+    options = dict(load_data(benchmark.tasks[0], session).network_options)
     for key in tqdm(pending, desc=NAME, unit="network", disable=session.quiet, file=sys.stderr):
-        shape = {"input_shape": tuple(dataset.input_shape), "num_classes": dataset.num_classes}
         try:
-            _, cost = describe(key.network, key.algorithm, **shape)
-            record = Complexity(key=key, layers=cost.layers, **shape)
+            _, cost = describe(key.network, key.algorithm, **options)
+            record = Complexity(key=key, options=options, layers=cost.layers)
         except BibenchError as error:
-            record = Complexity(key=key, error=str(error), **shape)
+            record = Complexity(key=key, options=options, error=str(error))
         records.write(_path(session.results, key), record)
 
 
@@ -104,7 +101,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             scores[algorithm] = metrics.om_comp(*([ratio] for ratio in ratios[algorithm]))
         except metrics.Undefined as error:
             failures.append(f"{algorithm}: {error}")
-    inputs = {(*record.input_shape, record.num_classes) for record in counts.values()}
+    inputs = {_size_text(record.options) for record in counts.values()}
     return TrackScore(
         track=NAME,
         title=TITLE,
@@ -112,12 +109,12 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         formula=FORMULA,
         scores=scores,
         table=_table(costs, ratios, scores),
-        charts=_charts(ratios) + _accuracy_charts(costs, _accuracies(benchmark, store)),
+        charts=_charts(ratios) + _accuracy_charts(costs, _trained(benchmark, store)),
         conditions={
-            "network": benchmark.architecture,
-            "input": "; ".join(f"{h} x {w} x {c}, {classes} classes" for h, w, c, classes in sorted(inputs)),
-            "counted": "multiply-accumulates of kernels for one image; deployed parameters, two for each "
-            "channel of batch norm",
+            "network": network_for(benchmark, benchmark.tasks[0]),
+            "input": "; ".join(sorted(inputs)),
+            "counted": f"multiply-accumulates of kernels for one {_example(benchmark)}; deployed parameters, two for "
+            "each channel of batch norm",
         },
         notes=[
             "Bits and operations are counted, not measured: the inference track says what they are worth on "
@@ -136,19 +133,21 @@ def counted(benchmark: Benchmark, results: Path) -> dict[str, ModelCost]:
 
 
 def describe(
-    network: str, algorithm: str, input_shape: Sequence[int] | None = None, num_classes: int | None = None
+    network: str, algorithm: str, input_shape: Sequence[int] | None = None, num_classes: int | None = None, **options
 ) -> tuple[pd.DataFrame, ModelCost]:
     """What one network of the zoo (`resnet20`, `resnet20@0.5`) costs: one row per layer, and the whole.
 
-    Without a size the network has that of its builder. Raises BibenchError for an unknown name and for a size the
-    network does not take.
+    Without a size the network has that of its builder; `options` are further ones of it. Raises BibenchError for an
+    unknown name and for a size the network does not take.
     """
-    cost = complexity.count_network(network, algorithm, input_shape, num_classes)
+    cost = complexity.count_network(network, algorithm, input_shape, num_classes, **options)
     return cost.table(), cost
 
 
 def _keys(benchmark: Benchmark) -> list[Key]:
-    return [Key(benchmark.tasks[0], benchmark.architecture, algorithm) for algorithm in benchmark.all_algorithms]
+    dataset = benchmark.tasks[0]
+    network = network_for(benchmark, dataset)
+    return [Key(dataset, network, algorithm) for algorithm in benchmark.all_algorithms]
 
 
 def _read_counts(benchmark: Benchmark, results: Path, failures: list[str]) -> dict[str, Complexity]:
@@ -191,13 +190,14 @@ def _counted(results: Path, key: Key) -> Complexity:
 
 def _read(path: Path) -> Complexity:
     def build(data: dict[str, Any]) -> Complexity:
+        # Records of earlier versions are of images and have the two options of their networks beside each other.
+        images = {name: data[name] for name in ("input_shape", "num_classes") if name in data}
+        options = images or data["options"]
         return Complexity(
-            **{
-                **data,
-                "key": Key(**data["key"]),
-                "input_shape": tuple(data["input_shape"]),
-                "layers": tuple(_layer(layer) for layer in data["layers"]),
-            }
+            key=Key(**data["key"]),
+            options={name: tuple(value) if isinstance(value, list) else value for name, value in options.items()},
+            layers=tuple(_layer(layer) for layer in data["layers"]),
+            error=data["error"],
         )
 
     return records.read(path, Complexity, build)
@@ -206,6 +206,23 @@ def _read(path: Path) -> Complexity:
 def _layer(data: dict[str, Any]) -> LayerCost:
     pairs = tuple(Macs(**macs) for macs in data["mac_pairs"])
     return LayerCost(**{**data, "mac_pairs": pairs, "weights": tuple(Weights(**part) for part in data["weights"])})
+
+
+def _size_text(options: Mapping[str, Any]) -> str:
+    """The options of a builder in words: `32 x 32 x 3, 10 classes`."""
+    words = []
+    for name, value in options.items():
+        if name == "input_shape":
+            words.append(" x ".join(map(str, value)))
+        elif name.startswith("num_"):
+            words.append(f"{value} {name.removeprefix('num_')}")
+        else:
+            words.append(f"{name.replace('_', ' ')} {value}")
+    return ", ".join(words)
+
+
+def _example(benchmark: Benchmark) -> str:
+    return "image" if datasets.task_of(benchmark.tasks[0]) == IMAGES else "example"
 
 
 def _table(
@@ -236,19 +253,15 @@ def _table(
     return pd.DataFrame(rows)
 
 
-def _accuracies(benchmark: Benchmark, store: RunStore) -> dict[str, float]:
-    """Accuracy in percent of the networks that were trained for other tracks, by algorithm."""
+def _trained(benchmark: Benchmark, store: RunStore) -> dict[str, RunResult]:
+    """The networks that were trained for other tracks, by algorithm."""
     results = read_results(store, main_specs(benchmark), [])
-    return {
-        algorithm: 100 * result.accuracy
-        for algorithm, result in results.items()
-        if result is not None and result.accuracy is not None
-    }
+    return {algorithm: result for algorithm, result in results.items() if result is not None}
 
 
-def _accuracy_charts(costs: Mapping[str, ModelCost], accuracies: Mapping[str, float]) -> list[Chart]:
+def _accuracy_charts(costs: Mapping[str, ModelCost], trained: Mapping[str, RunResult]) -> list[Chart]:
     """Accuracy against operations and against size, where networks were trained."""
-    shown = [algorithm for algorithm in costs if algorithm in accuracies]
+    shown = [algorithm for algorithm in costs if algorithm in trained]
     figures = {
         "operations": (
             "binary MACs / 64 + others (M)",
@@ -261,8 +274,8 @@ def _accuracy_charts(costs: Mapping[str, ModelCost], accuracies: Mapping[str, fl
             "points",
             f"Accuracy against {name}",
             label,
-            "top-1 accuracy (%)",
-            {algorithm: [(figure(costs[algorithm]), accuracies[algorithm])] for algorithm in shown},
+            f"{metric_of(trained.values())} (%)",
+            {algorithm: [(figure(costs[algorithm]), 100 * trained[algorithm].accuracy)] for algorithm in shown},
         )
         for name, (label, figure) in figures.items()
         if shown

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bibench_tf import datasets, environment, recipes, records, report, runner
+from bibench_tf import environment, recipes, records, report, runner
 from bibench_tf.benchmark import BASELINE, PAPER, Benchmark, Session, parse_network
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunStore
 from bibench_tf.scores import TrackScore
-from bibench_tf.tracks import NAMES, load
-from bibench_tf.tracks.base import main_recipe
+from bibench_tf.tracks import NAMES, load, robustness
+from bibench_tf.tracks.base import check_networks, dataset_for, load_data, main_recipe, network_for
 
 FILE = "benchmark.json"
 
@@ -35,7 +35,7 @@ class StoredBenchmark:
 def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
     """Do everything the tracks need that is not done yet: train, then measure."""
     check_data(benchmark, session)
-    check_names(benchmark, session)
+    check_names(tracks, benchmark, session)
     modules = [load(name) for name in tracks]
     _store_benchmark(tracks, benchmark, session.results)
     runner.execute([spec for module in modules for spec in module.plan(benchmark)], session)
@@ -44,41 +44,54 @@ def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> No
 
 
 def check_data(benchmark: Benchmark, session: Session) -> None:
-    """Refuse missing data and a results folder of a newer version, before TensorFlow starts."""
+    """Refuse missing data, unknown recipes and a results folder of a newer version, before TensorFlow starts."""
     stored_benchmark(session.results)
-    recipe = recipes.get(benchmark.recipe, epochs=benchmark.epochs)
-    for task in benchmark.tasks:
-        data = datasets.get(task, data_dir=session.data_dir, download=session.download)
-        if data.train_examples < recipe.batch_size:
-            raise BibenchError(
-                f"A batch of {recipe.batch_size} is more than the {data.train_examples} training images of {task}."
-            )
+    recipes.describe(benchmark.recipe)
+    for name in benchmark.tasks:
+        load_data(name, session)
 
 
-def check_names(benchmark: Benchmark, session: Session) -> None:
-    """Refuse unknown names and networks that do not fit the images, before anything is written."""
+def check_names(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
+    """Refuse unknown names and networks that do not fit the data, before anything is written."""
     from bibench_tf import algorithms, zoo
-    from bibench_tf.tracks import robustness, training_grid
+    from bibench_tf.tracks import training_grid
 
     for key in benchmark.all_algorithms:
         if key != PAPER:
             algorithms.get(key)
     for setting in training_grid.expand(benchmark.grid):
         training_grid.recipe_for(main_recipe(benchmark), setting)
-    for task in benchmark.tasks:
-        data = datasets.get(task, data_dir=session.data_dir, download=session.download)
-        for network in dict.fromkeys((benchmark.architecture, *benchmark.architectures)):
-            name, width = parse_network(network)
-            for algorithm in {BASELINE, PAPER}.intersection(benchmark.all_algorithms):
-                zoo.build(
-                    name,
-                    algorithm=algorithm,
-                    input_shape=data.input_shape,
-                    num_classes=data.num_classes,
-                    width=width,
-                )
-        if task == benchmark.tasks[0]:
-            robustness.check(benchmark, session, data)
+    check_networks(benchmark)
+    if "robustness" in tracks:
+        robustness.check(benchmark, session)
+    for dataset, network in trained_pairs(tracks, benchmark):
+        data = load_data(dataset, session)
+        recipe = main_recipe(benchmark, dataset, network)
+        if data.train_examples < recipe.batch_size:
+            raise BibenchError(
+                f"A batch of {recipe.batch_size} is more than the {data.train_examples} training examples of {dataset}."
+            )
+        name, width = parse_network(network)
+        for algorithm in {BASELINE, PAPER}.intersection(benchmark.all_algorithms):
+            zoo.build(name, algorithm=algorithm, width=width, **data.network_options)
+
+
+def trained_pairs(tracks: Sequence[str], benchmark: Benchmark) -> list[tuple[str, str]]:
+    """The data sets and networks that the tracks train or count, each pair once.
+
+    Raises BibenchError for a network that none of the data sets fits.
+    """
+    first = benchmark.tasks[0]
+    pairs = []
+    for track in tracks:
+        if track == "task":
+            pairs += [(dataset, network_for(benchmark, dataset)) for dataset in benchmark.tasks]
+        elif track == "architecture":
+            pairs += [(dataset_for(benchmark, network), network) for network in benchmark.architectures]
+        else:
+            dataset = robustness.data_of(benchmark) if track == "robustness" else first
+            pairs.append((dataset, network_for(benchmark, dataset)))
+    return list(dict.fromkeys(pairs))
 
 
 def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[TrackScore]:
@@ -90,7 +103,8 @@ def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[Tr
 def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Path) -> Path:
     """Write the report into the results folder; returns the path of the HTML file.
 
-    Its conditions are those of the machine the benchmark ran on, as stored with it.
+    Its title names the data sets and networks of all tracks but the architecture track. Its conditions are those of the
+    machine the benchmark ran on, as stored with it.
     """
     envelope = records.read_envelope(results / FILE)
     machine = envelope["environment"]
@@ -103,7 +117,9 @@ def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Pa
         "started": envelope["created"],
         "provenance": envelope["provenance"],
     }
-    title = f"Binarization benchmark: {', '.join(benchmark.tasks)}, {benchmark.architecture}"
+    tracks = [score.track for score in scores if score.track != "architecture"] or ["architecture"]
+    datasets, networks = (dict.fromkeys(names) for names in zip(*trained_pairs(tracks, benchmark), strict=True))
+    title = f"Binarization benchmark: {', '.join(datasets)}, {', '.join(networks)}"
     return report.write(scores, results / "report", title=title, conditions=conditions)
 
 

@@ -7,13 +7,14 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from bibench_tf import metrics, records
+from bibench_tf import metrics, records, tasks
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.deploy.target import Settings, Target, open_target
 from bibench_tf.errors import BibenchError
@@ -38,6 +39,7 @@ from bibench_tf.tracks.inference_records import (
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from bibench_tf.datasets import Dataset
     from bibench_tf.deploy.convert import Converter
     from bibench_tf.runs import RunSpec, RunStore
 
@@ -121,7 +123,7 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         formula=FORMULA,
         scores=scores,
         table=inference_figures.table(shown, measured, scores, METRIC),
-        charts=inference_figures.charts(shown, measured, devices),
+        charts=inference_figures.charts(benchmark, shown, measured, devices),
         conditions=inference_figures.conditions(benchmark, shown, measured),
         notes=inference_figures.notes(benchmark, shown, measured, emulated, devices),
         failures=list(dict.fromkeys(failures)),
@@ -196,30 +198,54 @@ def _to_convert(benchmark: Benchmark, store: RunStore) -> Iterator[tuple[RunSpec
         yield spec, settings
 
 
+@dataclass(frozen=True)
+class _Examples:
+    """The test examples that Keras and the file are compared on."""
+
+    dataset: Dataset
+    inputs: np.ndarray | Mapping[str, np.ndarray]
+    labels: np.ndarray
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> _Examples:
+        inputs, labels = zip(*dataset.test_batches(_BATCH_SIZE, limit=PARITY_IMAGES).as_numpy_iterator(), strict=True)
+        if isinstance(inputs[0], Mapping):
+            joined = {name: np.concatenate([batch[name] for batch in inputs]) for name in inputs[0]}
+        else:
+            joined = np.concatenate(inputs)
+        return cls(dataset, joined, np.concatenate(labels))
+
+    @property
+    def metric(self) -> str:
+        return tasks.get(self.dataset.task).metric(self.dataset)
+
+    def figure(self, outputs: np.ndarray) -> float:
+        """The main figure of the task, of what a network gives for the inputs."""
+        evaluation = tasks.get(self.dataset.task).evaluation(self.dataset)
+        evaluation.update(self.labels, outputs)
+        return evaluation.figures()[self.metric]
+
+
 def _convert_all(benchmark: Benchmark, session: Session, store: RunStore) -> None:
-    from bibench_tf import datasets
     from bibench_tf.deploy import convert
 
     pending = dict(_to_convert(benchmark, store))
     if not pending:
         return
-    dataset = datasets.get(benchmark.tasks[0], session.data_dir, session.download)
+    dataset = base.load_data(benchmark.tasks[0], session)
     if any(record.dataset != dataset.fingerprint for record in pending.values()):
         raise BibenchError(
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
             "give those, or another results folder."
         )
-    batches = dataset.test_batches(_BATCH_SIZE, limit=PARITY_IMAGES)
-    images, labels = (np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True))
+    examples = _Examples.of(dataset)
     progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
     with convert.Converter() as converter:
         for spec, record in progress:
-            _convert_one(converter, store, spec, record, images, labels)
+            _convert_one(converter, store, spec, record, examples)
 
 
-def _convert_one(
-    converter: Converter, store: RunStore, spec: RunSpec, record: Inference, images: np.ndarray, labels: np.ndarray
-) -> None:
+def _convert_one(converter: Converter, store: RunStore, spec: RunSpec, record: Inference, examples: _Examples) -> None:
     from bibench_tf import environment
     from bibench_tf.deploy import flatbuffer
 
@@ -237,13 +263,13 @@ def _convert_one(
     records.write_atomically(folder / MODEL_FILE, lambda path: path.write_bytes(content))
     record = dataclasses.replace(
         record,
-        input_shape=images.shape[1:],
+        input_shape=() if isinstance(examples.inputs, Mapping) else examples.inputs.shape[1:],
         size_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),
         binary_layers=_binary_layers(model),
         binary_operations=operations[flatbuffer.BINARY_CONVOLUTION],
         operations=dict(operations),
-        parity=_parity(model, content, runtime, images, labels),
+        parity=_parity(model, content, runtime, examples),
     )
     records.write(folder / FILE, record, environment=conditions)
 
@@ -257,20 +283,21 @@ def _binary_layers(model: tf.keras.Model) -> int | None:
         return None  # a layer of the user's own: the complexity track says which
 
 
-def _parity(model: tf.keras.Model, content: bytes, runtime: str, images: np.ndarray, labels: np.ndarray) -> Parity:
+def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Examples) -> Parity:
     from bibench_tf.deploy import host
 
-    expected = model.predict(images, batch_size=_BATCH_SIZE, verbose=0)
-    given = host.predict(content, images, runtime)
-    difference = np.abs(expected - given).max(axis=1) / np.ptp(expected)
-    classes, deployed = expected.argmax(axis=1), given.argmax(axis=1)
+    expected = model.predict(examples.inputs, batch_size=_BATCH_SIZE, verbose=0)
+    given = host.predict(content, examples.inputs, runtime)
+    difference = np.abs(expected - given).reshape(len(expected), -1).max(axis=1) / np.ptp(expected)
+    classified = expected.shape[-1] > 1
     return Parity(
-        images=len(images),
+        images=len(expected),
         median_difference=float(np.median(difference)),
         largest_difference=float(difference.max()),
-        top1_agreement=float(np.mean(classes == deployed)),
-        keras_accuracy=float(np.mean(classes == labels)),
-        deployed_accuracy=float(np.mean(deployed == labels)),
+        top1_agreement=float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1))) if classified else None,
+        keras_accuracy=examples.figure(expected),
+        deployed_accuracy=examples.figure(given),
+        metric=examples.metric,
     )
 
 
@@ -362,8 +389,13 @@ def _score(
 ) -> float:
     if not record.parity.same:
         raise Missing(
-            "the file does not compute what the trained network does: they agree on the class of "
-            f"{100 * record.parity.top1_agreement:.0f} % of the test images."
+            "the file does not compute what the trained network does: outputs differ by "
+            f"{100 * record.parity.median_difference:.1f} % of their range (median of the test examples)"
+            + (
+                "."
+                if record.parity.top1_agreement is None
+                else f", and they agree on {100 * record.parity.top1_agreement:.0f} % of the classes."
+            )
         )
     if not devices:
         raise Missing("its latency is not measured on any device yet.")

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bibench_tf import published
+from bibench_tf import datasets, published
 from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
 from bibench_tf.scores import Chart
-from bibench_tf.tracks.base import seed_condition
+from bibench_tf.tasks.classification import TOP1
+from bibench_tf.tracks.base import IMAGES, network_for, seed_condition
 from bibench_tf.tracks.inference_records import DeviceMeasurement, Inference
 
 # By algorithm, then by device.
@@ -22,6 +23,8 @@ def table(
 ) -> pd.DataFrame:
     """A row for each network on each device; what holds for the file alone is repeated."""
     baseline = deployed.get(BASELINE)
+    metric_name = next((record.parity.metric for record in deployed.values()), TOP1)
+    figure = f"{'accuracy' if metric_name == TOP1 else metric_name} of the file (%)"
     rows = []
     for algorithm, record in deployed.items():
         for target, of_device in measured[algorithm].items():
@@ -47,27 +50,38 @@ def table(
                     "times smaller": baseline.size_bytes / record.size_bytes if baseline else None,
                     "binary layers": record.binary_layers,
                     "run on bits": record.binary_operations,
-                    "top-1 agreement with Keras (%)": 100 * record.parity.top1_agreement,
+                    **_agreement(record),
                     "median difference to Keras (ppm of range)": 1e6 * record.parity.median_difference,
                     "largest difference to Keras (ppm of range)": 1e6 * record.parity.largest_difference,
-                    "accuracy of the file (%)": 100 * record.parity.deployed_accuracy,
+                    figure: 100 * record.parity.deployed_accuracy,
                 }
             )
     return pd.DataFrame(rows)
 
 
-def charts(deployed: Mapping[str, Inference], measured: _Measured, devices: Sequence[str]) -> list[Chart]:
+def _agreement(record: Inference) -> dict[str, float]:
+    share = record.parity.top1_agreement
+    return {} if share is None else {"top-1 agreement with Keras (%)": 100 * share}
+
+
+def charts(
+    benchmark: Benchmark, deployed: Mapping[str, Inference], measured: _Measured, devices: Sequence[str]
+) -> list[Chart]:
     """The latencies on each device, and the sizes of the files."""
     if not deployed:
         return []
     sizes = [(name, record.size_bytes / 1024) for name, record in deployed.items()]
     return [
-        *(_latency_chart(deployed, measured, target) for target in devices),
+        *(_latency_chart(_example(benchmark), deployed, measured, target) for target in devices),
         Chart("bars", "Size of the file", "algorithm", "file size (KiB)", {"the network": sizes}),
     ]
 
 
-def _latency_chart(deployed: Mapping[str, Inference], measured: _Measured, target: str) -> Chart:
+def _example(benchmark: Benchmark) -> str:
+    return "image" if datasets.task_of(benchmark.tasks[0]) == IMAGES else "example"
+
+
+def _latency_chart(example: str, deployed: Mapping[str, Inference], measured: _Measured, target: str) -> Chart:
     here = {name: measured[name][target] for name in deployed if target in measured[name]}
     series = {"the network": [(name, record.network.latency_ms) for name, record in here.items()]}
     with_baseline = {name: record for name, record in here.items() if record.baseline is not None}
@@ -76,7 +90,7 @@ def _latency_chart(deployed: Mapping[str, Inference], measured: _Measured, targe
             (name, record.baseline.latency_ms) for name, record in with_baseline.items()
         ]
     name = "this computer" if target == "host" else target
-    return Chart("bars", f"Latency of one image on {name}", "algorithm", "latency (ms)", series)
+    return Chart("bars", f"Latency of one {example} on {name}", "algorithm", "latency (ms)", series)
 
 
 def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured: _Measured) -> dict[str, str]:
@@ -85,7 +99,8 @@ def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
-    said = {"network": f"{benchmark.architecture}, trained on {benchmark.tasks[0]}", **seed_condition(benchmark)}
+    dataset, example = benchmark.tasks[0], _example(benchmark)
+    said = {"network": f"{network_for(benchmark, dataset)}, trained on {dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         said[f"device: {target}"] = _all_of(_device(record) for _, record in found)
         said[f"kernels on {target}"] = "; ".join(
@@ -98,10 +113,10 @@ def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured
         )
         said[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
     said |= {
-        "batch": "1 image, float32 in and out",
+        "batch": f"1 {example}, float32 {'in and ' if example == 'image' else ''}out",
         "latency": "median over rounds of the median of a round, or of its mean where the device tells no median; "
         "rounds in turns with the full-precision network, each after a warm-up",
-        "parity": _all_of(f"{record.parity.images} test images" for record in deployed.values()),
+        "parity": _all_of(f"{record.parity.images} test {example}s" for record in deployed.values()),
     }
     return said
 
@@ -142,7 +157,7 @@ def _emulated(emulated: Mapping[str, Sequence[DeviceMeasurement]]) -> list[str]:
 
 def _published(benchmark: Benchmark, deployed: Mapping[str, Inference]) -> list[str]:
     """Figures of others for the same network on images of the same size."""
-    name, width = parse_network(benchmark.architecture)
+    name, width = parse_network(network_for(benchmark, benchmark.tasks[0]))
     shapes = {record.input_shape for record in deployed.values()}
     if width != 1 or len(shapes) != 1:
         return []

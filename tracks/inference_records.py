@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from bibench_tf import records
 from bibench_tf.deploy.target import Measurement
 from bibench_tf.errors import BibenchError
+from bibench_tf.tasks.classification import TOP1
 
 FILE = "inference.json"
 MODEL_FILE = "model.tflite"
@@ -30,30 +31,34 @@ class Missing(BibenchError):
 
 @dataclass(frozen=True)
 class Parity:
-    """Keras against the deployed file on test images.
+    """Keras against the deployed file on test examples, `images` of them.
 
-    The differences are the largest of each image, relative to the range of all outputs: the median image
-    and the worst. `top1_agreement` and the accuracies are shares in 0..1.
+    The differences are the largest of each example, relative to the range of all outputs: the median example and the
+    worst. `top1_agreement` is the share of equal classes, over all points where these have one each; None where
+    numbers are predicted. The accuracies are the main figure of the task, called `metric`.
     """
 
     images: int
     median_difference: float
     largest_difference: float
-    top1_agreement: float
+    top1_agreement: float | None
     keras_accuracy: float
     deployed_accuracy: float
+    metric: str = TOP1
 
     @property
     def same(self) -> bool:
         """Whether both are one network, up to rounding."""
-        return self.median_difference <= MEDIAN_LIMIT or self.top1_agreement >= AGREEMENT_LIMIT
+        agree = self.top1_agreement is not None and self.top1_agreement >= AGREEMENT_LIMIT
+        return agree or self.median_difference <= MEDIAN_LIMIT
 
 
 @dataclass(frozen=True)
 class Inference:
     """A trained network as a file, and what decides the conversion.
 
-    `result` is the digest of the training result. `binary_layers` counts the layers that multiply bits in Keras (None
+    `result` is the digest of the training result, `images` how many test examples are compared. `input_shape` is that
+    of an only input, () where there are several. `binary_layers` counts the layers that multiply bits in Keras (None
     where they cannot be counted), `binary_operations` those in the file. `error` is the reason why there is nothing
     else.
     """

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf import bootstrap, corruptions, metrics, records
+from bibench_tf import bootstrap, corruptions, datasets, metrics, records
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.scores import TrackScore
@@ -61,8 +61,20 @@ def table_for(input_shape: Sequence[int]) -> str:
     return "cifar10" if min(input_shape[:2]) < 64 else "imagenet"
 
 
-def check(benchmark: Benchmark, session: Session, dataset: ImageDataset) -> None:
+def data_of(benchmark: Benchmark) -> str:
+    """The data set the track takes, the first of images. Raises BibenchError where there is none."""
+    for name in benchmark.tasks:
+        if datasets.task_of(name) == base.IMAGES:
+            return name
+    raise BibenchError(
+        f"The robustness track corrupts images, and there are none in {', '.join(benchmark.tasks)}: give it a data set "
+        "of images by --tasks."
+    )
+
+
+def check(benchmark: Benchmark, session: Session) -> None:
     """Raises BibenchError for corruptions that do not fit the images, and for published sets that are not there."""
+    dataset = base.load_data(data_of(benchmark), session)
     for name in benchmark.corruptions:
         corruptions.check(name, dataset.input_shape[2], table=benchmark.severities)
     if benchmark.corrupted != MADE:
@@ -70,10 +82,13 @@ def check(benchmark: Benchmark, session: Session, dataset: ImageDataset) -> None
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
-    """The main runs: one network for each algorithm. Raises BibenchError for an unknown corruption."""
+    """The main runs on images: one network for each algorithm.
+
+    Raises BibenchError for an unknown corruption and where there are no images.
+    """
     for name in benchmark.corruptions:
         corruptions.check(name, channels=3)
-    return list(base.main_specs(benchmark).values())
+    return list(_specs(benchmark).values())
 
 
 def measure(benchmark: Benchmark, session: Session) -> None:
@@ -85,14 +100,14 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     BibenchError for what `check` refuses, for data other than the networks were trained on, and for a network
     that cannot be loaded; NewerRecordError for a record of a newer version.
     """
-    from bibench_tf import datasets, environment, runner, runs
+    from bibench_tf import environment, runner, runs
 
     store = runs.RunStore(session.results)
     started = _unfinished(benchmark, store)
     if not started:
         return
-    dataset = datasets.get(benchmark.tasks[0], session.data_dir, session.download)
-    check(benchmark, session, dataset)
+    check(benchmark, session)
+    dataset = base.load_data(data_of(benchmark), session)
     if any(record.dataset != dataset.fingerprint for _, record in started):
         raise BibenchError(
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
@@ -122,7 +137,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     Raises NewerRecordError for a record of a newer version.
     """
     failures, notes = [], []
-    specs = base.main_specs(benchmark)
+    dataset = data_of(benchmark)
+    network = base.network_for(benchmark, dataset)
+    specs = _specs(benchmark)
     results = base.read_results(store, specs, failures)
     measured = _comparable(benchmark, store, specs, results, failures)
     accuracies = {
@@ -143,8 +160,8 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         table=report.table(benchmark, measured, accuracies, values, certain),
         charts=report.charts(measured, accuracies, values, certain),
         conditions={
-            **base.training_conditions(benchmark, list(results.values())),
-            "network": benchmark.architecture,
+            **base.training_conditions(benchmark, list(results.values()), trained=[(dataset, network)]),
+            "network": network,
             "test images": "all" if images is None else f"the first {images:,}, clean and corrupted",
             "corruptions": ", ".join(benchmark.corruptions),
             "corrupted images": _SOURCES[_source(benchmark)].format(benchmark.severities),
@@ -166,6 +183,10 @@ _SOURCES = {
     "tfds": "the published set, prepared by TensorFlow Datasets",
     "folder": "arrays of a folder in the layout of CIFAR-10-C",
 }
+
+
+def _specs(benchmark: Benchmark) -> dict[str, RunSpec]:
+    return base.main_specs(benchmark, task=data_of(benchmark))
 
 
 def _source(benchmark: Benchmark) -> str:
@@ -215,7 +236,7 @@ def _read(path: Path) -> Robustness | None:
 def _unfinished(benchmark: Benchmark, store: RunStore) -> list[tuple[RunSpec, Robustness]]:
     """The completed runs whose record lacks something, with what there is of it under the same settings."""
     unfinished = []
-    for spec in base.main_specs(benchmark).values():
+    for spec in _specs(benchmark).values():
         path = store.folder(spec) / FILE
         result = base.read_result(store, spec, failures=[])
         if result is None:
@@ -419,7 +440,7 @@ def _notes(benchmark: Benchmark, measured: Mapping[str, Robustness], certain: fi
     notes = []
     covered = f"{len(benchmark.corruptions)} of the {len(corruptions.names())} corruptions of CIFAR-10-C"
     origin = {
-        MADE: f"made on the fly from test images of {benchmark.tasks[0]}",
+        MADE: f"made on the fly from test images of {data_of(benchmark)}",
         "tfds": "on the published images",
         "folder": "on the images of a folder, which are taken for what they are called",
     }

@@ -29,8 +29,19 @@ def accuracy(found: Sequence[RunResult | None]) -> Estimate | None:
 
 
 def mean_accuracy(found: Sequence[RunResult], chosen: Sequence[int]) -> float:
-    """The mean accuracy of the seeds of these indices."""
-    return math.fsum(found[index].accuracy for index in chosen) / len(chosen)
+    """The mean accuracy of the seeds of these indices; one below 0, as correlations may be, counts as 0."""
+    return max(0.0, math.fsum(found[index].accuracy for index in chosen) / len(chosen))
+
+
+def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:
+    """A note on the results whose main figure is below 0, where there are any."""
+    named = (
+        f"{result.spec['algorithm']} on {result.dataset['name']} ({result.metric} {result.accuracy:.3f})"
+        for result in results
+        if result is not None and result.accuracy < 0
+    )
+    text = ", ".join(dict.fromkeys(named))
+    return [f"A mean figure below 0 counts as 0 in {metric}. Below 0: {text}."] if text else []
 
 
 def mean(found: Sequence[RunResult | None], value: Callable[[RunResult], float]) -> Estimate | None:

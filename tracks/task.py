@@ -1,18 +1,32 @@
-"""Learning task: how much of the full-precision accuracy each algorithm keeps, task by task."""
+"""Learning task: how much of the full-precision accuracy each algorithm keeps, data set by data set.
+
+BiBench's tasks are data sets, and what it calls accuracy is the main figure of each: top-1 accuracy, instance mIoU, a
+correlation.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from bibench_tf import metrics, statistics
+from bibench_tf import datasets, metrics, statistics
 from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
 from bibench_tf.statistics import Estimate
+from bibench_tf.tasks.classification import TOP1
 from bibench_tf.tracks import seeds
-from bibench_tf.tracks.base import main_recipe, main_specs, training_conditions
+from bibench_tf.tracks.base import (
+    IMAGES,
+    column,
+    main_recipe,
+    main_specs,
+    metric_of,
+    network_for,
+    training_conditions,
+)
 
 NAME = "task"
 TITLE = "Learning task"
@@ -23,7 +37,7 @@ _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
 
 
 def plan(benchmark: Benchmark) -> list[RunSpec]:
-    """Every algorithm on every task, with the benchmark's network, for every seed."""
+    """Every algorithm on every task, with the network for it, for every seed."""
     return [
         spec for one in benchmark.by_seed for task in benchmark.tasks for spec in main_specs(one, task=task).values()
     ]
@@ -40,6 +54,8 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         task: seeds.results(benchmark, lambda one, task=task: main_specs(one, task=task), store, failures)
         for task in benchmark.tasks
     }
+    trained = [one for of_task in results.values() for found in of_task.values() for one in found]
+    only_images = all(datasets.task_of(task) == IMAGES for task in results)
     overall = {algorithm: _overall(benchmark, algorithm, results, failures) for algorithm in benchmark.all_algorithms}
     ranks = seeds.ranks(overall, f"rank by {METRIC}", benchmark)
     rows = [
@@ -60,16 +76,23 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
         table=pd.DataFrame(rows),
         charts=[
             *(_bars(benchmark, task, results[task]) for task in benchmark.tasks),
-            *(_curves(benchmark, task, results[task]) for task in benchmark.tasks if main_recipe(benchmark).epochs > 1),
+            *(
+                _curves(benchmark, task, results[task])
+                for task in benchmark.tasks
+                if main_recipe(benchmark, task).epochs > 1
+            ),
         ],
-        conditions=training_conditions(
-            benchmark,
-            [one for of_task in results.values() for found in of_task.values() for one in found],
-            every_seed=True,
-        ),
+        conditions={
+            **training_conditions(
+                benchmark, trained, trained=[(task, network_for(benchmark, task)) for task in results], every_seed=True
+            ),
+            **({f"network: {task}": network_for(benchmark, task) for task in results} if len(results) > 1 else {}),
+        },
         notes=[
-            "Accuracy is that of the last epoch on the test images; the best epoch is not picked by it.",
+            f"Accuracy is that of the last epoch on the test {'images' if only_images else 'examples'}; the best epoch "
+            "is not picked by it.",
             seeds.note(benchmark, METRIC),
+            *seeds.below_zero(trained, METRIC),
         ],
         failures=failures,
     )
@@ -92,28 +115,46 @@ def _columns(benchmark: Benchmark, algorithm: str, results: _Results) -> dict[st
     columns = {}
     for task, found in results.items():
         of_seeds = found[algorithm]
+        metric = _metric(found)
         best = seeds.mean(of_seeds, lambda result: result.best_accuracy)
         loss = seeds.mean(of_seeds, lambda result: result.test_loss)
-        columns |= seeds.columns(f"{task} accuracy", seeds.accuracy(of_seeds), benchmark, factor=100, unit="%")
+        accuracy = seeds.accuracy(of_seeds)
+        columns |= seeds.columns(column(task, metric), accuracy, benchmark, factor=100, unit="%")
         columns[f"{task} best epoch (%)"] = best and 100 * best.value
+        # Runs of earlier versions have the main figure alone.
+        others = dict.fromkeys(
+            name
+            for of_algorithm in found.values()
+            for one in filter(None, of_algorithm)
+            for name in one.figures
+            if name not in (metric, "loss")
+        )
+        for name in others:
+            value = seeds.mean(of_seeds, lambda result, name=name: result.figures.get(name, math.nan))
+            columns[f"{task} {name} (%)"] = value and 100 * value.value
         columns[f"{task} test loss"] = loss and loss.value
     return columns
 
 
 def _bars(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
     accuracies = {algorithm: seeds.accuracy(found) for algorithm, found in results.items()}
+    metric = _metric(results)
     return Chart(
         "bars",
-        f"Test accuracy on {task}{seeds.of_title(benchmark)}",
+        f"Test {'accuracy' if metric == TOP1 else metric} on {task}{seeds.of_title(benchmark)}",
         "algorithm",
-        "top-1 accuracy (%)",
+        f"{metric} (%)",
         {task: [(algorithm, 100 * found.value) for algorithm, found in accuracies.items() if found]},
         intervals={task: seeds.accuracy_intervals(accuracies)},
     )
 
 
+def _metric(results: Mapping[str, Sequence[RunResult | None]]) -> str:
+    return metric_of(one for of_algorithm in results.values() for one in of_algorithm)
+
+
 def _curves(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
-    series, bounds = {}, {}
+    series, bounds, metric = {}, {}, _metric(results)
     for algorithm, found in results.items():
         if not all(found):
             continue
@@ -125,9 +166,9 @@ def _curves(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunR
         bounds[algorithm] = seeds.accuracy_intervals(by_epoch)
     return Chart(
         "lines",
-        f"Test accuracy by epoch on {task}{seeds.of_title(benchmark)}",
+        f"Test {'accuracy' if metric == TOP1 else metric} by epoch on {task}{seeds.of_title(benchmark)}",
         "epoch",
-        "top-1 accuracy (%)",
+        f"{metric} (%)",
         series,
         intervals=bounds,
     )

@@ -14,7 +14,7 @@ from bibench_tf.scores import TrackScore
 from bibench_tf.statistics import Estimate
 from bibench_tf.step_timing import Ratio, ratio
 from bibench_tf.tracks import seeds, training_grid, training_records, training_report
-from bibench_tf.tracks.base import main_recipe, spec_for, training_conditions
+from bibench_tf.tracks.base import load_data, main_recipe, network_for, spec_for, training_conditions
 from bibench_tf.tracks.training_records import Retiming
 from bibench_tf.tracks.training_report import METRIC, Figures
 
@@ -33,11 +33,12 @@ def plan(benchmark: Benchmark) -> list[RunSpec]:
 
 
 def grid_specs(benchmark: Benchmark, setting: str) -> dict[str, RunSpec]:
-    """The runs of one setting, by algorithm, from scratch with the benchmark's network on its first task."""
-    recipe = training_grid.recipe_for(main_recipe(benchmark), setting)
+    """The runs of one setting, by algorithm, from scratch with the network for the benchmark's first data set."""
+    dataset = benchmark.tasks[0]
+    network = network_for(benchmark, dataset)
+    recipe = training_grid.recipe_for(main_recipe(benchmark, dataset, network), setting)
     return {
-        algorithm: spec_for(benchmark, algorithm, benchmark.tasks[0], benchmark.architecture, recipe)
-        for algorithm in benchmark.all_algorithms
+        algorithm: spec_for(benchmark, algorithm, dataset, network, recipe) for algorithm in benchmark.all_algorithms
     }
 
 
@@ -50,9 +51,9 @@ def measure(benchmark: Benchmark, session: Session) -> None:
         return
     from tqdm import tqdm
 
-    from bibench_tf import datasets, environment, records, step_timing
+    from bibench_tf import environment, records, step_timing
 
-    recipe, task = main_recipe(benchmark), benchmark.tasks[0]
+    recipe, dataset = main_recipe(benchmark), benchmark.tasks[0]
     path = _retiming_path(benchmark, session.results)
     try:
         found = training_records.read(path)
@@ -63,12 +64,10 @@ def measure(benchmark: Benchmark, session: Session) -> None:
         found = None
     if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= session.retime_rounds:
         return
-    data = datasets.get(task, data_dir=session.data_dir, download=session.download)
     times = step_timing.measure(
         benchmark.all_algorithms,
-        network=benchmark.architecture,
-        input_shape=data.input_shape,
-        num_classes=data.num_classes,
+        network=network_for(benchmark, dataset),
+        data=load_data(dataset, session),
         batch_size=recipe.batch_size,
         optimizer=recipe.optimizer,
         rounds=session.retime_rounds,
@@ -78,7 +77,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
             rounds, desc="step times", unit="round", disable=session.quiet, file=sys.stderr, dynamic_ncols=True
         ),
     )
-    records.write(path, Retiming(task, times), environment=environment.describe())
+    records.write(path, Retiming(dataset, times), environment=environment.describe())
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
@@ -117,17 +116,21 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 [one for found in runs.values() for of_seeds in found for one in of_seeds],
                 every_seed=True,
             ),
-            "network": benchmark.architecture,
+            "network": network_for(benchmark, benchmark.tasks[0]),
             **training_report.conditions(settings, figures, retiming),
         },
-        notes=training_report.notes(benchmark, settings, figures, retiming),
+        notes=[
+            *training_report.notes(benchmark, settings, figures, retiming),
+            *seeds.below_zero((result for one in figures.values() for result in one.completed), METRIC),
+        ],
         failures=failures,
         complete=any(set(training_grid.GRIDS[name]) <= set(settings) for name in training_grid.WHOLE),
     )
 
 
 def _retiming_path(benchmark: Benchmark, results: Path) -> Path:
-    return training_records.path(results, benchmark.tasks[0], benchmark.architecture, main_recipe(benchmark))
+    dataset = benchmark.tasks[0]
+    return training_records.path(results, dataset, network_for(benchmark, dataset), main_recipe(benchmark))
 
 
 def _retiming(benchmark: Benchmark, store: RunStore, failures: list[str]) -> Retiming | None:

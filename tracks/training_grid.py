@@ -70,5 +70,8 @@ def recipe_for(recipe: Recipe, setting: str) -> Recipe:
         weight_decay=weight_decay,
         milestones=_MILESTONES,
         start=None,
+        nesterov=False,
+        warm_up=0.0,
+        distils=False,
     )
     return recipe if changed == recipe else dataclasses.replace(changed, name=f"{recipe.name}/{setting}")

@@ -16,7 +16,7 @@ FOLDER = "step-times"
 
 @dataclass(frozen=True)
 class Retiming:
-    """Step times of a network on the images of a task, all algorithms in turns."""
+    """Step times of a network on the examples of a data set, all algorithms in turns."""
 
     task: str
     times: StepTimes
@@ -33,11 +33,7 @@ class Retiming:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Retiming:
         """The inverse of `dataclasses.asdict`."""
-        times = data["times"]
-        rounds_ms = {name: tuple(found) for name, found in times["rounds_ms"].items()}
-        return cls(
-            data["task"], StepTimes(**{**times, "input_shape": tuple(times["input_shape"]), "rounds_ms": rounds_ms})
-        )
+        return cls(data["task"], StepTimes.from_dict(data["times"]))
 
 
 def path(results: Path, task: str, network: str, recipe: Recipe) -> Path:

@@ -17,7 +17,7 @@ from bibench_tf.scores import Chart
 from bibench_tf.statistics import Estimate
 from bibench_tf.step_timing import Ratio
 from bibench_tf.tracks import seeds
-from bibench_tf.tracks.base import main_recipe
+from bibench_tf.tracks.base import main_recipe, metric_of
 from bibench_tf.tracks.training_records import Retiming
 
 METRIC = "OM_train"
@@ -143,7 +143,7 @@ def charts(
             "strip",
             f"Accuracy under each setting{dots}",
             "algorithm",
-            "top-1 accuracy (%)",
+            f"{metric_of(result for one in figures.values() for result in one.completed)} (%)",
             {
                 setting: [
                     (algorithm, 100 * result.accuracy)

@@ -288,8 +288,8 @@ def test_models_that_cannot_be_exported(converter):
     pixel = layers.Input((None, None, 3), name="image")
     with pytest.raises(ConversionError, match="'image' has the unknown size"):
         converter.convert(tf.keras.Model(pixel, layers.Conv2D(2, 3)(pixel)))
-    words = layers.Input((5,), dtype="int32", name="words")
-    with pytest.raises(ConversionError, match="'words' is int32"):
+    words = layers.Input((5,), dtype="int64", name="words")
+    with pytest.raises(ConversionError, match="'words' is int64"):
         converter.convert(tf.keras.Model(words, layers.Embedding(9, 4)(words)))
     row = layers.Input((6,))
     halves = layers.Lambda(lambda v: tf.split(v, 2, axis=-1), name="halves")(row)

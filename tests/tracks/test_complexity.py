@@ -27,7 +27,8 @@ def layer(binary, floats, macs, mac_bits):
 
 def write(folder, algorithm, *layers, **changes):
     (key,) = [key for key in complexity._keys(BENCHMARK) if key.algorithm == algorithm]
-    record = complexity.Complexity(key, (28, 28, 1), 10, tuple(layers), **changes)
+    options = {"input_shape": (28, 28, 1), "num_classes": 10}
+    record = complexity.Complexity(key, options, tuple(layers), **changes)
     path = complexity._path(folder, key)
     records.write(path, record)
     return path

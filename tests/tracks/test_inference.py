@@ -312,7 +312,7 @@ def network(algorithm, seed):
 class Tiny:
     """Sixty random images."""
 
-    name, fingerprint = "tiny", FINGERPRINT
+    name, fingerprint, task, num_classes = "tiny", FINGERPRINT, "image_classification", 5
 
     def test_batches(self, batch_size, *, limit=None, corrupt=None):
         rng = np.random.default_rng(0)

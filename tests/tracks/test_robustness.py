@@ -68,6 +68,13 @@ ACCURACIES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def tiny_is_known(monkeypatch):
+    """The data set of the records is registered; nothing loads it."""
+    entry = datasets.Entry(lambda data_dir, download: pytest.fail("not for scoring"), "image_classification", "")
+    monkeypatch.setattr(datasets, "_ENTRIES", {"tiny": entry})
+
+
 @pytest.fixture
 def store(tmp_path):
     store = RunStore(tmp_path)
@@ -329,7 +336,8 @@ def session(tmp_path, monkeypatch, specs):
         fingerprint=FINGERPRINT,
         load=lambda: datasets.Splits(images[:8], labels[:8], images, labels),
     )
-    monkeypatch.setattr(datasets, "_FACTORIES", {"tiny": lambda data_dir, download: dataset})
+    entry = datasets.Entry(lambda data_dir, download: dataset, "image_classification", "")
+    monkeypatch.setattr(datasets, "_ENTRIES", {"tiny": entry})
     models = {spec.id: Threshold(limit) for spec, limit in zip(specs.values(), (127, 150, 90), strict=True)}
     monkeypatch.setattr(RunStore, "model", lambda store, spec: models[spec.id])
     store = RunStore(tmp_path)
@@ -511,9 +519,9 @@ def test_the_authors_folder_is_measured_in_its_own_order(session, specs, tmp_pat
         return corruptions.apply(name, images, severity, seed=7)
 
     benchmark = publish(tmp_path / "CIFAR-10-C", corrupted, labels)
-    monkeypatch.setattr(corruptions, "apply", lambda *given, **options: pytest.fail("nothing is to be made"))
-    robustness.measure(benchmark, session)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(corruptions, "apply", lambda *given, **options: pytest.fail("nothing is to be made"))
+        robustness.measure(benchmark, session)
     record = robustness._read(store.folder(specs["xnor"]) / robustness.FILE)
     limit = models[specs["xnor"].id].limit
     for name, severity in itertools.product(NAMES, range(1, 6)):

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import records, report, runner, step_timing, training
+from bibench_tf import optimizers, records, report, runner, step_timing, training
 from bibench_tf.benchmark import ALGORITHMS, BASELINE, Benchmark, Session
 from bibench_tf.errors import BibenchError
-from bibench_tf.recipes import Recipe
+from bibench_tf.recipes import Recipe, learning_rate
 from bibench_tf.runs import RunResult, RunStore
 from bibench_tf.tracks import base, execution, training_grid, training_records
 from bibench_tf.tracks import training as track
@@ -84,7 +84,7 @@ def test_bibenchs_grid_is_72_runs_each_as_stated():
         assert (spec.task, spec.architecture, spec.width, spec.seed) == ("cifar10", "resnet18", 1.0, 0)
         assert (recipe.epochs, recipe.batch_size, recipe.momentum) == (200, 128, 0.9)
         assert recipe.start is None and spec.parent is None and recipe.augment and not recipe.per_step
-        rates = [training.learning_rate(recipe, epoch) / recipe.learning_rate for epoch in (0, 99, 100, 149, 150, 199)]
+        rates = [learning_rate(recipe, epoch) / recipe.learning_rate for epoch in (0, 99, 100, 149, 150, 199)]
         if recipe.schedule == "step":
             assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
         else:
@@ -131,7 +131,7 @@ def test_the_quick_grid_is_two_by_two_and_shares_the_quick_run():
     # Within its one epoch the rate falls, and differently for both schedules.
     for recipe in recipes:
         assert recipe.epochs == 1 and recipe.per_step
-        middle = training.learning_rate(recipe, 0.6) / recipe.learning_rate
+        middle = learning_rate(recipe, 0.6) / recipe.learning_rate
         assert middle == pytest.approx(0.1 if recipe.schedule == "step" else 0.5 * (1 + math.cos(0.6 * math.pi)))
 
 
@@ -157,11 +157,9 @@ def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatc
         load=lambda: arrays,
         padding=0,
     )
-    used, optimizers = {}, []
-    optimizer_for = training.optimizer_for
-    monkeypatch.setattr(
-        training, "optimizer_for", lambda recipe: optimizers.append(optimizer_for(recipe)) or optimizers[-1]
-    )
+    used, made = {}, []
+    for_recipe = optimizers.for_recipe
+    monkeypatch.setattr(optimizers, "for_recipe", lambda recipe: made.append(for_recipe(recipe)) or made[-1])
     recipe = Recipe("tiny", epochs=2, batch_size=10, optimizer="sgd", learning_rate=1.0, schedule="step", augment=False)
     for per_step in (False, True):
         rates = used[per_step] = []
@@ -172,7 +170,7 @@ def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatc
             dataclasses.replace(recipe, per_step=per_step, milestones=(0.25, 0.75)),
             seed=0,
             folder=tmp_path / str(per_step),
-            on_step=lambda rates=rates: rates.append(float(optimizers[-1].learning_rate)),
+            on_step=lambda rates=rates: rates.append(float(made[-1].learning_rate)),
         )
     assert used[False] == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
     assert used[True] == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
@@ -304,7 +302,8 @@ def test_a_schedule_that_says_nothing_is_told(store):
 
 def retimed(benchmark, store, rounds_ms):
     recipe = base.main_recipe(benchmark)
-    times = step_timing.StepTimes("resnet20", (28, 28, 1), 10, recipe.batch_size, recipe.optimizer, rounds_ms)
+    options = {"input_shape": (28, 28, 1), "num_classes": 10}
+    times = step_timing.StepTimes("resnet20", options, recipe.batch_size, recipe.optimizer, rounds_ms)
     path = training_records.path(store.root, "fashion_mini", "resnet20", recipe)
     records.write(path, training_records.Retiming("fashion_mini", times))
     return path
@@ -341,14 +340,10 @@ def test_times_in_turns_that_lack_an_algorithm_are_not_used(store):
 def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
     calls = []
 
-    def measure(
-        networks, *, network, input_shape, num_classes, batch_size, optimizer, rounds, precision, progress, **_
-    ):
+    def measure(networks, *, network, data, batch_size, optimizer, rounds, precision, progress, **_):
         calls.append((tuple(networks), rounds, batch_size, precision))
         rounds_ms = {name: tuple(10.0 for _ in progress(range(rounds))) for name in networks}
-        return step_timing.StepTimes(
-            network, tuple(input_shape), num_classes, batch_size, optimizer, rounds_ms, precision
-        )
+        return step_timing.StepTimes(network, data.network_options, batch_size, optimizer, rounds_ms, precision)
 
     monkeypatch.setattr(step_timing, "measure", measure)
     session = Session(tmp_path, quiet=True)

@@ -1,0 +1,193 @@
+"""A benchmark of points with two inputs and of images, from training to the report, with tiny data and networks."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from click.testing import CliRunner
+
+from bibench_tf import algorithms, datasets, records, zoo
+from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.errors import BibenchError
+from bibench_tf.runs import RunResult, RunStore
+from bibench_tf.tracks import NAMES, base, commands, execution, inference, inference_records, predict
+
+layers = tf.keras.layers
+BENCHMARK = Benchmark(
+    tasks=("tiny_points", "tiny_images"),
+    architecture=("tiny_net", "vgg_small@0.0625"),
+    architectures=("vgg_small@0.0625", "tiny_net"),
+    algorithms=("bnn",),
+    epochs=1,
+    corruptions=("contrast",),
+    corrupted_images=50,
+    grid=("adam-2e-3-cosine", "sgd-1e-1-cosine"),
+)
+
+
+def tiny_net(algorithm, input_shape, num_classes, width=1.0):
+    """A network of points and of a second input."""
+    algorithm = algorithms.get(algorithm)
+    points, side = tf.keras.Input(input_shape, name="points"), tf.keras.Input((2,), name="side")
+    x = algorithm.dense(8, name="dense2")(layers.Dense(int(8 * width), name="dense1")(points))
+    x = layers.Concatenate(name="join")([layers.GlobalAveragePooling1D(name="pool")(x), side])
+    return tf.keras.Model({"side": side, "points": points}, layers.Dense(num_classes, name="head")(x))
+
+
+def points(data_dir=None, download=False):
+    """Clouds around 0 or around 2."""
+    rng = np.random.default_rng(0)
+
+    def examples(count):
+        labels = np.arange(count, dtype=np.int32) % 2
+        clouds = rng.normal(size=(count, 16, 3)) + 2 * labels[:, np.newaxis, np.newaxis]
+        return {"points": clouds.astype(np.float32), "side": rng.normal(size=(count, 2)).astype(np.float32)}, labels
+
+    return datasets.ArrayDataset(
+        name="tiny_points",
+        title="Two clouds",
+        source="made by the tests",
+        licence="none",
+        class_names=("near", "far"),
+        train_examples=640,
+        test_examples=60,
+        fingerprint="p",
+        task="point_classification",
+        load=lambda: datasets.Examples(*examples(640), *examples(60)),
+        options={"input_shape": (16, 3), "num_classes": 2},
+    )
+
+
+def images(data_dir=None, download=False):
+    """Dark images and bright ones."""
+    rng = np.random.default_rng(1)
+
+    def examples(count):
+        labels = np.arange(count, dtype=np.int32) % 2
+        return (rng.integers(0, 128, (count, 8, 8, 1)) + 127 * labels[:, None, None, None]).astype(np.uint8), labels
+
+    return datasets.ArrayImages(
+        name="tiny_images",
+        title="Dark and bright",
+        source="made by the tests",
+        licence="none",
+        class_names=("dark", "bright"),
+        train_examples=128,
+        test_examples=50,
+        fingerprint="i",
+        input_shape=(8, 8, 1),
+        mean=(127.0,),
+        std=(64.0,),
+        load=lambda: datasets.Splits(*examples(128), *examples(50)),
+        padding=0,
+    )
+
+
+@pytest.fixture(scope="module")
+def registered():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(datasets._ENTRIES, "tiny_points", datasets.Entry(points, "point_classification", "Two clouds"))
+        patch.setitem(datasets._ENTRIES, "tiny_images", datasets.Entry(images, "image_classification", "Dark, bright"))
+        patch.setitem(zoo._BUILDERS, "tiny_net", tiny_net)
+        patch.setitem(zoo._TASKS, "tiny_net", "point_classification")
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def done(registered, tmp_path_factory):
+    """All six tracks."""
+    session = Session(tmp_path_factory.mktemp("results"), quiet=True, retime_rounds=3)
+    execution.execute(NAMES, BENCHMARK, session)
+    return session.results, {score.track: score for score in execution.score(NAMES, BENCHMARK, session.results)}
+
+
+@pytest.mark.slow
+def test_every_track_is_scored_on_the_data_it_takes(done):
+    _, scores = done
+    assert not [failure for score in scores.values() for failure in score.failures]
+    for name in set(NAMES) - {"robustness"}:
+        assert scores[name].scores["full_precision"] == pytest.approx(1)
+        assert scores[name].scores["bnn"] > 0
+    assert scores["architecture"].metric == "OM_arch (CNN, MLP)"
+    table = scores["task"].table.set_index("algorithm")
+    assert table["tiny_points accuracy (%)"]["full_precision"] > 80, "clouds that far apart are told from each other"
+    assert scores["robustness"].conditions["network"] == "vgg_small@0.0625"
+    for name in ("training", "complexity"):
+        assert scores[name].conditions["network"] == "tiny_net"
+    assert scores["complexity"].conditions["input"] == "16 x 3, 2 classes"
+    assert "one example" in scores["complexity"].conditions["counted"]
+    assert "in turns" in scores["training"].conditions["step times"]
+
+
+@pytest.mark.slow
+def test_a_file_with_two_inputs_computes_what_keras_does(done):
+    results, scores = done
+    table = scores["inference"].table.set_index("algorithm")
+    assert list(table["run on bits"]) == [0, 1]
+    store = RunStore(results)
+    for spec in inference.plan(BENCHMARK):
+        parity = inference_records.read(store.folder(spec) / inference_records.FILE).parity
+        assert parity.same and parity.median_difference < 1e-5 and parity.images == 60
+        assert parity.keras_accuracy == parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy)
+
+
+@pytest.mark.slow
+def test_the_title_names_data_and_networks(done):
+    results, scores = done
+    path = execution.write_report(list(scores.values()), BENCHMARK, results)
+    assert "tiny_points, tiny_images, tiny_net, vgg_small@0.0625" in path.read_text()
+    alone = execution.write_report([scores["robustness"]], BENCHMARK, results)
+    assert "benchmark: tiny_images, vgg_small@0.0625" in alone.read_text()
+
+
+@pytest.fixture
+def run(registered, tmp_path):
+    """The folder of a run, with a network that nobody trained."""
+    spec = base.main_specs(BENCHMARK)["bnn"]
+    folder = RunStore(tmp_path).folder(spec)
+    records.write(folder / "result.json", RunResult(spec.id, dataclasses.asdict(spec), "completed"))
+    tf.keras.utils.set_random_seed(3)
+    tiny_net("bnn", (16, 3), 2).save(folder / "model.keras")
+    return folder
+
+
+def predictions(*arguments):
+    return CliRunner().invoke(predict.predict, list(map(str, arguments)), standalone_mode=False)
+
+
+def test_predictions_are_what_the_network_says(run, tmp_path):
+    answer = predictions(run, "--csv", tmp_path / "p.csv")
+    assert answer.exception is None, answer.output
+    inputs, labels = points().examples.test_inputs, points().examples.test_labels
+    said = tf.keras.models.load_model(run / "model.keras", compile=False).predict(inputs, verbose=0)
+    with open(tmp_path / "p.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [int(row["label"]) for row in rows] == said.argmax(axis=1).tolist()
+    assert [row["class"] for row in rows] == [("near", "far")[label] for label in said.argmax(axis=1)]
+    assert f"top-1 accuracy: {np.mean(said.argmax(axis=1) == labels):.4f}" in answer.output
+    assert "60 test examples" in answer.output and "50 more in" in answer.output
+    assert "12 test examples" in predictions(run, "--limit", 12).output
+
+
+def test_predictions_of_other_data_are_refused(run):
+    said = predictions(run, "--data", "tiny_images").exception
+    assert isinstance(said, BibenchError) and "takes points 16 x 3, side 2" in str(said) and "8 x 8 x 1" in str(said)
+    said = predictions(run / "model.keras").exception
+    assert isinstance(said, BibenchError) and "--data" in str(said)
+    three = tiny_net("bnn", (16, 3), 3)
+    with pytest.raises(BibenchError, match="gives 3 numbers, and .* needs 2"):
+        predict.predictions(three, points())
+
+
+def test_a_benchmark_without_images_leaves_the_robustness_track_out(registered, monkeypatch):
+    asked = []
+    monkeypatch.setattr(commands, "_run_tracks", lambda tracks, *given: asked.append(tuple(tracks)) or 0)
+    answer = CliRunner().invoke(commands.run, ["--tasks", "tiny_points"])
+    assert asked.pop() == ("task", "architecture", "training", "complexity", "inference")
+    assert "robustness track" in answer.output and "left out" in answer.output
+    CliRunner().invoke(commands.run, ["--tasks", "tiny_points,tiny_images"])
+    assert asked.pop() == NAMES
