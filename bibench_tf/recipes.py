@@ -229,8 +229,8 @@ _RECIPES = {
         _bibench_glue("mrpc", epochs=22, batch_size=32, rate=2e-4),
         # The embedded sets of the other tasks, each in a minute or so.
         _short("quick_points", epochs=4, batch_size=32, rate=5e-3),
-        _short("quick_parts", epochs=2, batch_size=32, rate=2e-3),
-        _short("quick_speech", epochs=4, batch_size=32, rate=2e-3),
+        _short("quick_parts", epochs=3, batch_size=16, rate=5e-3),
+        _short("quick_speech", epochs=6, batch_size=32, rate=5e-3),
         _QUICK_TEXT_FLOAT,
         dataclasses.replace(_QUICK_TEXT_FLOAT, name="quick_text", epochs=4, start=_QUICK_TEXT_FLOAT, distils=True),
         # Real data in minutes on two cores: sentences, with a network that starts from a checkpoint of the user's;
@@ -239,7 +239,7 @@ _RECIPES = {
         dataclasses.replace(
             _SST2_SHORT_FLOAT, name="sst2_short", learning_rate=2e-4, start=_SST2_SHORT_FLOAT, distils=True
         ),
-        _short("digits_short", epochs=20, batch_size=64, rate=2e-3),
+        _short("digits_short", epochs=10, batch_size=32, rate=5e-3),
         _short("furniture_short", epochs=60, batch_size=16, rate=2e-3),
     )
 }

@@ -198,11 +198,12 @@ def _compiled(
     def label_loss(labels, outputs):
         return loss(labels, outputs)
 
+    # The variables of metrics and optimizer are made here: Keras makes them in the first step, which TensorFlow then
+    # traces a second time.
     trainer.compile(
         optimizers.for_recipe(recipe),
         loss=loss,
         loss_weights=None if teacher is None else _LABELS_SHARE,
-        # Made here and not by Keras in the first step, which TensorFlow would then trace a second time.
         metrics=[
             tf.keras.metrics.MeanMetricWrapper(label_loss, name="label_loss"),
             *([tf.keras.metrics.SparseCategoricalAccuracy("accuracy")] if data.class_names else []),
@@ -210,6 +211,8 @@ def _compiled(
         jit_compile=xla,
         steps_per_execution=steps,
     )
+    if hasattr(trainer.optimizer, "build"):  # those of Addons have none
+        trainer.optimizer.build(trainer.trainable_variables)
     return trainer
 
 

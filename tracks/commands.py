@@ -17,7 +17,7 @@ from bibench_tf.errors import BibenchError
 # shared, but for those of parts, and a second convolutional one.
 _DEFAULT = Benchmark(
     tasks=("fashion_mini", "keywords_mini", "shapes_mini", "shapes_mini_parts", "sentiment_mini"),
-    architectures=("resnet20@0.5", "vgg_small@0.125", "bert_tiny2@0.5", "dfsmn@0.5", "pointnet_vanilla@0.25"),
+    architectures=("resnet20@0.5", "vgg_small@0.125", "bert_tiny2@0.5", "dfsmn_small@0.5", "pointnet_vanilla@0.25"),
 )
 _BY_SIZE = "by-size"
 

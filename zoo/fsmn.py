@@ -91,7 +91,8 @@ def dfsmn_small(algorithm: str | Algorithm = "full_precision", **options) -> tf.
     32 x 32 x 1 and 12 classes: 193,964 parameters in full precision, 192,917 binarized; 7 binary layers, of which 5
     become binary operations in Larq Compute Engine. Ours, without a published accuracy.
     """
-    return dfsmn(algorithm, **{"layers": 2, **options})
+    model = dfsmn(algorithm, **{"layers": 2, **options})
+    return tf.keras.Model(model.inputs, model.outputs, name="dfsmn_small")
 
 
 def fsmn(

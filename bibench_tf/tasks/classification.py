@@ -75,7 +75,7 @@ class KeywordSpotting(Classification):
     key = "keyword_spotting"
     title = "Keyword spotting"
     group = "mlp"
-    network = "dfsmn@0.5"
+    network = "dfsmn_small@0.5"
 
 
 class ClassificationEvaluation(Evaluation):

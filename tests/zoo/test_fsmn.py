@@ -35,12 +35,12 @@ def batch():
     return next(iter(datasets.get("keywords_mini").test_batches(48)))
 
 
-def sizes(memory_inputs, biases):
+def sizes(memory_inputs, biases, layers=8):
     """Parameters of D-FSMN without its head: kernels, biases, and two for each channel of a batch norm."""
     front = 25 * 16 + 16 + 2 * 16 + 25 * 16 * 32 + biases * 32 + 2 * 32 + 256 * 128 + 128
     memory = 5 * memory_inputs * 128 + biases * 128 + 2 * 128
     dense = 128 * 256 + biases * 256 + 2 * 256 + 256 * 128 + biases * 128 + 2 * 128
-    return front + 8 * (memory + dense)
+    return front + layers * (memory + dense)
 
 
 def test_parameters_of_dfsmn_are_those_of_the_reference(binary_layers):
@@ -52,6 +52,13 @@ def test_parameters_of_dfsmn_are_those_of_the_reference(binary_layers):
     binary = zoo.dfsmn("bnn")
     assert trainable(binary) == sizes(memory_inputs=1, biases=0) + slopes + head == 596_135
     assert len(binary_layers(binary)) == 25
+
+
+def test_parameters_of_the_small_one(binary_layers):
+    layer = (BIBENCH_FULL_PRECISION - sizes(memory_inputs=1, biases=1, layers=0)) // 8
+    assert trainable(zoo.dfsmn_small()) == 600_236 - 6 * layer == 193_964
+    binary = zoo.dfsmn_small("bnn")
+    assert trainable(binary) == 192_917 and len(binary_layers(binary)) == 7 and binary.name == "dfsmn_small"
 
 
 def test_parameters_of_fsmn(binary_layers):
@@ -78,10 +85,13 @@ def test_multiply_accumulates():
     assert cost.macs_binary == front[1] + 4 * 8 * (5 * 128 + 2 * 128 * 128)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", KEYS)
+def marked(name, key):
+    return pytest.param(name, key, marks=() if name == "dfsmn" or key in QUICK else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("name", "key"), [marked(name, key) for name in NAMES for key in KEYS])
 def test_it_learns_and_is_saved(name, key, batch, learns):
-    model = small(name, key)
+    model = small(name, key, layers=1)
     assert model.output_shape == (None, 10)
     learns(model, *batch)
 
