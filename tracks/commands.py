@@ -260,7 +260,7 @@ def _report(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> in
 
 
 def _track_command(name: str, options: Sequence[str], help: str, example: str):
-    @click.command(name, help=f"{help}\n\n\b\nExample:\n  {example}")
+    @click.command(name, help=f"{help}\n\n\b\nExamples:\n  {example}")
     @_benchmark_options(*options)
     def command(benchmark, session, algorithm_files):
         return _run_tracks([name], benchmark, session, algorithm_files)
@@ -297,8 +297,9 @@ def _device_options(command: Callable) -> Callable:
 def run(benchmark, session, algorithm_files):
     """Run the whole benchmark, all six tracks, and write the report.
 
-    Without options: eight algorithms and full precision on fashion_mini, a small real data set inside the package,
-    in about a quarter of an hour on two cores. Interrupt it at any time; the same command goes on where it stopped.
+    Without options: eight algorithms and full precision, with small networks on the small data sets inside the package:
+    images, spoken words, point clouds, parts of them, and sentences; about twenty minutes on two cores. Interrupt it at
+    any time; the same command goes on where it stopped. Without images the robustness track is left out.
 
     \b
     Examples:
@@ -322,13 +323,16 @@ task = _track_command(
     "task",
     (*_COMMON, "seeds"),
     "Track 1, learning task: how much of the full-precision accuracy each algorithm keeps, task by task.",
-    "bibench task --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short",
+    "bibench task --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short\n"
+    "  bibench task --tasks keywords_mini,sentiment_mini --algorithms bnn,reactnet\n"
+    "  bibench task --tasks glue_sst2 --architecture bert --init minilm --recipe sst2_short",
 )
 architecture = _track_command(
     "architecture",
     ("tasks", "architectures", *_TRAINING, "seeds"),
     "Track 2, neural architecture: whether an algorithm keeps its accuracy across networks.",
-    "bibench architecture --architectures resnet20@0.5,vgg_small@0.25 --algorithms bnn,recu",
+    "bibench architecture --algorithms bnn,recu\n"
+    "  bibench architecture --tasks fashion_mini --architectures resnet20@0.5,vgg_small@0.25",
 )
 robustness = _track_command(
     "robustness",

@@ -39,7 +39,12 @@ from bibench_tf.zoo.meliusnet import (
     meliusnet_c,
 )
 from bibench_tf.zoo.mobilenet import mobilenet_v1
-from bibench_tf.zoo.pointnet import pointnet, pointnet_segmentation, pointnet_vanilla
+from bibench_tf.zoo.pointnet import (
+    pointnet,
+    pointnet_segmentation,
+    pointnet_vanilla,
+    pointnet_vanilla_segmentation,
+)
 from bibench_tf.zoo.quicknet import quicknet, quicknet_large, quicknet_small
 from bibench_tf.zoo.reactnet import reactnet_a, reactnet_b, reactnet_c
 from bibench_tf.zoo.real_to_binary import real_to_binary
@@ -86,6 +91,7 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         pointnet,
         pointnet_segmentation,
         pointnet_vanilla,
+        pointnet_vanilla_segmentation,
         quicknet,
         quicknet_large,
         quicknet_small,
@@ -114,6 +120,7 @@ _TASKS: dict[str, str] = {
     "pointnet": "point_classification",
     "pointnet_segmentation": "part_segmentation",
     "pointnet_vanilla": "point_classification",
+    "pointnet_vanilla_segmentation": "part_segmentation",
 }
 # Other names of the same networks.
 _ALIASES = {"meliusnet25_4": "meliusnet_a", "meliusnet29_2": "meliusnet_b"}
@@ -159,6 +166,7 @@ __all__ = [
     "pointnet",
     "pointnet_segmentation",
     "pointnet_vanilla",
+    "pointnet_vanilla_segmentation",
     "quicknet",
     "quicknet_large",
     "quicknet_small",

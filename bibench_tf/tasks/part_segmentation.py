@@ -37,7 +37,7 @@ class PartSegmentation(Task):
     key = "part_segmentation"
     title = "Part segmentation"
     group = "mlp"
-    network = "pointnet_segmentation@0.125"
+    network = "pointnet_vanilla_segmentation@0.125"
 
     def metric(self, data: Dataset) -> str:
         """Instance mIoU."""

@@ -17,6 +17,7 @@ from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.deploy import convert as conversion
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.deploy.convert import ConversionError, Converter
+from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
 RNG = np.random.default_rng(7)
@@ -87,6 +88,31 @@ def test_sequences_and_rows_run_on_bits(converter, name):
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     inputs = RNG.normal(size=(30, 20, 32)).astype(np.float32)
     assert_same(model.predict(inputs, verbose=0), host.predict(content, inputs))
+
+
+def test_several_inputs_are_given_by_name_and_integers_stay_integers(converter):
+    """The file takes inputs of one shape in an order of its own; swapped ones would give other numbers."""
+    left, right = layers.Input((6, 3), name="left"), layers.Input((6, 3), name="right")
+    words = layers.Input((6,), dtype="int32", name="words")
+    x = layers.Concatenate()([left, right, layers.Embedding(9, 4)(words)])
+    model = tf.keras.Model({"left": left, "right": right, "words": words}, layers.Dense(2)(layers.Dense(8, "relu")(x)))
+    content = converter.convert(model)
+    order = flatbuffer.input_order(content)
+    assert dict(zip(order, host.load(content).input_types, strict=True)) == {
+        "left": "float32",
+        "right": "float32",
+        "words": "int32",
+    }
+    inputs = {name: RNG.normal(size=(20, 6, 3)).astype(np.float32) for name in ("left", "right")}
+    inputs["words"] = RNG.integers(0, 9, (20, 6)).astype(np.int32)
+    expected = model.predict(inputs, verbose=0)
+    np.testing.assert_allclose(host.predict(content, inputs), expected, atol=1e-5)
+    swapped = {**inputs, "left": inputs["right"], "right": inputs["left"]}
+    assert np.abs(host.predict(content, swapped) - expected).max() > 1e-2
+    with pytest.raises(BibenchError, match="takes the inputs .*left.*, not left"):
+        host.predict(content, {"left": inputs["left"]})
+    with pytest.raises(BibenchError, match="3 inputs, not one"):
+        host.predict(content, inputs["left"])
 
 
 def test_full_precision_is_converted_without_a_change(converter):

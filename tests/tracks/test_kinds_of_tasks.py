@@ -14,7 +14,7 @@ from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunResult, RunStore
 from bibench_tf.tracks import architecture, base, commands, execution, robustness, task, training, training_grid
 
-CNN, BERT, DFSMN = "vgg_small@0.125", "bert_tiny4@0.25", "dfsmn@0.5"
+CNN, BERT, DFSMN = "vgg_small@0.125", "bert_tiny4@0.25", "dfsmn_small@0.5"
 BENCHMARK = Benchmark(
     tasks=("fashion_mini", "keywords_mini", "glue_cola"),
     architecture=(BERT, CNN),
@@ -77,7 +77,7 @@ def test_every_task_has_its_recipe():
     specs = {name: base.main_specs(BENCHMARK, name)["bnn"] for name in BENCHMARK.tasks}
     assert len({spec.recipe.name for spec in specs.values()}) == 3
     assert specs["fashion_mini"].recipe.name == "quick" and specs["fashion_mini"].width == 0.125
-    assert (specs["keywords_mini"].architecture, specs["keywords_mini"].width) == ("dfsmn", 0.5)
+    assert (specs["keywords_mini"].architecture, specs["keywords_mini"].width) == ("dfsmn_small", 0.5)
 
 
 def test_files_for_texts_belong_to_runs_of_texts_alone():

@@ -17,7 +17,8 @@ from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform, of
 KEYS = ("full_precision", *ALGORITHMS)
 # Without the head, from BiBench's code: in full precision and with BNN. How many layers are binary, at any width.
 BIBENCH = {"pointnet": (3_461_577, 3_458_057), "pointnet_vanilla": (800_960, 799_808)}
-BINARY_LAYERS = {"pointnet": 15, "pointnet_vanilla": 4, "pointnet_segmentation": 18}
+BINARY_LAYERS = {"pointnet": 15, "pointnet_vanilla": 4, "pointnet_segmentation": 18, "pointnet_vanilla_segmentation": 7}
+OF_PARTS = ("pointnet_segmentation", "pointnet_vanilla_segmentation")
 # Converted in every run of the tests: without and with factors behind the layer, and with factors of its inputs.
 QUICK = (
     ("pointnet_vanilla", "full_precision"),
@@ -32,6 +33,7 @@ BEHIND = {
     "pointnet": ("conv2", "conv3", "fc", "head"),
     "pointnet_vanilla": ("",),
     "pointnet_segmentation": ("conv4", "conv5", "point_fc", "head"),
+    "pointnet_vanilla_segmentation": ("",),
 }
 POINTS = 64
 CLASSES, PARTS = 10, 27
@@ -40,7 +42,7 @@ CLASSES, PARTS = 10, 27
 def small(name, algorithm, **options):
     tf.keras.utils.set_random_seed(5)
     outputs = {"num_categories": CLASSES, "num_parts": PARTS}
-    outputs = outputs if name == "pointnet_segmentation" else {"num_classes": CLASSES}
+    outputs = outputs if name in OF_PARTS else {"num_classes": CLASSES}
     return zoo.build(name, algorithm, **{"input_shape": (POINTS, 6), "width": 0.25, **outputs, **options})
 
 
@@ -64,7 +66,7 @@ def batch():
 def given(name, batch, count=32):
     """The inputs and the labels of a network."""
     points, classes, categories, parts = (array[:count] for array in batch)
-    if name == "pointnet_segmentation":
+    if name in OF_PARTS:
         return {"points": points, "category": categories}, parts
     return points, classes
 
@@ -109,12 +111,18 @@ def test_parameters_of_the_segmentation():
         encoder = 6 * 64 + 64 * 128 + 128 * 128 + 128 * 512 + 512 * 2048
         encoder += 64 + b * (128 + 128 + 512 + 2048) + 2 * (64 + 128 + 128 + 512 + 2048)
         parts = 3024 * 256 + 256 * 256 + 256 * 128 + (b + 2) * (256 + 256 + 128) + 128 * 50 + 50
-        return t_net(6, 3, b) + 64 + t_net(128, 128, b) + b * 64 + encoder + parts
+        vanilla = encoder + parts - 128 * 256
+        return t_net(6, 3, b) + 64 + t_net(128, 128, b) + b * 64 + encoder + parts, vanilla
 
-    for key, b, published in (("full_precision", 1, 7_851_259), ("bnn", 0, 7_845_435)):
+    for key, b, published in (
+        ("full_precision", 1, (7_851_259, 1_995_762)),
+        ("bnn", 0, (7_845_435, 1_992_306)),
+    ):
         with without_memory():
             model = zoo.pointnet_segmentation(key)
-            assert trainable(model.layers) == expected(b) == published
+            vanilla = zoo.pointnet_vanilla_segmentation(key)
+            assert (trainable(model.layers), trainable(vanilla.layers)) == expected(b) == published
+            assert len(binary_layers(vanilla)) == (7 if key == "bnn" else 0)
             assert model.get_layer("features").output_shape == (None, 2048, 3024)
             assert len(binary_layers(model)) == (18 if key == "bnn" else 0)
 
@@ -146,7 +154,7 @@ def test_multiply_accumulates():
 def test_it_learns_and_is_saved(name, key, batch, tmp_path):
     inputs, labels = given(name, batch)
     model = small(name, key)
-    assert model.output_shape == ((None, POINTS, PARTS) if name == "pointnet_segmentation" else (None, CLASSES))
+    assert model.output_shape == ((None, POINTS, PARTS) if name in OF_PARTS else (None, CLASSES))
     assert len(binary_layers(model)) == (0 if key == "full_precision" else BINARY_LAYERS[name])
     loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     optimizer = tf.keras.optimizers.Adam(5e-3)
