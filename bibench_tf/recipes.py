@@ -232,7 +232,7 @@ _RECIPES = {
         _short("quick_parts", epochs=3, batch_size=16, rate=5e-3),
         _short("quick_speech", epochs=6, batch_size=32, rate=5e-3),
         _QUICK_TEXT_FLOAT,
-        dataclasses.replace(_QUICK_TEXT_FLOAT, name="quick_text", epochs=4, start=_QUICK_TEXT_FLOAT, distils=True),
+        dataclasses.replace(_QUICK_TEXT_FLOAT, name="quick_text", epochs=2, start=_QUICK_TEXT_FLOAT, distils=True),
         # Real data in minutes on two cores: sentences, with a network that starts from a checkpoint of the user's;
         # spoken digits; furniture.
         _SST2_SHORT_FLOAT,
