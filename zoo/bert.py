@@ -20,9 +20,6 @@ from bibench_tf.zoo.attention import (
 from bibench_tf.zoo.bert_checkpoint import Sizes, load_checkpoint, read_sizes
 from bibench_tf.zoo.blocks import scaled
 
-# Algorithms whose kernels are signs without a scale of their own: C of them add up to numbers around sqrt(C).
-_SIGNS_ALONE = ("bnn", "xnorpp", "recu")
-
 
 def bert(
     algorithm: str | Algorithm = "full_precision",
@@ -217,7 +214,7 @@ class _Layers:
 
     def dense(self, x, units, name):
         y = self.algorithm.dense(units, name=name)(x)
-        if self.algorithm.key not in _SIGNS_ALONE:
+        if not self.algorithm.unscaled_kernels:
             return y
         return tf.keras.layers.Rescaling(x.shape[-1] ** -0.5, name=f"{name}_scale")(y)
 

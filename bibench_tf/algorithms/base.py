@@ -18,8 +18,10 @@ class Algorithm:
     """A binarization algorithm. Subclass it, give the two quantizers, and register it.
 
     Fields of a subclass are its options. `activation` is the nonlinearity its networks use by default,
-    `clip_weights` says whether latent weights are kept in [-clip_value, clip_value] after every update, `layers` what
-    its `conv2d`, `conv1d` and `dense` are: subclasses of `BinaryConv2D`, `BinaryConv1D` and `BinaryDense`.
+    `clip_weights` says whether latent weights are kept in [-clip_value, clip_value] after every update,
+    `unscaled_kernels` whether its kernels are signs alone, so that C of them add up to numbers around sqrt(C); networks
+    without batch normalization divide by that. `layers` says what its `conv2d`, `conv1d` and `dense` are: subclasses
+    of `BinaryConv2D`, `BinaryConv1D` and `BinaryDense`.
     """
 
     key: ClassVar[str]
@@ -28,6 +30,7 @@ class Algorithm:
     activation: ClassVar[str] = "hard_tanh"
     clip_weights: ClassVar[bool] = False
     clip_value: ClassVar[float] = 1.0
+    unscaled_kernels: ClassVar[bool] = False
     layers: ClassVar[dict[str, type]] = _LAYERS
 
     def input_quantizer(self) -> tf.keras.layers.Layer:

@@ -25,6 +25,7 @@ class BNN(Algorithm):
     title: ClassVar[str] = "BNN"
     paper: ClassVar[str] = "arXiv:1602.02830"
     clip_weights: ClassVar[bool] = True
+    unscaled_kernels: ClassVar[bool] = True
     clip_value: float = 1.0
 
     def __post_init__(self):

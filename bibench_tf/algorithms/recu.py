@@ -125,6 +125,7 @@ class ReCU(Algorithm):
     key: ClassVar[str] = "recu"
     title: ClassVar[str] = "ReCU"
     paper: ClassVar[str] = "arXiv:2103.12369"
+    unscaled_kernels: ClassVar[bool] = True
 
     def input_quantizer(self):
         return VarianceScaledSign()

@@ -22,6 +22,7 @@ class XNORPlusPlus(Algorithm):
     key: ClassVar[str] = "xnorpp"
     title: ClassVar[str] = "XNOR-Net++"
     paper: ClassVar[str] = "arXiv:1909.13863"
+    unscaled_kernels: ClassVar[bool] = True
 
     def input_quantizer(self):
         return ClippedSign()

@@ -687,3 +687,14 @@ def test_it_becomes_binary(key, batch, converter):
     found = np.concatenate([run([array[i : i + 1] for array in arrays])[0] for i in range(8)])
     expected = model(batch[0]).numpy()[:8]
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_outputs_of_kernels_without_a_scale_are_divided():
+    """By the square root of the number of inputs, with the algorithms whose kernels are signs alone."""
+    for key in KEYS:
+        model = small(key)
+        scales = [layer for layer in model.layers if isinstance(layer, tf.keras.layers.Rescaling)]
+        assert len(scales) == (len(binary_layers(model)) if key in ("bnn", "xnorpp", "recu") else 0)
+        for layer in scales:
+            dense = model.get_layer(layer.name.removesuffix("_scale"))
+            assert layer.scale == pytest.approx(dense.input_shape[-1] ** -0.5)
