@@ -237,7 +237,12 @@ _RECIPES = {
         # spoken digits; furniture.
         _SST2_SHORT_FLOAT,
         dataclasses.replace(
-            _SST2_SHORT_FLOAT, name="sst2_short", learning_rate=2e-4, start=_SST2_SHORT_FLOAT, distils=True
+            _SST2_SHORT_FLOAT,
+            name="sst2_short",
+            epochs=1,
+            learning_rate=2e-4,
+            start=_SST2_SHORT_FLOAT,
+            distils=True,
         ),
         _short("digits_short", epochs=10, batch_size=32, rate=5e-3),
         _short("furniture_short", epochs=60, batch_size=16, rate=2e-3),
