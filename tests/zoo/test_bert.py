@@ -17,7 +17,7 @@ from bibench_tf import complexity, datasets, zoo
 from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer
-from bibench_tf.deploy.convert import Converter, runner
+from bibench_tf.deploy.convert import runner
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.attention import (
     BinaryEmbedding,
@@ -57,10 +57,6 @@ def parameters(model):
     return sum(math.prod(weight.shape) for weight in model.trainable_weights)
 
 
-def binary_layers(model):
-    return [layer for layer in model.layers if getattr(layer, "kernel_quantizer", None) is not None]
-
-
 def encoder_parameters(words, layers, hidden, intermediate):
     """Tables and their normalization, four dense layers, two more, two normalizations in each layer, and the pooler."""
     embeddings = (words + 512 + 2) * hidden + 2 * hidden
@@ -74,7 +70,7 @@ def batch():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_parameters_and_binary_layers(name):
+def test_parameters_and_binary_layers(name, binary_layers):
     *sizes, published = PUBLISHED[name]
     hidden, layers = sizes[2], sizes[1]
     with without_memory():
@@ -256,39 +252,17 @@ def test_padding_is_not_looked_at(key, batch):
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_it_learns_and_is_saved(key, batch, tmp_path):
+def test_it_learns_and_is_saved(key, batch, binary_layers, take_steps, assert_saved):
     inputs, labels = batch
     model = small(key, layers=1, dropout=0.0, binary_embeddings=key == "dorefa")
     assert model.output_shape == (None, 2)
     assert len(binary_layers(model)) == (0 if key == "full_precision" else 7)
-    loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = tf.keras.optimizers.Adam(3e-3)
-
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            loss = loss_of(labels, model(inputs, training=True))
-        gradients = tape.gradient(loss, model.trainable_weights)
-        assert None not in gradients
-        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
-        optimizer.apply_gradients(zip(gradients, model.trainable_weights, strict=True))
-        return loss, gradients
-
-    losses = []
-    largest = 0
-    for _ in range(20):
-        loss, gradients = step()
-        assert all(np.isfinite(gradient).all() for gradient in gradients)
-        largest = np.maximum(largest, [np.abs(gradient).max() for gradient in gradients])
-        losses.append(float(loss))
+    losses, largest = take_steps(model, inputs, labels, steps=20, rate=3e-3)
     assert np.mean(losses[-3:]) < 0.8 * losses[0], losses
     # A bias of the keys adds the same to all scores of a query, which softmax does not see.
     unseen = [] if key != "full_precision" else ["layer1_key/bias:0"]
-    names = [weight.name for weight, size in zip(model.trainable_weights, largest, strict=True) if size < 1e-7]
-    assert names == unseen
-    model.save(tmp_path / "model.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    assert [name for name, size in largest.items() if size < 1e-7] == unseen
+    assert_saved(model, inputs)
 
 
 def test_width_keeps_the_size_of_heads():
@@ -660,12 +634,6 @@ def test_similarities_of_minilm(minilm):
 # ----- files
 
 
-@pytest.fixture(scope="module")
-def converter():
-    with Converter() as converter:
-        yield converter
-
-
 QUICK = ("full_precision", "bnn", "reactnet", "fda")
 
 
@@ -689,7 +657,7 @@ def test_it_becomes_binary(key, batch, converter):
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
 
-def test_outputs_of_kernels_without_a_scale_are_divided():
+def test_outputs_of_kernels_without_a_scale_are_divided(binary_layers):
     """By the square root of the number of inputs, with the algorithms whose kernels are signs alone."""
     for key in KEYS:
         model = small(key)

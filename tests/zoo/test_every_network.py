@@ -12,7 +12,6 @@ import tensorflow as tf
 from bibench_tf import complexity, datasets, zoo
 from bibench_tf.benchmark import PAPER
 from bibench_tf.deploy import flatbuffer
-from bibench_tf.deploy.convert import Converter
 
 # A small form of each network: its options, and how many binary operations the converted file has.
 # Networks without a binarization of their own are tried with BNN.
@@ -137,12 +136,6 @@ def test_it_learns_and_is_saved(name, batch, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = tf.keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
-
-
-@pytest.fixture(scope="module")
-def converter():
-    with Converter() as converter:
-        yield converter
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -90,10 +90,13 @@ def marked(name, key):
 
 
 @pytest.mark.parametrize(("name", "key"), [marked(name, key) for name in NAMES for key in KEYS])
-def test_it_learns_and_is_saved(name, key, batch, learns):
+def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved):
     model = small(name, key, layers=1)
     assert model.output_shape == (None, 10)
-    learns(model, *batch)
+    losses, largest = take_steps(model, *batch, steps=10, rate=5e-3)
+    assert min(losses[-3:]) < 0.8 * losses[0], losses
+    assert all(size > 0 for size in largest.values()), largest
+    assert_saved(model, batch[0])
 
 
 def test_time_stays_time(batch):
@@ -131,8 +134,8 @@ def test_options_are_checked():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in KEYS])
-def test_it_becomes_binary_but_for_the_memory_blocks(name, key, batch, converter, shaken):
-    model = shaken(small(name, key))
+def test_it_becomes_binary_but_for_the_memory_blocks(name, key, batch, converter, after_a_training):
+    model = after_a_training(small(name, key))
     file = converter.convert(model)
     operators = flatbuffer.operators(file)
     assert operators["LceBconv2d"] == (0 if key == "full_precision" else CONVERTED)

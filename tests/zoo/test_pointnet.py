@@ -10,7 +10,6 @@ from bibench_tf import complexity, datasets, zoo
 from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer, host
-from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform, offset_of
 
@@ -50,10 +49,6 @@ def trainable(layers):
     return sum(int(np.prod(weight.shape)) for layer in layers for weight in layer.trainable_weights)
 
 
-def binary_layers(model):
-    return [layer for layer in model.layers if getattr(layer, "kernel_quantizer", None) is not None]
-
-
 @pytest.fixture(scope="module")
 def batch():
     """The first points of clouds of the data set, their classes, their categories as a one-hot vector, their parts."""
@@ -71,26 +66,9 @@ def given(name, batch, count=32):
     return points, classes
 
 
-def after_a_training(model):
-    """With random numbers in place of zeros and ones."""
-    random = np.random.default_rng(3)
-    for layer in model.layers:
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
-            size = layer.gamma.shape
-            layer.gamma.assign(random.uniform(0.5, 1.5, size) * random.choice([-1, 1], size))
-            layer.beta.assign(random.normal(0, 0.5, size))
-            layer.moving_mean.assign(random.normal(0, 2.0, size))
-            layer.moving_variance.assign(random.uniform(0.5, 2, size))
-        else:
-            for weight in layer.trainable_weights:
-                if len(weight.shape) == 1:
-                    weight.assign(random.uniform(0.3, 0.9, weight.shape))
-    return model
-
-
 @pytest.mark.parametrize("name", BIBENCH)
 @pytest.mark.parametrize("key", ["full_precision", "bnn"])
-def test_parameters_are_those_of_the_reference(name, key):
+def test_parameters_are_those_of_the_reference(name, key, binary_layers):
     with without_memory():
         model = zoo.build(name, key)
         head = model.get_layer("head")
@@ -99,7 +77,7 @@ def test_parameters_are_those_of_the_reference(name, key):
         assert len(binary_layers(model)) == (BINARY_LAYERS[name] if key == "bnn" else 0)
 
 
-def test_parameters_of_the_segmentation():
+def test_parameters_of_the_segmentation(binary_layers):
     """Kernels, biases (`b`: of layers of points that do not see the input), two numbers for each of a batch norm."""
 
     def t_net(channels, size, b):
@@ -151,36 +129,14 @@ def test_multiply_accumulates():
         for pair in ((name, key) for name in BINARY_LAYERS for key in KEYS)
     ],
 )
-def test_it_learns_and_is_saved(name, key, batch, tmp_path):
+def test_it_learns_and_is_saved(name, key, batch, binary_layers, take_steps, assert_saved):
     inputs, labels = given(name, batch)
     model = small(name, key)
     assert model.output_shape == ((None, POINTS, PARTS) if name in OF_PARTS else (None, CLASSES))
     assert len(binary_layers(model)) == (0 if key == "full_precision" else BINARY_LAYERS[name])
-    loss_of = tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    optimizer = tf.keras.optimizers.Adam(5e-3)
-    weights = model.trainable_weights
-    learnt = [weight.name.startswith(BEHIND[name]) for weight in weights]
-
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            loss = loss_of(labels, model(inputs, training=True))
-        gradients = tape.gradient(loss, weights)
-        assert not [weight.name for weight, gradient in zip(weights, gradients, strict=True) if gradient is None]
-        pairs = zip(gradients, weights, learnt, strict=True)
-        optimizer.apply_gradients([(gradient, weight) for gradient, weight, learns in pairs if learns])
-        return loss, gradients
-
-    losses = []
-    for _ in range(10):
-        loss, gradients = step()
-        for weight, gradient in zip(weights, gradients, strict=True):
-            assert np.isfinite(gradient.numpy()).all(), weight.name
-        losses.append(float(loss))
+    losses, _ = take_steps(model, inputs, labels, steps=10, rate=5e-3, of=BEHIND[name])
     assert min(losses[-3:]) < 0.8 * losses[0], losses
-    model.save(tmp_path / "model.keras")
-    loaded = tf.keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(inputs).numpy(), model(inputs).numpy())
+    assert_saved(model, inputs)
 
 
 @pytest.mark.parametrize("key", ["full_precision", "bnn"])
@@ -198,7 +154,7 @@ def test_every_layer_is_learnt(key, batch):
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_the_order_of_points_means_nothing(key, batch):
+def test_the_order_of_points_means_nothing(key, batch, after_a_training):
     order = np.random.default_rng(1).permutation(POINTS)
     model = after_a_training(small("pointnet", key))
     points = batch[0][:4]
@@ -208,7 +164,7 @@ def test_the_order_of_points_means_nothing(key, batch):
 
 
 @pytest.mark.parametrize("key", ["full_precision", "bnn"])
-def test_parts_stay_with_their_points_and_depend_on_the_category(key, batch):
+def test_parts_stay_with_their_points_and_depend_on_the_category(key, batch, after_a_training):
     order = np.random.default_rng(1).permutation(POINTS)
     inputs, _ = given("pointnet_segmentation", batch, 4)
     model = after_a_training(small("pointnet_segmentation", key))
@@ -265,12 +221,6 @@ def test_options_are_checked():
         zoo.pointnet_segmentation(num_parts=1)
 
 
-@pytest.fixture(scope="module")
-def converter():
-    with Converter() as converter:
-        yield converter
-
-
 @pytest.mark.parametrize(
     ("name", "key"),
     [
@@ -278,7 +228,7 @@ def converter():
         for pair in ((name, key) for name in BINARY_LAYERS for key in KEYS)
     ],
 )
-def test_it_becomes_binary(name, key, batch, converter):
+def test_it_becomes_binary(name, key, batch, converter, after_a_training):
     inputs, _ = given(name, batch, 8)
     model = after_a_training(small(name, key))
     file = converter.convert(model)

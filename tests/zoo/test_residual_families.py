@@ -12,7 +12,6 @@ from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.reactnet import ReActNet, ShiftedSign
 from bibench_tf.deploy import flatbuffer, host
-from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo import bnext, reactnet
 
@@ -278,12 +277,6 @@ def test_the_hard_sign_of_bnext():
     np.testing.assert_allclose(layer.kernel_constraint(tf.constant([-2.0, 1.4, 1.6])), [-1.5, 1.4, 1.5])
     assert set(np.unique(layer.kernel_quantizer(layer.kernel.numpy()))) <= {-1, 1}  # no scale
     assert algorithms.get("reactnet") == ReActNet() != bnext.HARD_SIGN
-
-
-@pytest.fixture(scope="module")
-def converter():
-    with Converter() as converter:
-        yield converter
 
 
 def shaken(model):
