@@ -14,6 +14,9 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from bibench_tf.datasets import (
+    canvas_mini,
+    coco2017,
+    coco_folder,
     fashion_mini,
     glue,
     keywords_mini,
@@ -25,6 +28,8 @@ from bibench_tf.datasets import (
     speech_commands,
     tfds_images,
     tsv,
+    voc,
+    voc_folder,
     wav_folder,
 )
 from bibench_tf.datasets.base import (
@@ -60,6 +65,7 @@ __all__ = [
 
 Factory = Callable[..., Dataset]
 
+_BOXES = "detection"
 _IMAGES = "image_classification"
 _PARTS = "part_segmentation"
 _POINTS = "point_classification"
@@ -80,7 +86,14 @@ class Entry:
 
 
 _ENTRIES: dict[str, Entry] = {
+    "canvas_mini": Entry(
+        canvas_mini.get, _BOXES, "generated canvases with garments, 1,600 / 400, 10 classes; nothing to fetch"
+    ),
     "cifar10": Entry(tfds_images.cifar10, _IMAGES, "CIFAR-10: 50,000 / 10,000 images of 32x32, 10 classes"),
+    "coco2017": Entry(coco2017.get, _BOXES, "COCO 2017: 118,287 / 5,000 images with boxes, 80 classes"),
+    "coco_folder": Entry(
+        coco_folder.get, _BOXES, "coco_folder:FOLDER, images of your own with boxes in COCO's json files"
+    ),
     "fashion_mini": Entry(
         fashion_mini.get, _IMAGES, "Fashion-MNIST, 8,000 / 2,000 images of 28x28, 10 classes; comes with the package"
     ),
@@ -110,6 +123,10 @@ _ENTRIES: dict[str, Entry] = {
     ),
     "speech_commands": Entry(speech_commands.get, _SPEECH, "Speech Commands: 85,511 / 4,890 clips, 12 labels"),
     "tsv": Entry(tsv.get, _TEXTS, "tsv:FILE or tsv:FOLDER, sentences in tab-separated files of your own"),
+    "voc0712": Entry(voc.voc0712, _BOXES, "PASCAL VOC 07+12: 16,551 / 4,952 images with boxes, 20 classes"),
+    "voc2007": Entry(voc.voc2007, _BOXES, "PASCAL VOC 2007: 5,011 / 4,952 images with boxes, 20 classes"),
+    "voc2012": Entry(voc.voc2012, _BOXES, "PASCAL VOC 2012: 5,717 / 5,823 images with boxes, 20 classes"),
+    "voc_folder": Entry(voc_folder.get, _BOXES, "voc_folder:FOLDER, images of your own with boxes in VOC's XML files"),
     "wav_folder": Entry(wav_folder.get, _SPEECH, "wav_folder:FOLDER, words in wav files of your own"),
 }
 

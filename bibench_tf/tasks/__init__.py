@@ -8,6 +8,7 @@ from __future__ import annotations
 from bibench_tf.errors import unknown_name
 from bibench_tf.tasks.base import Evaluation, Task
 from bibench_tf.tasks.classification import ImageClassification, KeywordSpotting, PointClassification
+from bibench_tf.tasks.detection import Detection
 from bibench_tf.tasks.part_segmentation import PartSegmentation
 from bibench_tf.tasks.text_classification import TextClassification
 
@@ -16,6 +17,7 @@ __all__ = ["Evaluation", "Task", "get", "names"]
 _TASKS: dict[str, Task] = {
     task.key: task
     for task in (
+        Detection(),
         ImageClassification(),
         KeywordSpotting(),
         PartSegmentation(),

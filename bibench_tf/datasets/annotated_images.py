@@ -1,0 +1,163 @@
+"""Images and boxes of a user, checked: what cannot be used is counted and named, and the rest is made a split."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from bibench_tf.datasets import unusable
+from bibench_tf.datasets.base import fingerprint_description
+from bibench_tf.datasets.detection import STORED_COLUMNS, Annotated
+from bibench_tf.errors import BibenchError
+
+# How the files end that are complete.
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+# Some cameras write a few bytes behind the end; further back it could be the end of a thumbnail.
+_TAIL_BYTES = 4096
+_NAMED = 5
+
+Box = tuple[float, float, float, float]
+
+
+class Thing(NamedTuple):
+    """An object as a user's files describe it: `box` is (y0, x0, y1, x1) in pixels; `area` is by default the box's."""
+
+    class_name: str
+    box: Box
+    ignored: bool = False
+    area: float | None = None
+
+
+class Picture(NamedTuple):
+    """An image as a user's files describe it; `name` is what it is called in messages, `file` None if there is none."""
+
+    name: str
+    file: Path | None
+    things: tuple[Thing, ...]
+
+
+class Usable(NamedTuple):
+    """Of the images that can be used, by name: the file, its bytes, and its objects as in `detection.Annotated`."""
+
+    files: dict[str, Path]
+    sizes_bytes: dict[str, int]
+    objects: dict[str, np.ndarray]
+
+    def split(self, names: Iterable[str]) -> Annotated:
+        """The images of these names that can be used."""
+        names = [name for name in names if name in self.files]
+        return Annotated(tuple(self.files[name] for name in names), tuple(self.objects[name] for name in names))
+
+    def fingerprint(self, class_names: Sequence[str], *splits: Annotated) -> str:
+        """A digest of classes, splits, names, objects and the number of bytes of images, not of their content."""
+        sizes = {file: self.sizes_bytes[name] for name, file in self.files.items()}
+        return fingerprint_description(
+            {
+                "classes": list(class_names),
+                "splits": [
+                    [
+                        (file.name, sizes[file], objects.tolist())
+                        for file, objects in zip(split.images, split.objects, strict=True)
+                    ]
+                    for split in splits
+                ],
+            }
+        )
+
+
+def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str], slack_px: float = 0.0) -> Usable:
+    """What of `pictures` can be used, with a message on stderr for what cannot.
+
+    Left out are images that are missing or no complete JPEG or PNG files, objects of a class that is none of
+    `class_names`, and boxes without an area in the image. Boxes that reach outside are clipped, silently for up to
+    `slack_px` pixels. Images without objects are kept.
+    """
+    usable = Usable({}, {}, {})
+    unreadable, unknown, outside, nowhere, empty = [], [], [], [], []
+    for picture in pictures:
+        try:
+            height, width, size_bytes = _measured(picture.file)
+        except (OSError, ValueError) as error:
+            unreadable.append(f"{picture.name} ({error})")
+            continue
+        rows = []
+        for thing in picture.things:
+            if thing.class_name not in class_names:
+                unknown.append(f"{thing.class_name} in {picture.name}")
+                continue
+            box = _clipped(thing.box, height, width)
+            if box is None:
+                nowhere.append(f"{_numbers(thing.box)} in {picture.name}")
+                continue
+            if max(abs(one - other) for one, other in zip(box, thing.box, strict=True)) > slack_px:
+                outside.append(f"{_numbers(thing.box)} in {picture.name}")
+            area = (box[2] - box[0]) * (box[3] - box[1]) if thing.area is None else thing.area
+            rows.append((*box, class_names.index(thing.class_name), thing.ignored, area))
+        if not rows:
+            empty.append(picture.name)
+        usable.files[picture.name] = picture.file
+        usable.sizes_bytes[picture.name] = size_bytes
+        usable.objects[picture.name] = np.array(rows, np.float32).reshape(-1, STORED_COLUMNS)
+    boxes = sum(len(picture.things) for picture in pictures)
+    unusable.warn(unreadable, f"of {len(pictures)} images in {folder} are missing or not readable")
+    unusable.warn(unknown, f"of {boxes} objects in {folder} are of unknown classes")
+    unusable.warn(nowhere, f"of {boxes} boxes in {folder} have no area inside their image")
+    told(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
+    told(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
+    return usable
+
+
+def told(entries: Sequence[str], what: str) -> None:
+    """Print how many `entries` there are, `what` they are, and the first by name; nothing where there are none."""
+    if entries:
+        more = f", and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
+        print(f"{len(entries)} {what}: {', '.join(entries[:_NAMED])}{more}.", file=sys.stderr)
+
+
+def require(folder: Path, train: Annotated, test: Annotated) -> None:
+    """Raises BibenchError unless there are training and test images and an object to learn from."""
+    for part, split in (("training", train), ("test", test)):
+        if not split.images:
+            raise BibenchError(f"There are no usable {part} images in {folder}.")
+    if not any((objects[:, 5] == 0).any() for objects in train.objects):
+        raise BibenchError(f"No training image in {folder} has a usable object.")
+
+
+def _measured(file: Path | None) -> tuple[int, int, int]:
+    """Height, width and bytes of an image. Raises OSError, or ValueError for what is no complete JPEG or PNG file."""
+    if file is None or not file.is_file():
+        raise ValueError("missing")
+    with open(file, "rb") as stream:
+        try:
+            with Image.open(stream) as image:
+                width, height = image.size
+                kind = image.format
+        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ValueError("no image") from error
+        size_bytes = stream.seek(0, 2)
+        stream.seek(max(0, size_bytes - _TAIL_BYTES))
+        tail = stream.read()
+    if kind not in _ENDS:
+        raise ValueError(f"{kind}, not JPEG or PNG")
+    if _ENDS[kind] not in tail:
+        raise ValueError("cut off")
+    return height, width, size_bytes
+
+
+def _clipped(box: Box, height: int, width: int) -> Box | None:
+    """The part of a box inside the image, None if it has no area."""
+    if not all(map(math.isfinite, box)):
+        return None
+    y0, x0 = max(box[0], 0.0), max(box[1], 0.0)
+    y1, x1 = min(box[2], float(height)), min(box[3], float(width))
+    return (y0, x0, y1, x1) if y1 > y0 and x1 > x0 else None
+
+
+def _numbers(box: Box) -> str:
+    return f"[{', '.join(f'{side:g}' for side in box)}]"

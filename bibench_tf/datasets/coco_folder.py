@@ -1,0 +1,115 @@
+"""`coco_folder:FOLDER`: images with boxes of your own, in the layout of COCO."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bibench_tf.datasets import annotated_images, unusable
+from bibench_tf.datasets.annotated_images import Picture, Thing
+from bibench_tf.datasets.detection import FASTER_RCNN_COCO, DetectionDataset, DetectionSplits
+from bibench_tf.errors import BibenchError
+
+# What the names of the test split's file may begin with, the first that is there counts.
+_TEST = ("instances_val", "instances_test")
+
+
+def get(data_dir: Path | None = None, download: bool = False) -> DetectionDataset:
+    """The images and boxes in the folder `data_dir`.
+
+    `annotations/instances_trainX.json` and `annotations/instances_valX.json` (or `instances_testX.json`), X being
+    anything, and the images in folders named as these files are: `trainX/` and `valX/`, or `images/trainX/` and so on.
+    The json files have `images` (`id`, `file_name`), `annotations` (`image_id`, `category_id`, `bbox` [x, y, width,
+    height], and, where known, `area` and `iscrowd`) and `categories` (`id`, `name`).
+
+    Classes are the categories of the training file in the order of their ids. Crowds are ignored. Figures are COCO's.
+    Named on stderr and left out is what `annotated_images.check` names, and annotations that are no boxes of a listed
+    image. Raises BibenchError where there are no such files, or nothing usable in them.
+    """
+    del download
+    if data_dir is None:
+        raise BibenchError("'coco_folder' needs the folder of your images: write coco_folder:FOLDER.")
+    folder = data_dir.expanduser()
+    train_file, test_file = _file(folder, ("instances_train",)), _file(folder, _TEST)
+    contents = {file: _content(file) for file in (train_file, test_file)}
+    class_names = tuple(_categories(contents[train_file]).values())
+    if len(set(class_names)) != len(class_names) or not class_names:
+        raise BibenchError(f"{train_file} has no categories, or two of one name.")
+    pictures = {file: _pictures(folder, file, content) for file, content in contents.items()}
+    usable = annotated_images.check(folder, [*pictures[train_file], *pictures[test_file]], class_names)
+    splits = DetectionSplits(*(usable.split([picture.name for picture in pictures[file]]) for file in contents))
+    annotated_images.require(folder, *splits)
+    train, test = len(splits.train.images), len(splits.test.images)
+    return DetectionDataset(
+        name=f"coco_folder:{folder}",
+        title=f"{len(class_names)} classes in images with COCO annotations, {train:,} / {test:,}",
+        source="images of the user",
+        licence="as the images",
+        class_names=class_names,
+        train_examples=train,
+        test_examples=test,
+        fingerprint=usable.fingerprint(class_names, *splits),
+        load=lambda: splits,
+        view=FASTER_RCNN_COCO,
+        protocol="coco",
+    )
+
+
+def _file(folder: Path, beginnings: tuple[str, ...]) -> Path:
+    for beginning in beginnings:
+        found = sorted((folder / "annotations").glob(f"{beginning}*.json"))
+        if len(found) > 1:
+            raise BibenchError(f"There are several files {beginning}*.json in {folder / 'annotations'}: keep one.")
+        if found:
+            return found[0]
+    raise BibenchError(f"There is no file {beginnings[0]}*.json in {folder / 'annotations'}.")
+
+
+def _content(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+        _categories(content)
+        {(image["id"], image["file_name"]) for image in content["images"]}
+        if not isinstance(content["annotations"], list):
+            raise TypeError("'annotations' is no list")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BibenchError(f"{file} is no file of COCO annotations ({type(error).__name__}: {error}).") from error
+    return content
+
+
+def _categories(content: dict[str, Any]) -> dict[int, str]:
+    return dict(sorted((int(category["id"]), str(category["name"])) for category in content["categories"]))
+
+
+def _pictures(folder: Path, file: Path, content: dict[str, Any]) -> list[Picture]:
+    """The images of a file, those whose names lead out of their folder as missing."""
+    split = file.stem.removeprefix("instances_")
+    root = next((place for place in (folder / split, folder / "images" / split) if place.is_dir()), folder / split)
+    categories = _categories(content)
+    things: dict[int, list[Thing]] = {image["id"]: [] for image in content["images"]}
+    broken = []
+    for number, annotation in enumerate(content["annotations"]):
+        try:
+            things[annotation["image_id"]].append(_thing(annotation, categories))
+        except (KeyError, TypeError, ValueError) as error:
+            broken.append(f"number {number} ({type(error).__name__}: {error})")
+    unusable.warn(broken, f"of {len(content['annotations'])} annotations in {file} are no boxes of a listed image")
+    pictures = []
+    for image in content["images"]:
+        name = PurePosixPath(str(image["file_name"]))
+        inside = not name.is_absolute() and ".." not in name.parts
+        pictures.append(Picture(f"{split}/{name}", root / name if inside else None, tuple(things[image["id"]])))
+    return pictures
+
+
+def _thing(annotation: dict[str, Any], categories: dict[int, str]) -> Thing:
+    x, y, width, height = map(float, annotation["bbox"])
+    category = annotation["category_id"]
+    area = annotation.get("area")
+    return Thing(
+        categories.get(category, f"category {category}"),
+        (y, x, y + height, x + width),
+        ignored=bool(annotation.get("iscrowd", 0)),
+        area=None if area is None else float(area),
+    )

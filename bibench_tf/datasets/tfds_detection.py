@@ -1,0 +1,114 @@
+"""What `voc` and `coco2017` share: images and objects in records as TensorFlow Datasets (TFDS) writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from bibench_tf.datasets.base import fingerprint_description
+from bibench_tf.datasets.detection import DetectionDataset, DetectionSplits, Recorded, View
+from bibench_tf.datasets.tfds_prepared import Prepared, prepared
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+class Part(NamedTuple):
+    """Splits of a data set of TFDS, in the order in which they are read."""
+
+    name: str
+    splits: tuple[str, ...]
+
+
+class Marks(NamedTuple):
+    """What TFDS calls the features of an object that mark it as ignored, and its area if there is one."""
+
+    ignored: str
+    area: str | None = None
+
+
+def dataset(
+    *,
+    name: str,
+    title: str,
+    source: str,
+    licence: str,
+    train: Sequence[Part],
+    test: Part,
+    marks: Marks,
+    view: View,
+    protocol: str,
+    data_dir: Path | None,
+    download: bool,
+) -> DetectionDataset:
+    """The data set of these parts. Raises BibenchError when one is not prepared, or their classes differ."""
+    parts = (*train, test)
+    found = [prepared(part.name, part.splits, data_dir, download, classes=False) for part in parts]
+    class_names = {_class_names(one) for one in found}
+    if len(class_names) != 1:
+        raise BibenchError(
+            f"{' and '.join(part.name for part in train)} do not have the same classes: prepare them again."
+        )
+    read = partial(parse, marks)
+    files = [
+        tuple(file for split in part.splits for file in one.files[split])
+        for part, one in zip(parts, found, strict=True)
+    ]
+    counts = [sum(one.examples[split] for split in part.splits) for part, one in zip(parts, found, strict=True)]
+    train_files = tuple(file for some in files[:-1] for file in some)
+    return DetectionDataset(
+        name=name,
+        title=title,
+        source=source,
+        licence=licence,
+        class_names=class_names.pop(),
+        train_examples=sum(counts[:-1]),
+        test_examples=counts[-1],
+        fingerprint=fingerprint_description(
+            {
+                "parts": [list(part) for part in parts],
+                "infos": [{key: one.info[key] for key in ("name", "version", "splits")} for one in found],
+            }
+        ),
+        load=lambda: DetectionSplits(Recorded(train_files, read), Recorded(files[-1], read)),
+        view=view,
+        protocol=protocol,
+    )
+
+
+def parse(marks: Marks, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The encoded image and the objects of a record, as in `detection.Recorded`.
+
+    Boxes are clipped to the image. Objects whose box has no area are left out.
+    """
+    import tensorflow as tf
+
+    def numbers(kind, *shape):
+        return tf.io.FixedLenSequenceFeature(shape, kind, allow_missing=True)
+
+    features = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "objects/bbox": numbers(tf.float32, 4),
+        "objects/label": numbers(tf.int64),
+        f"objects/{marks.ignored}": numbers(tf.int64),
+    }
+    if marks.area:
+        features[f"objects/{marks.area}"] = numbers(tf.int64)
+    example = tf.io.parse_single_example(record, features)
+    boxes = tf.clip_by_value(example["objects/bbox"], 0.0, 1.0)
+    label = tf.cast(example["objects/label"], tf.float32)
+    ignored = tf.cast(example[f"objects/{marks.ignored}"], tf.float32)
+    area = tf.cast(example[f"objects/{marks.area}"], tf.float32) if marks.area else tf.zeros_like(label)
+    objects = tf.concat([boxes, tf.stack([label, ignored, area], 1)], 1)
+    return example["image"], tf.boolean_mask(objects, tf.reduce_all(boxes[:, 2:] > boxes[:, :2], axis=1))
+
+
+def _class_names(found: Prepared) -> tuple[str, ...]:
+    file = found.folder / "objects-label.labels.txt"
+    try:
+        return tuple(file.read_text(encoding="utf-8").splitlines())
+    except (OSError, ValueError) as error:
+        raise BibenchError(f"Cannot read the names of the classes in {file}: prepare the data set again.") from error

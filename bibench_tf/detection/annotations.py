@@ -1,0 +1,19 @@
+"""The form of a detection data set's labels: a row of numbers for each object.
+
+Labels are float32 [B, M, 9], padded to the image of the batch with the most objects; M is at least 1. Boxes are
+(y0, x0, y1, x1) in pixels of the image that the network sees, continuous, as in COCO.
+"""
+
+from __future__ import annotations
+
+BOX = slice(0, 4)
+# From 0; -1 in rows that only pad.
+CLASS = 4
+# 1 for objects that are neither trained on nor counted: VOC's difficult ones, COCO's crowds.
+IGNORED = 5
+# In pixels of the original image: COCO's own where it has one, of the box elsewhere.
+AREA = 6
+# Down and across: how many pixels of the network's image are one of the original; in padding rows, too.
+SCALE = slice(7, 9)
+COLUMNS = 9
+PADDING = -1

@@ -1,0 +1,82 @@
+"""COCO's figures, from COCO's own evaluation, on arrays and without a word on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+
+from bibench_tf.detection.average_precision import Found, Truth, position_and_size
+
+#: The mean over classes and over the IoU thresholds 0.50, 0.55 ... 0.95.
+MAP = "mAP"
+# In the order of COCOeval's summary.
+_FIGURES = (
+    MAP,
+    "mAP@0.5",
+    "mAP@0.75",
+    "mAP small",
+    "mAP medium",
+    "mAP large",
+    "AR 1 detection",
+    "AR 10 detections",
+    "AR 100 detections",
+    "AR small",
+    "AR medium",
+    "AR large",
+)
+
+
+def figures(truth: Truth, found: Found) -> dict[str, float]:
+    """COCO's twelve figures, from 0 to 1; those for which there are no objects are left out.
+
+    Average precision (AP) is the mean of the interpolated precision at the recalls 0, 0.01 ... 1; average recall (AR)
+    is the recall that at most so many detections per image and class reach. Both are means over classes with objects
+    and over IoU thresholds from 0.50 to 0.95. Objects are small below 32^2 pixels of area, large above 96^2. An ignored
+    object is a crowd: any number of detections may lie in it, and what counts there is the share of a detection's own
+    area. Among detections of equal scores, those of earlier images come first.
+    Source: COCO, arXiv 1405.0312, and pycocotools' COCOeval, whose numbers these are.
+    """
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    images = [{"id": image} for image in np.union1d(truth.images, found.images).tolist()]
+    categories = [{"id": number} for number in np.union1d(truth.classes, found.classes).tolist()]
+
+    def index(annotations: list[dict]) -> COCO:
+        coco = COCO()
+        coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
+        coco.createIndex()
+        return coco
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(
+            index(
+                [
+                    {**row, "area": area, "iscrowd": int(ignored)}
+                    for row, area, ignored in zip(_rows(truth), truth.areas.tolist(), truth.ignored, strict=True)
+                ]
+            ),
+            index(
+                [
+                    {**row, "area": row["bbox"][2] * row["bbox"][3], "score": score}
+                    for row, score in zip(_rows(found), found.scores.tolist(), strict=True)
+                ]
+            ),
+            "bbox",
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    # COCOeval says -1 where there are no objects.
+    return {name: float(value) for name, value in zip(_FIGURES, evaluation.stats, strict=True) if value >= 0}
+
+
+def _rows(boxes: Truth | Found) -> list[dict]:
+    """Boxes as COCO's annotations, numbered from 1, because COCOeval takes number 0 for no match."""
+    columns = (boxes.images.tolist(), boxes.classes.tolist(), position_and_size(boxes.boxes).tolist())
+    return [
+        {"id": number, "image_id": image, "category_id": category, "bbox": box}
+        for number, (image, category, box) in enumerate(zip(*columns, strict=True), start=1)
+    ]

@@ -1,0 +1,123 @@
+"""Detection of objects: boxes, classes and scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bibench_tf.detection import average_precision, coco
+from bibench_tf.detection.average_precision import Found, Truth
+from bibench_tf.errors import BibenchError
+from bibench_tf.tasks.base import Evaluation, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import tensorflow as tf
+
+    from bibench_tf.datasets import Dataset
+
+MAP50 = "mAP@0.5"
+_SUMMARIES = {"voc2007": average_precision.eleven_point, "voc2012": average_precision.area}
+
+
+class Detection(Task):
+    """The boxes of all objects of the data set's classes: VOC, COCO.
+
+    Labels are float32 [B, M, 9], a row for each object (`bibench_tf.detection.annotations`). Networks give a
+    dictionary for at most N detections per image, the highest score first: `boxes` float32 [B, N, 4] as (y0, x0, y1,
+    x1) in pixels of the image they see, `scores` float32 [B, N], `classes` int32 [B, N], -1 in rows without a
+    detection. What they are trained by is computed from labels and predictions inside the training graph
+    (`bibench_tf.detection.training`), whose output is the loss of each image.
+
+    Main figure by the data set's `protocol`: `voc2007` is the mean over classes of the 11-point average precision at
+    IoU 0.5, `voc2012` that of the area under the curve, `coco` the mean of COCO's average precision over the IoU
+    thresholds 0.50 to 0.95 as well.
+    """
+
+    key = "detection"
+    title = "Object detection"
+    group = "cnn"
+    network = "ssd_lite"
+
+    def metric(self, data: Dataset) -> str:
+        """The mean average precision at IoU 0.5, or COCO's over all its thresholds for data of that protocol."""
+        return coco.MAP if data.protocol == "coco" else MAP50
+
+    def loss(self, data: Dataset) -> tf.keras.losses.Loss:
+        """The mean of the losses that the training graph gives for each image [B]; the labels are in there already."""
+        import tensorflow as tf
+
+        class MeanOverImages(tf.keras.losses.Loss):
+            def call(self, labels, losses):
+                return losses
+
+        return MeanOverImages(name="mean_over_images")
+
+    def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Raises BibenchError: what a detector could learn from a teacher's boxes is not defined here."""
+        raise BibenchError("Detectors do not learn from a teacher: take a recipe that does not distil.")
+
+    def evaluation(self, data: Dataset) -> DetectionEvaluation:
+        """Average precisions by the data set's protocol."""
+        return DetectionEvaluation(data.class_names, data.protocol)
+
+    def predictions(self, data: Dataset, outputs: Mapping[str, np.ndarray]) -> pd.DataFrame:
+        """A row for each detection: the number of the image from 0, class, score, and the box in the network's pixels.
+
+        Images without a detection have no row.
+        """
+        import pandas as pd
+
+        real = outputs["classes"] >= 0
+        boxes = outputs["boxes"][real]
+        return pd.DataFrame(
+            {
+                "image": np.nonzero(real)[0],
+                "class": [data.class_names[number] for number in outputs["classes"][real]],
+                "score": outputs["scores"][real],
+                **{name: boxes[:, column] for column, name in enumerate(("y0", "x0", "y1", "x1"))},
+            }
+        )
+
+
+class DetectionEvaluation(Evaluation):
+    """Average precisions over a test split, on boxes in pixels of the original images."""
+
+    def __init__(self, class_names: Sequence[str], protocol: str):
+        """Start with no images; `protocol` is `voc2007`, `voc2012` or `coco`."""
+        self._class_names = class_names
+        self._protocol = protocol
+        self._images = 0
+        self._truths: list[Truth] = []
+        self._founds: list[Found] = []
+
+    def update(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
+        """Take in labels [B, M, 9] and the dictionary that a detector gives."""
+        self._truths.append(average_precision.truth_of(labels, self._images))
+        self._founds.append(average_precision.found_in(labels, outputs, self._images))
+        self._images += len(labels)
+
+    def figures(self) -> dict[str, float]:
+        """The figures of the protocol, from 0 to 1.
+
+        For VOC `mAP@0.5` and the average precision of each class, for COCO its twelve figures. Those of a class or a
+        size of which there are no objects are left out; the main figure is NaN where there is no object at all. There
+        is no `loss`: that needs the training graph.
+        """
+        truth, found = (
+            kind(*map(np.concatenate, zip(*batches, strict=True)))
+            for kind, batches in ((Truth, self._truths), (Found, self._founds))
+        )
+        if self._protocol == "coco":
+            return {coco.MAP: float("nan")} | coco.figures(truth, found)
+        precisions = average_precision.average_precisions(
+            truth, found, len(self._class_names), _SUMMARIES[self._protocol]
+        )
+        of_classes = {
+            f"AP@0.5 {name}": float(precision)
+            for name, precision in zip(self._class_names, precisions, strict=True)
+            if not np.isnan(precision)
+        }
+        return {MAP50: float(np.mean([*of_classes.values()])) if of_classes else float("nan"), **of_classes}
