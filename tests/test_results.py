@@ -1,5 +1,6 @@
 """The published results: every record is intact, and every network does what its record says."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,19 @@ def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
         accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in networks.items()}
         assert min(accuracies.values()) > ABOVE_CHANCE[task], accuracies
         assert accuracies[BASELINE] == max(accuracies.values()), accuracies
+
+
+@pytest.mark.slow
+def test_the_report_of_the_quick_benchmark_is_made_from_its_records(tmp_path):
+    published = FOLDER.parent / "quick"
+    folder = Path(shutil.copytree(published, tmp_path / "quick"))
+    shutil.rmtree(folder / "report")
+    stored = execution.stored_benchmark(folder)
+    scores = execution.score(stored.tracks, stored.benchmark, folder)
+    execution.write_report(scores, stored.benchmark, folder)
+    names = {path.name for path in (published / "report").iterdir()}
+    assert names == {path.name for path in (folder / "report").iterdir()}
+    for name in names:
+        if name.endswith((".csv", ".md")):
+            assert (folder / "report" / name).read_text() == (published / "report" / name).read_text(), name
+    assert "# Binarization benchmark: 5 data sets, 5 networks\n" in (folder / "report" / "report.md").read_text()
