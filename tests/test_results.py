@@ -136,6 +136,20 @@ def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
         assert accuracies[BASELINE] == max(accuracies.values()), accuracies
 
 
+# Results on real data of one task each, and the least accuracy in full precision and with any algorithm.
+REAL = {"spoken_digits": (0.85, 0.5)}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_data_are_scored_from_their_records_and_learnt(name):
+    folder = FOLDER.parent / name
+    benchmark = assert_scored_from_records(folder)
+    store = RunStore(folder)
+    accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in main_specs(benchmark).items()}
+    least, least_binary = REAL[name]
+    assert len(accuracies) == 9 and accuracies[BASELINE] > least and min(accuracies.values()) > least_binary
+
+
 @pytest.mark.slow
 def test_the_report_of_the_quick_benchmark_is_made_from_its_records(tmp_path):
     published = FOLDER.parent / "quick"
