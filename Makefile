@@ -5,8 +5,8 @@ VENV = .venv
 VENV_TF218 = .venv-tf218
 BENCH_ARGS =
 TEST_ARGS =
-# Processes that run tests; the tests of one file stay together.
-TEST_JOBS = 2
+# Processes that run tests: one more than two cores, as some tests wait. The tests of one file stay together.
+TEST_JOBS = 3
 TF218_ARGS =
 
 # The environment that is there already comes first, so that only PYTHON=... moves it to another version.

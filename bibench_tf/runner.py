@@ -145,6 +145,7 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Sessi
         with _lock(store, spec):
             start = bar.n
             if not _has_result(store, spec):
+                bar.set_postfix_str("", refresh=False)  # that of the run before
                 bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
                 result = _train(spec, store, load(spec), bar, session)
                 records.write(folder / "result.json", result, environment=environment.describe())

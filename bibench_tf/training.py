@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import shutil
 import statistics
 import tempfile
@@ -20,7 +19,7 @@ from bibench_tf import environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
 from bibench_tf.energy import EnergyMeter
-from bibench_tf.memory import PeakMemory
+from bibench_tf.memory import PeakMemory, forget_networks
 from bibench_tf.recipes import Precision, Recipe, learning_rate
 from bibench_tf.tasks import Task
 
@@ -349,8 +348,7 @@ class _StepTimer(tf.keras.callbacks.Callback):
 
 def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Model:
     """A freshly initialised network; the same seed gives the same weights."""
-    tf.keras.backend.clear_session()
-    gc.collect()  # networks of earlier runs hold their graphs in reference cycles
+    forget_networks()
     tf.keras.utils.set_random_seed(seed)
     return build()
 

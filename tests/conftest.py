@@ -16,6 +16,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 
 import bibench_tf  # noqa: F401  chooses Keras 2 where TensorFlow would take Keras 3
+from bibench_tf import memory
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and the processes they start inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -44,7 +45,7 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def fresh_keras():
-    """Layer names count from the start in every test module, whatever ran before it."""
+    """Layer names count from the start in every test module, whatever ran before it, and its networks are freed."""
     yield
     if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].keras.backend.clear_session()
+        memory.forget_networks()

@@ -83,8 +83,11 @@ def test_help_needs_no_tensorflow(command):
         (["complexity", "--network", "resnet18", "--input-shape", "4x4x3"], ["at least 8 x 8"]),
     ],
 )
-def test_bad_input_is_one_sentence(arguments, words, tmp_path):
-    refused(bibench(*arguments, cwd=tmp_path), *words)
+def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    refused(subprocess.CompletedProcess(arguments, end.value.code, *capsys.readouterr()), *words)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -169,6 +172,7 @@ OPTIONS = [
     *("--tasks", "fashion_mini"),
     *("--architecture", "vgg_small@0.0625", "--architectures", "vgg_small@0.0625,resnet20@0.125"),
     *("--algorithms", "xnor", "--epochs", "1", "--corruptions", "contrast", "--corrupted-images", "250"),
+    *("--grid", "adam-2e-3-cosine,sgd-1e-1-step"),
 ]
 
 

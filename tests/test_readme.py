@@ -45,7 +45,7 @@ def test_commands_of_the_readme(tmp_path):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
         words = line.split()[2:]
         output[words[1] if words[0] == "deploy" else words[0]] = done.stdout
-    assert "reactnet" in output["ls"]
+    assert "fashion_mini" in output["ls"]
     assert "2 of 2 runs completed" in output["status"]
     assert "swish" in output["task"]
     assert "18 layers are binary" in output["convert"] and "0 fell back" in output["audit"]

@@ -1,5 +1,6 @@
 """The published results: every record is intact, and every network does what its record says."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from bibench_tf import datasets, records
 from bibench_tf.benchmark import BASELINE
 from bibench_tf.runs import RunSpec, RunStore
 from bibench_tf.tracks import execution
+from bibench_tf.tracks.base import main_specs
 
 FOLDER = Path(__file__).parents[1] / "docs" / "results" / "cifar10_resnet20"
 IMAGES = 1000
@@ -20,16 +22,10 @@ def stored():
     return execution.stored_benchmark(FOLDER)
 
 
-def specs(benchmark):
-    from bibench_tf.tracks.base import main_specs
-
-    return main_specs(benchmark)
-
-
 def test_nine_networks_are_kept_with_their_records(stored):
     store = RunStore(FOLDER)
-    assert len(specs(stored.benchmark)) == 9
-    for algorithm, spec in specs(stored.benchmark).items():
+    assert len(main_specs(stored.benchmark)) == 9
+    for algorithm, spec in main_specs(stored.benchmark).items():
         result = store.result(spec)
         assert result.status == "completed" and RunSpec.from_dict(result.spec) == spec
         assert result.epochs_completed >= 3
@@ -41,7 +37,7 @@ def test_nine_networks_are_kept_with_their_records(stored):
 def test_the_table_is_made_of_the_records(stored):
     scores = {score.track: score for score in execution.score(stored.tracks, stored.benchmark, FOLDER)}
     table = (FOLDER / "report" / "task.csv").read_text()
-    for algorithm, spec in specs(stored.benchmark).items():
+    for algorithm, spec in main_specs(stored.benchmark).items():
         accuracy = RunStore(FOLDER).result(spec).accuracy
         row = next(line for line in table.splitlines() if line.startswith(algorithm))
         assert float(row.split(",")[1]) == pytest.approx(100 * accuracy)
@@ -74,7 +70,7 @@ def test_the_networks_reach_the_recorded_accuracy(stored, shared):
     images, labels = (
         np.concatenate(parts) for parts in zip(*data.test_batches(500, limit=IMAGES).as_numpy_iterator(), strict=True)
     )
-    for algorithm, spec in specs(stored.benchmark).items():
+    for algorithm, spec in main_specs(stored.benchmark).items():
         if algorithm not in (BASELINE, "xnorpp", "fda", "recu"):
             continue  # the others have no layer that these do not have
         result = store.result(spec)
@@ -97,3 +93,74 @@ def test_the_training_grid_is_scored_from_its_records():
     for row in score.table.to_dict("records"):
         assert f"| {row['algorithm']} | {row['step / full precision']:.2f} ({row['lower quartile']:.2f} to " in text
         assert f" | {row['accuracy mean (%)']:.1f} | {row['settings without seeds (points)']:.1f} | " in text
+
+
+# How far above chance every network has to be, by data set: what saying always the same gives, and four standard
+# errors of a share over the test examples; of points' parts, what the most frequent part of a category gives.
+ABOVE_CHANCE = {
+    "fashion_mini": 0.1 + 4 * (0.09 / 2000) ** 0.5,
+    "keywords_mini": 0.1 + 4 * (0.09 / 400) ** 0.5,
+    "sentiment_mini": 0.5 + 4 * (0.25 / 1000) ** 0.5,
+    "shapes_mini": 0.1 + 4 * (0.09 / 400) ** 0.5,
+    "shapes_mini_parts": 0.38,
+}
+
+
+def assert_scored_from_records(folder):
+    """The task track again from the records, equal to the table; every row stands in the README."""
+    stored = execution.stored_benchmark(folder)
+    (score,) = execution.score(["task"], stored.benchmark, folder)
+    assert not score.failures
+    published = pd.read_csv(folder / "report" / "task.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    text = (folder.parent / "README.md").read_text(encoding="utf-8")
+    section = text[text.index(f"## {folder.name}\n") :].partition("\n## ")[0]
+    # Of each data set the first column is the task's main figure.
+    columns = [next(name for name in score.table if name.startswith(f"{task} ")) for task in stored.benchmark.tasks]
+    for row in score.table.to_dict("records"):
+        cells = " | ".join(f"{row[column]:.1f}" for column in columns)
+        assert f"| {row['algorithm']} | {cells} |" in section
+    return stored.benchmark
+
+
+def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
+    folder = FOLDER.parent / "quick"
+    benchmark = assert_scored_from_records(folder)
+    assert set(benchmark.tasks) == set(ABOVE_CHANCE)
+    store = RunStore(folder)
+    for task in benchmark.tasks:
+        networks = main_specs(benchmark, task)
+        assert len(networks) == 9
+        accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in networks.items()}
+        assert min(accuracies.values()) > ABOVE_CHANCE[task], accuracies
+        assert accuracies[BASELINE] == max(accuracies.values()), accuracies
+
+
+# Results on real data of one task each, and the least accuracy in full precision and with any algorithm.
+REAL = {"spoken_digits": (0.85, 0.5)}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_data_are_scored_from_their_records_and_learnt(name):
+    folder = FOLDER.parent / name
+    benchmark = assert_scored_from_records(folder)
+    store = RunStore(folder)
+    accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in main_specs(benchmark).items()}
+    least, least_binary = REAL[name]
+    assert len(accuracies) == 9 and accuracies[BASELINE] > least and min(accuracies.values()) > least_binary
+
+
+@pytest.mark.slow
+def test_the_report_of_the_quick_benchmark_is_made_from_its_records(tmp_path):
+    published = FOLDER.parent / "quick"
+    folder = Path(shutil.copytree(published, tmp_path / "quick"))
+    shutil.rmtree(folder / "report")
+    stored = execution.stored_benchmark(folder)
+    scores = execution.score(stored.tracks, stored.benchmark, folder)
+    execution.write_report(scores, stored.benchmark, folder)
+    names = {path.name for path in (published / "report").iterdir()}
+    assert names == {path.name for path in (folder / "report").iterdir()}
+    for name in names:
+        if name.endswith((".csv", ".md")):
+            assert (folder / "report" / name).read_text() == (published / "report" / name).read_text(), name
+    assert "# Binarization benchmark: 5 data sets, 5 networks\n" in (folder / "report" / "report.md").read_text()

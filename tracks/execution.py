@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from bibench_tf.tracks import NAMES, load, robustness
 from bibench_tf.tracks.base import check_networks, dataset_for, load_data, main_recipe, network_for
 
 FILE = "benchmark.json"
+# More data sets or networks than these are counted.
+_NAMED_IN_TITLE = 2
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,8 @@ def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[Tr
 def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Path) -> Path:
     """Write the report into the results folder; returns the path of the HTML file.
 
-    Its title names the data sets and networks of all tracks but the architecture track. Its conditions are those of the
-    machine the benchmark ran on, as stored with it.
+    Its title names or counts the data sets and networks of all tracks but the architecture track. Its conditions are
+    those of the machine the benchmark ran on, as stored with it.
     """
     envelope = records.read_envelope(results / FILE)
     machine = envelope["environment"]
@@ -119,8 +121,12 @@ def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Pa
     }
     tracks = [score.track for score in scores if score.track != "architecture"] or ["architecture"]
     datasets, networks = (dict.fromkeys(names) for names in zip(*trained_pairs(tracks, benchmark), strict=True))
-    title = f"Binarization benchmark: {', '.join(datasets)}, {', '.join(networks)}"
+    title = f"Binarization benchmark: {_named(datasets, 'data sets')}, {_named(networks, 'networks')}"
     return report.write(scores, results / "report", title=title, conditions=conditions)
+
+
+def _named(names: Collection[str], many: str) -> str:
+    return ", ".join(names) if len(names) <= _NAMED_IN_TITLE else f"{len(names)} {many}"
 
 
 def status(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[tuple[str, str]]:

@@ -61,9 +61,10 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     rows = [
         {
             "algorithm": algorithm,
-            **_columns(benchmark, algorithm, results),
+            **_main_figures(benchmark, algorithm, results),
             **seeds.columns(METRIC, overall[algorithm], benchmark),
             **ranks[algorithm],
+            **_further_figures(algorithm, results),
         }
         for algorithm in benchmark.all_algorithms
     ]
@@ -111,15 +112,19 @@ def _overall(benchmark: Benchmark, algorithm: str, results: _Results, failures: 
     return seeds.score(benchmark, needed, figure, failures, algorithm)
 
 
-def _columns(benchmark: Benchmark, algorithm: str, results: _Results) -> dict[str, float | None]:
+def _main_figures(benchmark: Benchmark, algorithm: str, results: _Results) -> dict[str, float | None]:
+    columns = {}
+    for task, found in results.items():
+        accuracy = seeds.accuracy(found[algorithm])
+        columns |= seeds.columns(column(task, _metric(found)), accuracy, benchmark, factor=100, unit="%")
+    return columns
+
+
+def _further_figures(algorithm: str, results: _Results) -> dict[str, float | None]:
     columns = {}
     for task, found in results.items():
         of_seeds = found[algorithm]
-        metric = _metric(found)
         best = seeds.mean(of_seeds, lambda result: result.best_accuracy)
-        loss = seeds.mean(of_seeds, lambda result: result.test_loss)
-        accuracy = seeds.accuracy(of_seeds)
-        columns |= seeds.columns(column(task, metric), accuracy, benchmark, factor=100, unit="%")
         columns[f"{task} best epoch (%)"] = best and 100 * best.value
         # Runs of earlier versions have the main figure alone.
         others = dict.fromkeys(
@@ -127,11 +132,12 @@ def _columns(benchmark: Benchmark, algorithm: str, results: _Results) -> dict[st
             for of_algorithm in found.values()
             for one in filter(None, of_algorithm)
             for name in one.figures
-            if name not in (metric, "loss")
+            if name not in (_metric(found), "loss")
         )
         for name in others:
             value = seeds.mean(of_seeds, lambda result, name=name: result.figures.get(name, math.nan))
             columns[f"{task} {name} (%)"] = value and 100 * value.value
+        loss = seeds.mean(of_seeds, lambda result: result.test_loss)
         columns[f"{task} test loss"] = loss and loss.value
     return columns
 

@@ -21,24 +21,20 @@ def take_steps():
         weights = model.trainable_weights
         trained = [weight.name.startswith(of) for weight in weights]
 
-        @tf.function
-        def step():
+        losses, largest = [], {weight.name: 0.0 for weight in weights}
+        # Not traced: that takes longer than so few steps.
+        for _ in range(steps):
             with tf.GradientTape() as tape:
                 loss = loss_of(labels, model(inputs, training=True))
             gradients = tape.gradient(loss, weights)
             assert not [weight.name for weight, one in zip(weights, gradients, strict=True) if one is None]
             gradients = [tf.convert_to_tensor(one) for one in gradients]
-            applied = zip(gradients, weights, trained, strict=True)
-            optimizer.apply_gradients([(gradient, weight) for gradient, weight, wanted in applied if wanted])
-            return loss, gradients
-
-        losses, largest = [], {weight.name: 0.0 for weight in weights}
-        for _ in range(steps):
-            loss, gradients = step()
             losses.append(float(loss))
             for weight, gradient in zip(weights, gradients, strict=True):
                 assert np.isfinite(gradient.numpy()).all(), weight.name
                 largest[weight.name] = max(largest[weight.name], float(np.abs(gradient.numpy()).max(initial=0)))
+            applied = zip(gradients, weights, trained, strict=True)
+            optimizer.apply_gradients([(gradient, weight) for gradient, weight, wanted in applied if wanted])
         return losses, largest
 
     return take

