@@ -231,6 +231,7 @@ _RECIPES = {
         _short("quick_points", epochs=4, batch_size=32, rate=5e-3),
         _short("quick_parts", epochs=3, batch_size=16, rate=5e-3),
         _short("quick_speech", epochs=6, batch_size=32, rate=5e-3),
+        _short("quick_detection", epochs=12, batch_size=16, rate=2e-3),
         _QUICK_TEXT_FLOAT,
         dataclasses.replace(_QUICK_TEXT_FLOAT, name="quick_text", epochs=2, start=_QUICK_TEXT_FLOAT, distils=True),
         # Real data in minutes on two cores: sentences, with a network that starts from a checkpoint of the user's;
@@ -251,6 +252,7 @@ _RECIPES = {
 
 # The recipe that `quick` means, by task.
 _QUICK = {
+    "detection": "quick_detection",
     "image_classification": "quick",
     "keyword_spotting": "quick_speech",
     "part_segmentation": "quick_parts",

@@ -56,7 +56,7 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
         return datasets.get(name, session.data_dir, session.download, vocabulary)
 
     def load(spec: RunSpec) -> Dataset:
-        return load_task(spec.task, spec.vocabulary is not None)
+        return load_task(spec.task, spec.vocabulary is not None).seen_by(spec.architecture)
 
     steps = {spec.id: spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size) for spec in pending}
     with progress_bar(sum(steps.values()), "step", session) as bar:

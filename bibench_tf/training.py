@@ -25,7 +25,6 @@ from bibench_tf.tasks import Task
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
-_TEST_BATCH = 256
 # The weight of the loss on labels beside a teacher (BiBench's GLUE code).
 _LABELS_SHARE = 0.5
 
@@ -124,7 +123,9 @@ def train(
             # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
             tf.random.set_seed(seed)
         fitted = trainer.fit(
-            data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment),
+            task.training_batches(
+                data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment)
+            ),
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
@@ -145,8 +146,8 @@ def train(
         row = {
             "epoch": epoch + 1,
             "train_loss": float(fitted.history["label_loss"][-1]),
-            **({"train_accuracy": float(fitted.history["accuracy"][-1])} if data.class_names else {}),
-            "test_loss": further.pop("loss"),
+            **({"train_accuracy": float(fitted.history["accuracy"][-1])} if "accuracy" in fitted.history else {}),
+            "test_loss": further.pop("loss", None),
             "accuracy": further.pop(task.metric(data)),
             **further,
             **timer.take(),
@@ -157,16 +158,17 @@ def train(
 
 
 def inference(model: tf.keras.Model, data: Dataset) -> Callable[[Any], tf.Tensor]:
-    """The network as one traced function of batches of the data's inputs."""
-    inputs, _ = data.test_batches(_TEST_BATCH).element_spec
+    """The network as one traced function of batches of the data's inputs: its output, or outputs by name."""
+    inputs, _ = data.test_batches(tasks.get(data.task).test_batch).element_spec
     return tf.function(lambda batch: model(batch, training=False), input_signature=[inputs])
 
 
 def evaluate(predict: Callable[[Any], tf.Tensor], data: Dataset) -> dict[str, float]:
     """The figures of the data's task on the test split."""
-    evaluation = tasks.get(data.task).evaluation(data)
-    for inputs, labels in data.test_batches(_TEST_BATCH):
-        evaluation.update(labels.numpy(), predict(inputs).numpy())
+    task = tasks.get(data.task)
+    evaluation = task.evaluation(data)
+    for inputs, labels in data.test_batches(task.test_batch):
+        evaluation.update(labels.numpy(), tf.nest.map_structure(lambda output: output.numpy(), predict(inputs)))
     return {name: float(figure) for name, figure in evaluation.figures().items()}
 
 
@@ -181,14 +183,14 @@ def _compiled(
 ) -> tf.keras.Model:
     """A second model on the same layers, which carries optimizer and metrics, so that `model` is saved without."""
     task = tasks.get(data.task)
-    outputs = model.outputs[0]
+    inputs, outputs = task.training_graph(model)
     if outputs.dtype != tf.float32:
         # The loss is a logarithm of sums of exponentials, for which 16 bits are too few.
         outputs = tf.keras.layers.Activation("linear", dtype="float32", name="float32_outputs")(outputs)
     if teacher is not None:
         teacher.trainable = False
         outputs = _Distillation(task, data)([teacher(model.input, training=False), outputs])
-    trainer = tf.keras.Model(model.input, outputs)
+    trainer = tf.keras.Model(inputs, outputs)
     if recipe.weight_decay and recipe.optimizer not in optimizers.DECOUPLED:
         # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
         trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
@@ -205,7 +207,11 @@ def _compiled(
         loss_weights=None if teacher is None else _LABELS_SHARE,
         metrics=[
             tf.keras.metrics.MeanMetricWrapper(label_loss, name="label_loss"),
-            *([tf.keras.metrics.SparseCategoricalAccuracy("accuracy")] if data.class_names else []),
+            *(
+                [tf.keras.metrics.SparseCategoricalAccuracy("accuracy")]
+                if task.gives_logits and data.class_names
+                else []
+            ),
         ],
         jit_compile=xla,
         steps_per_execution=steps,

@@ -58,9 +58,13 @@ def has_images(benchmark: Benchmark) -> bool:
     return any(datasets.task_of(name) == IMAGES for name in benchmark.tasks)
 
 
-def load_data(name: str, session: Session) -> Dataset:
-    """A data set as the session has it. Raises BibenchError for missing data."""
-    return datasets.get(name, session.data_dir, session.download, session.vocabulary)
+def load_data(name: str, session: Session, network: str | None = None) -> Dataset:
+    """A data set as the session has it, and as a network, NAME or NAME@WIDTH, takes it.
+
+    Raises BibenchError for missing data.
+    """
+    data = datasets.get(name, session.data_dir, session.download, session.vocabulary)
+    return data if network is None else data.seen_by(parse_network(network)[0])
 
 
 def main_recipe(benchmark: Benchmark, dataset: str | None = None, network: str | None = None) -> Recipe:

@@ -72,7 +72,8 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
     if not pending:
         return
-    options = dict(load_data(benchmark.tasks[0], session).network_options)
+    dataset = benchmark.tasks[0]
+    options = dict(load_data(dataset, session, network_for(benchmark, dataset)).fixed_options)
     for key in tqdm(pending, desc=NAME, unit="network", disable=session.quiet, file=sys.stderr):
         try:
             _, cost = describe(key.network, key.algorithm, **options)

@@ -67,7 +67,7 @@ def check_names(tracks: Sequence[str], benchmark: Benchmark, session: Session) -
     if "robustness" in tracks:
         robustness.check(benchmark, session)
     for dataset, network in trained_pairs(tracks, benchmark):
-        data = load_data(dataset, session)
+        data = load_data(dataset, session, network)
         recipe = main_recipe(benchmark, dataset, network)
         if data.train_examples < recipe.batch_size:
             raise BibenchError(

@@ -232,7 +232,8 @@ def _convert_all(benchmark: Benchmark, session: Session, store: RunStore) -> Non
     pending = dict(_to_convert(benchmark, store))
     if not pending:
         return
-    dataset = base.load_data(benchmark.tasks[0], session)
+    name = benchmark.tasks[0]
+    dataset = base.load_data(name, session, base.network_for(benchmark, name))
     if any(record.dataset != dataset.fingerprint for record in pending.values()):
         raise BibenchError(
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "

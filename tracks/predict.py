@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from bibench_tf import tasks
 from bibench_tf.errors import BibenchError
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from bibench_tf.datasets import Dataset
 
 _SHOWN = 10
-_BATCH_SIZE = 100
+_DRAWN = 20
+# Detections below this score are not drawn.
+_DRAWN_FROM = 0.3
 
 
 @click.command()
@@ -33,8 +36,15 @@ _BATCH_SIZE = 100
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N test examples.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions there.")
+@click.option(
+    "--draw",
+    "drawings",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help=f"Draw what a detector finds on the first {_DRAWN} images (or --limit, if less) as PNG files there.",
+)
 @click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
-def predict(model, data, data_dir, vocabulary, limit, csv_file, algorithm_files):
+def predict(model, data, data_dir, vocabulary, limit, csv_file, drawings, algorithm_files):
     """Let a trained network predict the test examples of a data set.
 
     Prints the first predictions, in the form of the task, and the figures over all of them.
@@ -43,6 +53,7 @@ def predict(model, data, data_dir, vocabulary, limit, csv_file, algorithm_files)
     Examples:
       bibench predict results/runs/resnet20-bnn-0123456789ab
       bibench predict model.keras --data fashion_mini --limit 500 --csv predictions.csv
+      bibench predict detector.keras --data voc_folder:cells --draw drawings
     """
     from bibench_tf import algorithms, datasets
     from bibench_tf.deploy import sources
@@ -52,7 +63,10 @@ def predict(model, data, data_dir, vocabulary, limit, csv_file, algorithm_files)
     for file in algorithm_files:
         algorithms.load_file(file)
     network = sources.load(model / "model.keras" if model.is_dir() else model)
+    examples = examples.seen_by(network.name)
     table, figures = predictions(network, examples, limit=limit)
+    if drawings:
+        _draw(network, examples, min(limit or _DRAWN, _DRAWN), drawings)
     if csv_file:
         try:
             table.to_csv(csv_file, index=False)
@@ -74,16 +88,41 @@ def predictions(
 
     Raises BibenchError for a network that does not take these examples.
     """
-    from bibench_tf import tasks
-
     task = tasks.get(data.task)
     evaluation, outputs = task.evaluation(data), []
-    for inputs, labels in data.test_batches(_BATCH_SIZE, limit=limit):
+    for inputs, labels in data.test_batches(task.test_batch, limit=limit):
         if not outputs:
             _check_sizes(model, inputs, data)
         outputs.append(model.predict_on_batch(inputs))
         evaluation.update(labels.numpy(), outputs[-1])
-    return task.predictions(data, np.concatenate(outputs)), evaluation.figures()
+    if isinstance(outputs[0], Mapping):
+        every = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
+    else:
+        every = np.concatenate(outputs)
+    return task.predictions(data, every), evaluation.figures()
+
+
+def _draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
+    """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
+    from bibench_tf.detection import drawing
+
+    if data.task != "detection":
+        raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
+            found = {name: output[0] for name, output in model.predict_on_batch(images).items()}
+            shown = found["scores"] >= _DRAWN_FROM
+            picture = drawing.draw(
+                drawing.pixels(images[0].numpy(), data.mean, data.std),
+                found["boxes"][shown],
+                found["classes"][shown],
+                data.class_names,
+                found["scores"][shown],
+            )
+            picture.save(folder / f"image_{number}.png")
+    except OSError as error:
+        raise BibenchError(f"Cannot write to {folder}: {error.strerror}.") from error
 
 
 def _data_of(model: Path) -> str:
@@ -105,11 +144,19 @@ def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:
     else:
         # The name of an only input does not matter.
         given = dict.fromkeys(taken if len(taken) == 1 else ["inputs"], tuple(inputs.shape[1:]))
-    if taken != given:
+    if taken.keys() != given.keys() or not all(_fits(given[name], taken[name]) for name in taken):
         raise BibenchError(f"The network takes {_sizes(taken)}, and the examples of '{data.name}' are {_sizes(given)}.")
+    if isinstance(model.output_shape, Mapping):
+        return
     needed = data.network_options.get("num_parts", data.num_classes or 1)
     if model.output_shape[-1] != needed:
         raise BibenchError(f"The network gives {model.output_shape[-1]} numbers, and '{data.name}' needs {needed}.")
+
+
+def _fits(given: tuple[int | None, ...], taken: tuple[int | None, ...]) -> bool:
+    return len(given) == len(taken) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(given, taken, strict=True)
+    )
 
 
 def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> str:

@@ -67,7 +67,7 @@ def measure(benchmark: Benchmark, session: Session) -> None:
     times = step_timing.measure(
         benchmark.all_algorithms,
         network=network_for(benchmark, dataset),
-        data=load_data(dataset, session),
+        data=load_data(dataset, session, network_for(benchmark, dataset)),
         batch_size=recipe.batch_size,
         optimizer=recipe.optimizer,
         rounds=session.retime_rounds,

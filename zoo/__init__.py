@@ -24,6 +24,7 @@ from bibench_tf.zoo.binary_densenet import (
 )
 from bibench_tf.zoo.birealnet import birealnet18, birealnet34
 from bibench_tf.zoo.bnext import bnext_l, bnext_m, bnext_s, bnext_t
+from bibench_tf.zoo.faster_rcnn import faster_rcnn_resnet18
 from bibench_tf.zoo.fsmn import dfsmn, dfsmn_small, fsmn
 from bibench_tf.zoo.group_net import group_net18, group_net34
 from bibench_tf.zoo.meliusnet import (
@@ -50,6 +51,7 @@ from bibench_tf.zoo.reactnet import reactnet_a, reactnet_b, reactnet_c
 from bibench_tf.zoo.real_to_binary import real_to_binary
 from bibench_tf.zoo.resnet import resnet18, resnet20, resnet34
 from bibench_tf.zoo.resnet_e import resnet_e18, resnet_e34
+from bibench_tf.zoo.ssd import ssd300_vgg16, ssd_lite
 from bibench_tf.zoo.vgg import vgg_small
 from bibench_tf.zoo.wide_resnet import resnet18_auto_a, resnet18_auto_b, shen_resnet18, wrpn
 
@@ -76,6 +78,7 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         dfsmn,
         dfsmn_small,
         dorefanet,
+        faster_rcnn_resnet18,
         fsmn,
         group_net18,
         group_net34,
@@ -106,21 +109,26 @@ _BUILDERS: dict[str, Callable[..., tf.keras.Model]] = {
         resnet34,
         resnet_e18,
         resnet_e34,
+        ssd300_vgg16,
+        ssd_lite,
         vgg_small,
         wrpn,
         xnornet,
     )
 }
-# The tasks (`bibench_tf.tasks`) of networks that do not take images.
+# The tasks (`bibench_tf.tasks`) of networks that do not classify images.
 _TASKS: dict[str, str] = {
     **dict.fromkeys(("bert", "bert_base", "bert_tiny2", "bert_tiny4", "bert_tiny6"), "text_classification"),
     "dfsmn": "keyword_spotting",
     "dfsmn_small": "keyword_spotting",
+    "faster_rcnn_resnet18": "detection",
     "fsmn": "keyword_spotting",
     "pointnet": "point_classification",
     "pointnet_segmentation": "part_segmentation",
     "pointnet_vanilla": "point_classification",
     "pointnet_vanilla_segmentation": "part_segmentation",
+    "ssd300_vgg16": "detection",
+    "ssd_lite": "detection",
 }
 # Other names of the same networks.
 _ALIASES = {"meliusnet25_4": "meliusnet_a", "meliusnet29_2": "meliusnet_b"}
@@ -147,6 +155,7 @@ __all__ = [
     "dfsmn",
     "dfsmn_small",
     "dorefanet",
+    "faster_rcnn_resnet18",
     "fsmn",
     "group_net18",
     "group_net34",
@@ -182,6 +191,8 @@ __all__ = [
     "resnet_e18",
     "resnet_e34",
     "shen_resnet18",
+    "ssd300_vgg16",
+    "ssd_lite",
     "task_of",
     "vgg_small",
     "wrpn",

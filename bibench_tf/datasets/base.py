@@ -51,6 +51,15 @@ class Dataset(abc.ABC):
     def network_options(self) -> Mapping[str, Any]:
         """The options a builder of the zoo needs for a network that fits these data."""
 
+    @property
+    def fixed_options(self) -> Mapping[str, Any]:
+        """`network_options` with every size known, as for counting and for files."""
+        return self.network_options
+
+    def seen_by(self, network: str) -> Dataset:
+        """The same data in the form that the network called `network` takes, where that differs between networks."""
+        return self
+
     def train_batches(self, batch_size: int, *, seed: int, epoch: int, augment: bool = True) -> tf.data.Dataset:
         """One shuffled epoch of (inputs, labels), incomplete last batch dropped.
 

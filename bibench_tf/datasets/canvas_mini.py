@@ -14,7 +14,7 @@ from PIL import Image
 
 from bibench_tf.datasets import fashion_mini
 from bibench_tf.datasets.base import fingerprint_description
-from bibench_tf.datasets.detection import STORED_COLUMNS, Annotated, DetectionDataset, DetectionSplits, View
+from bibench_tf.datasets.detection import SSD300, STORED_COLUMNS, Annotated, DetectionDataset, DetectionSplits, View
 
 SIDE = 128
 TRAIN, TEST = 1600, 400
@@ -59,6 +59,7 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         ),
         load=load,
         view=View((SIDE, SIDE), augmentation="flip"),
+        views={"ssd300_vgg16": SSD300},
         protocol="voc2007",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bibench_tf.datasets import tfds_detection
-from bibench_tf.datasets.detection import FASTER_RCNN_COCO, DetectionDataset
+from bibench_tf.datasets.detection import FASTER_RCNN_COCO, SSD300, DetectionDataset
 from bibench_tf.datasets.tfds_detection import Marks, Part
 
 
@@ -23,6 +23,7 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         test=Part("coco/2017", ("validation",)),
         marks=Marks("is_crowd", "area"),
         view=FASTER_RCNN_COCO,
+        views={"ssd300_vgg16": SSD300, "ssd_lite": SSD300},
         protocol="coco",
         data_dir=data_dir,
         download=download,

@@ -8,7 +8,7 @@ from typing import Any
 
 from bibench_tf.datasets import annotated_images, unusable
 from bibench_tf.datasets.annotated_images import Picture, Thing
-from bibench_tf.datasets.detection import FASTER_RCNN_COCO, DetectionDataset, DetectionSplits
+from bibench_tf.datasets.detection import FASTER_RCNN_COCO, SSD300, DetectionDataset, DetectionSplits
 from bibench_tf.errors import BibenchError
 
 # What the names of the test split's file may begin with, the first that is there counts.
@@ -52,6 +52,7 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         fingerprint=usable.fingerprint(class_names, *splits),
         load=lambda: splits,
         view=FASTER_RCNN_COCO,
+        views={"ssd300_vgg16": SSD300, "ssd_lite": SSD300},
         protocol="coco",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -97,13 +97,14 @@ class DetectionDataset(Dataset):
     channel on the 0..255 scale; images leave the pipelines as (pixel - mean) / std. `protocol` names the figures:
     `voc2007`, `voc2012` or `coco`. `load` returns the splits and is called once.
 
-    `dataclasses.replace(data, view=...)` is the same data as another network sees them. The content of an epoch does
-    not depend on the batch size, but for what pads images and rows.
+    `view` is how networks see the images, but for those that `views` has another for, by their names. The content of an
+    epoch does not depend on the batch size, but for what pads images and rows.
     """
 
     load: Callable[[], DetectionSplits]
     view: View
     protocol: str
+    views: Mapping[str, View] = field(default_factory=dict)
     mean: tuple[float, float, float] = MEAN
     std: tuple[float, float, float] = STD
 
@@ -119,6 +120,17 @@ class DetectionDataset(Dataset):
         """Input shape, whose sides are None where the ratio of images is kept, and number of classes."""
         sides = (None, None) if self.view.keep_ratio else self.view.size
         return {"input_shape": (*sides, 3), "num_classes": self.num_classes}
+
+    @property
+    def fixed_options(self) -> Mapping[str, Any]:
+        """As `network_options`; where the ratio of images is kept, a wide image of the largest size."""
+        divisor = self.view.divisor
+        sides = (divisor * -(-side // divisor) for side in self.view.size)
+        return {"input_shape": (*sides, 3), "num_classes": self.num_classes}
+
+    def seen_by(self, network: str) -> DetectionDataset:
+        """The same images in the view of the network called `network`."""
+        return replace(self, view=self.views.get(network, self.view))
 
     @cached_property
     def splits(self) -> DetectionSplits:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -40,6 +40,7 @@ def dataset(
     test: Part,
     marks: Marks,
     view: View,
+    views: Mapping[str, View],
     protocol: str,
     data_dir: Path | None,
     download: bool,
@@ -75,6 +76,7 @@ def dataset(
         ),
         load=lambda: DetectionSplits(Recorded(train_files, read), Recorded(files[-1], read)),
         view=view,
+        views=views,
         protocol=protocol,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bibench_tf.datasets import tfds_detection
-from bibench_tf.datasets.detection import SSD300, DetectionDataset
+from bibench_tf.datasets.detection import FASTER_RCNN_VOC, SSD300, DetectionDataset
 from bibench_tf.datasets.tfds_detection import Marks, Part
 
 _TRAINVAL = ("train", "validation")
@@ -53,6 +53,7 @@ def _dataset(name, title, train, test, protocol, data_dir, download) -> Detectio
         test=test,
         marks=Marks("is_difficult"),
         view=SSD300,
+        views={"faster_rcnn_resnet18": FASTER_RCNN_VOC},
         protocol=protocol,
         data_dir=data_dir,
         download=download,

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from bibench_tf.datasets import annotated_images, unusable
 from bibench_tf.datasets.annotated_images import Picture, Thing
-from bibench_tf.datasets.detection import SSD300, DetectionDataset, DetectionSplits
+from bibench_tf.datasets.detection import FASTER_RCNN_VOC, SSD300, DetectionDataset, DetectionSplits
 from bibench_tf.errors import BibenchError
 
 CLASSES = (
@@ -78,6 +78,7 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         fingerprint=usable.fingerprint(class_names, *splits),
         load=lambda: splits,
         view=SSD300,
+        views={"faster_rcnn_resnet18": FASTER_RCNN_VOC},
         protocol="voc2007",
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -14,29 +15,36 @@ if TYPE_CHECKING:
     from bibench_tf.datasets import Dataset
 
 
+# What a network gives for a batch: float32, or arrays by the name of the network's output.
+Outputs = np.ndarray | Mapping[str, np.ndarray]
+
+
 class Evaluation(abc.ABC):
     """The figures of a network on a test split, gathered batch by batch."""
 
     @abc.abstractmethod
-    def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
-        """Take in a batch: the labels of the data set and what the network gives for its inputs (float32)."""
+    def update(self, labels: np.ndarray, outputs: Outputs) -> None:
+        """Take in a batch: the labels of the data set and what the network gives for its inputs."""
 
     @abc.abstractmethod
     def figures(self) -> dict[str, float]:
-        """The figures over all batches by name, `loss` and the task's main figure among them."""
+        """The figures over all batches by name, the task's main figure among them, and `loss` where there is one."""
 
 
 class Task(abc.ABC):
     """What is learnt from a kind of data.
 
     `group` is the group of networks BiBench counts its networks to: `cnn`, `transformer` or `mlp`.
-    `network` is what `bibench` takes where none is named, NAME or NAME@WIDTH.
+    `network` is what `bibench` takes where none is named, NAME or NAME@WIDTH. `gives_logits` says whether networks
+    give a logit for each class. Tests are made in batches of `test_batch` examples.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     group: ClassVar[str]
     network: ClassVar[str]
+    gives_logits: ClassVar[bool] = True
+    test_batch: ClassVar[int] = 256
 
     @abc.abstractmethod
     def metric(self, data: Dataset) -> str:
@@ -44,7 +52,15 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """The training loss, of labels and of what the network gives."""
+        """The training loss, of labels and of what the training graph gives."""
+
+    def training_graph(self, model: tf.keras.Model) -> tuple[Any, tf.Tensor]:
+        """The Keras inputs and the output of what is trained: those of the network itself, unless a task says more."""
+        return model.input, model.outputs[0]
+
+    def training_batches(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """Batches (inputs, labels) of a data set in the form that the training graph takes."""
+        return batches
 
     def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """How far logits are from those of the teacher: the cross-entropy of their softmax distributions.
@@ -60,5 +76,5 @@ class Task(abc.ABC):
         """An empty evaluation."""
 
     @abc.abstractmethod
-    def predictions(self, data: Dataset, outputs: np.ndarray) -> pd.DataFrame:
+    def predictions(self, data: Dataset, outputs: Outputs) -> pd.DataFrame:
         """What the outputs of a network say, a row for each example."""

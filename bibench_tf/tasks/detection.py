@@ -40,6 +40,8 @@ class Detection(Task):
     title = "Object detection"
     group = "cnn"
     network = "ssd_lite"
+    gives_logits = False
+    test_batch = 16
 
     def metric(self, data: Dataset) -> str:
         """The mean average precision at IoU 0.5, or COCO's over all its thresholds for data of that protocol."""
@@ -54,6 +56,16 @@ class Detection(Task):
                 return losses
 
         return MeanOverImages(name="mean_over_images")
+
+    def training_graph(self, model: tf.keras.Model) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Images and truth to the loss of each image."""
+        from bibench_tf.detection.training import training_outputs
+
+        return training_outputs(model)
+
+    def training_batches(self, batches: tf.data.Dataset) -> tf.data.Dataset:
+        """({image, truth}, truth), as the loss is computed inside the graph."""
+        return batches.map(lambda images, truth: ({"image": images, "truth": truth}, truth))
 
     def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """Raises BibenchError: what a detector could learn from a teacher's boxes is not defined here."""
