@@ -42,9 +42,14 @@ class Task(abc.ABC):
     def metric(self, data: Dataset) -> str:
         """The name of the main figure, the one BiBench calls accuracy; at most 1, and more is better."""
 
-    @abc.abstractmethod
     def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """The training loss, of labels and of what the network gives."""
+        """The training loss, of labels and of what the network gives: the softmax cross-entropy of logits.
+
+        It is averaged over examples, or over all points of them.
+        """
+        import tensorflow as tf
+
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """How far logits are from those of the teacher: the cross-entropy of their softmax distributions.
