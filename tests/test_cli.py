@@ -91,6 +91,11 @@ def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch, caps
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_refusal_by_a_process_that_has_started_tensorflow_is_one_sentence_too(tmp_path):
+    refused(bibench("task", "--architecture", "resnet19", cwd=tmp_path), "network 'resnet19'", "resnet18")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_data_are_told_at_once_without_tensorflow_and_network(tmp_path):
     blocked = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     script = (

@@ -9,7 +9,7 @@ from bibench_tf import memory, zoo
 
 def test_a_network_that_is_done_leaves_no_graph():
     def traced():
-        model = zoo.resnet20("fda", input_shape=(8, 8, 1), num_classes=2, width=0.125)
+        model = zoo.vgg_small("fda", input_shape=(8, 8, 1), num_classes=2, width=0.0625)
 
         def step(images):
             with tf.GradientTape() as tape:
@@ -25,7 +25,7 @@ def test_a_network_that_is_done_leaves_no_graph():
 
 def test_a_network_in_use_goes_on():
     """As the teacher of the next run does: loaded before, or trained on after it."""
-    model = zoo.resnet20("bnn", input_shape=(8, 8, 1), num_classes=2, width=0.125)
+    model = zoo.vgg_small("bnn", input_shape=(8, 8, 1), num_classes=2, width=0.0625)
     model.compile("adam", tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     images, labels = tf.random.uniform((4, 8, 8, 1)), tf.constant([0, 1, 0, 1])
     before = model.train_on_batch(images, labels)

@@ -11,13 +11,13 @@ from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
 from bibench_tf.statistics import Estimate
-from bibench_tf.tasks.classification import TOP1
 from bibench_tf.tracks import seeds
 from bibench_tf.tracks.base import (
     column,
     dataset_for,
     main_specs,
     metric_of,
+    short_name,
     task_of_network,
     training_conditions,
 )
@@ -192,7 +192,7 @@ def _bars(benchmark: Benchmark, results: _Results, data: Sequence[str]) -> Chart
     name = names.pop() if len(names) == 1 else "main figure of the data"
     return Chart(
         "bars",
-        f"Test {'accuracy' if name == TOP1 else name} on {', '.join(data)} by network{seeds.of_title(benchmark)}",
+        f"Test {short_name(name)} on {', '.join(data)} by network{seeds.of_title(benchmark)}",
         "algorithm",
         f"{name} (%)",
         {

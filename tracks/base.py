@@ -122,9 +122,14 @@ def metric_of(results: Iterable[RunResult | None]) -> str:
     return next((result.metric for result in results if result is not None), TOP1)
 
 
+def short_name(metric: str) -> str:
+    """The word for a main figure in columns and titles: top-1 accuracy is `accuracy`."""
+    return "accuracy" if metric == TOP1 else metric
+
+
 def column(name: str, metric: str) -> str:
-    """The column of the main figure of a data set or network: top-1 accuracy is `accuracy`."""
-    return f"{name} {'accuracy' if metric == TOP1 else metric}"
+    """The column of the main figure of a data set or network."""
+    return f"{name} {short_name(metric)}"
 
 
 def training_conditions(

@@ -10,7 +10,7 @@ from bibench_tf import datasets, published
 from bibench_tf.benchmark import BASELINE, Benchmark, parse_network
 from bibench_tf.scores import Chart
 from bibench_tf.tasks.classification import TOP1
-from bibench_tf.tracks.base import IMAGES, network_for, seed_condition
+from bibench_tf.tracks.base import IMAGES, network_for, seed_condition, short_name
 from bibench_tf.tracks.inference_records import DeviceMeasurement, Inference
 
 # By algorithm, then by device.
@@ -24,7 +24,7 @@ def table(
     """A row for each network on each device; what holds for the file alone is repeated."""
     baseline = deployed.get(BASELINE)
     metric_name = next((record.parity.metric for record in deployed.values()), TOP1)
-    figure = f"{'accuracy' if metric_name == TOP1 else metric_name} of the file (%)"
+    figure = f"{short_name(metric_name)} of the file (%)"
     rows = []
     for algorithm, record in deployed.items():
         for target, of_device in measured[algorithm].items():

@@ -16,7 +16,6 @@ from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
 from bibench_tf.statistics import Estimate
-from bibench_tf.tasks.classification import TOP1
 from bibench_tf.tracks import seeds
 from bibench_tf.tracks.base import (
     IMAGES,
@@ -25,6 +24,7 @@ from bibench_tf.tracks.base import (
     main_specs,
     metric_of,
     network_for,
+    short_name,
     training_conditions,
 )
 
@@ -147,7 +147,7 @@ def _bars(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunRes
     metric = _metric(results)
     return Chart(
         "bars",
-        f"Test {'accuracy' if metric == TOP1 else metric} on {task}{seeds.of_title(benchmark)}",
+        f"Test {short_name(metric)} on {task}{seeds.of_title(benchmark)}",
         "algorithm",
         f"{metric} (%)",
         {task: [(algorithm, 100 * found.value) for algorithm, found in accuracies.items() if found]},
@@ -172,7 +172,7 @@ def _curves(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunR
         bounds[algorithm] = seeds.accuracy_intervals(by_epoch)
     return Chart(
         "lines",
-        f"Test {'accuracy' if metric == TOP1 else metric} by epoch on {task}{seeds.of_title(benchmark)}",
+        f"Test {short_name(metric)} by epoch on {task}{seeds.of_title(benchmark)}",
         "epoch",
         f"{metric} (%)",
         series,

@@ -50,9 +50,14 @@ class Task(abc.ABC):
     def metric(self, data: Dataset) -> str:
         """The name of the main figure, the one BiBench calls accuracy; at most 1, and more is better."""
 
-    @abc.abstractmethod
     def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """The training loss, of labels and of what the training graph gives."""
+        """The training loss, of labels and of what the training graph gives: the softmax cross-entropy of logits.
+
+        It is averaged over examples, or over all points of them.
+        """
+        import tensorflow as tf
+
+        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def training_graph(self, model: tf.keras.Model) -> tuple[Any, tf.Tensor]:
         """The Keras inputs and the output of what is trained: those of the network itself, unless a task says more."""

@@ -10,7 +10,6 @@ from bibench_tf.tasks.base import Evaluation, Task
 
 if TYPE_CHECKING:
     import pandas as pd
-    import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
 
@@ -26,12 +25,6 @@ class Classification(Task):
     def metric(self, data: Dataset) -> str:
         """Top-1 accuracy."""
         return TOP1
-
-    def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """Softmax cross-entropy of logits."""
-        import tensorflow as tf
-
-        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def evaluation(self, data: Dataset) -> ClassificationEvaluation:
         """Cross-entropy, top-1 and top-5 accuracy."""

@@ -12,7 +12,6 @@ from bibench_tf.tasks.classification import log_softmax
 
 if TYPE_CHECKING:
     import pandas as pd
-    import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
 
@@ -42,12 +41,6 @@ class PartSegmentation(Task):
     def metric(self, data: Dataset) -> str:
         """Instance mIoU."""
         return INSTANCE_MIOU
-
-    def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """Softmax cross-entropy of logits, averaged over points."""
-        import tensorflow as tf
-
-        return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def evaluation(self, data: Dataset) -> SegmentationEvaluation:
         """Cross-entropy, instance and class mIoU, and the share of points with the right part."""
