@@ -74,8 +74,10 @@ def ssd300_vgg16(
     for stage, (narrow, wide, strides) in enumerate(_EXTRA, start=8):
         x = extra_layer(x, narrow, 1, f"stage{stage}_conv1")
         if strides == 2:
-            # One pixel on each side, so that windows are where they are in the original, also at even sizes.
-            x = tf.keras.layers.ZeroPadding2D(1, name=f"stage{stage}_pad")(x)
+            # Windows begin one pixel outside, as in the original, which pads both sides; even sizes do not reach the
+            # second, and the converter would take that for `same`, where windows begin inside.
+            pads = tuple((1, size % 2) for size in x.shape[1:3])
+            x = tf.keras.layers.ZeroPadding2D(pads, name=f"stage{stage}_pad")(x)
         x = extra_layer(x, wide, 3, f"stage{stage}_conv2", strides=strides)
         maps.append(x)
     sizes = level_sizes(SSD300_SIZES, SSD300_RATIOS)

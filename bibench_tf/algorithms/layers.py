@@ -19,6 +19,8 @@ logging.getLogger("larq.layers_base").setLevel(logging.ERROR)
 
 # Below every activation a network produces; see `BinaryConv2D._scale`.
 _LOWEST = -3e38
+# Positions that have a scale where the size of the output is not known.
+_OPEN_POSITIONS = 2000
 
 
 def is_training(training) -> bool:
@@ -40,7 +42,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     does; Larq's `pad_values` takes another number for them. Larq Compute Engine runs `same` and `valid` as binary
     operations, integers as float, unless they come to the same as `same`.
     `output_scale` is the learned scale s: None (1), `channel` (one factor for each output channel, weight
-    `output_scale`) or `spatial` (output_scale x height_scale x width_scale, which needs fixed H and W).
+    `output_scale`) or `spatial` (output_scale x height_scale x width_scale). Where H or W is open, there are scales for
+    2000 positions, as in BiBench, of which an output takes the first.
     Groups are convolved one by one in inference, because only that runs on bits everywhere, where the input quantizer
     is Larq's sign or says `signs_in_inference = True`: exactly -1 and +1.
     With as many groups as channels it is a depthwise convolution, which no engine runs on bits.
@@ -112,12 +115,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         if self.output_scale_kind is not None:
             self.output_scale = self._add_scale("output_scale", self.filters)
         if self.output_scale_kind == "spatial":
-            height, width = self._output_size(input_shape)
-            if height is None or width is None:
-                raise BibenchError(
-                    f"Layer '{self.name}' learns a scale for each output row and column; "
-                    f"its input needs a fixed height and width, not {tuple(input_shape)}."
-                )
+            height, width = (size or _OPEN_POSITIONS for size in self._output_size(input_shape))
             # A sequence is an image of height 1: it has a scale along its length only.
             self.height_scale = self._add_scale("height_scale", height) if self._has_height else None
             self.width_scale = self._add_scale("width_scale", width)
@@ -217,22 +215,25 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def _scale(self, inputs, outputs, training):
         if training and self.output_scale_kind == "spatial":
             # One factor for each output of a sample, so that its gradient is a sum over samples alone.
-            outputs = outputs * (self.output_scale * self._position_scale())
+            outputs = outputs * (self.output_scale * self._position_scale(outputs))
         elif self.output_scale_kind is not None and not training:
             outputs = outputs * self.output_scale
             if self.output_scale_kind == "spatial":
                 # Larq Compute Engine fuses any constant factor into the binary convolution without a look at its
                 # rank, and then cannot run the file. An operation in between, without effect, keeps it apart.
-                outputs = tf.maximum(outputs, max(_LOWEST, outputs.dtype.min)) * self._position_scale()
+                lowest = max(_LOWEST, outputs.dtype.min)
+                outputs = tf.maximum(outputs, lowest) * self._position_scale(outputs)
         factor = getattr(self.input_quantizer, "output_factor", None)
         if factor is not None and not self.input_quantizer.scales_inputs(training):
             outputs = outputs * factor(inputs, self)
         return outputs
 
-    def _position_scale(self):
+    def _position_scale(self, outputs):
         """The product of height and width scale, of shape (H_out, W_out, 1)."""
-        scale = self.width_scale[:, tf.newaxis]
-        return scale if self.height_scale is None else self.height_scale[:, tf.newaxis, tf.newaxis] * scale
+        scale = _first(self.width_scale, outputs, 2)[:, tf.newaxis]
+        if self.height_scale is None:
+            return scale
+        return _first(self.height_scale, outputs, 1)[:, tf.newaxis, tf.newaxis] * scale
 
     def get_config(self):
         config = super().get_config()
@@ -245,6 +246,12 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             "output_scale_initializer": tf.keras.initializers.serialize(self.output_scale_initializer),
             "scale_bias": self.scale_bias,
         }
+
+
+def _first(scale, outputs, axis):
+    """As many factors as the output has positions along `axis`."""
+    size = outputs.shape[axis]
+    return scale if scale.shape[0] == size else scale[: tf.shape(outputs)[axis] if size is None else size]
 
 
 @lq.utils.register_keras_custom_object

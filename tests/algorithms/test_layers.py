@@ -7,7 +7,6 @@ import tensorflow as tf
 from bibench_tf import algorithms
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.benchmark import ALGORITHMS
-from bibench_tf.errors import BibenchError
 
 BINARY = [key for key in algorithms.names() if key != "full_precision"]
 KINDS = {
@@ -167,6 +166,17 @@ def test_latent_weights_of_bnn_stay_in_the_unit_interval(rng):
     assert np.abs(layer.kernel.numpy()).max() == 1.0
 
 
-def test_xnorpp_needs_a_fixed_size():
-    with pytest.raises(BibenchError, match="fixed height and width"):
-        algorithms.get("xnorpp").conv2d(4, 3)(tf.keras.Input((None, None, 3)))
+def test_xnorpp_scales_the_first_positions_where_the_size_is_open(rng):
+    """As a layer of that size does, on images of two sizes."""
+    open_layer = algorithms.get("xnorpp").conv2d(4, 3, strides=2)
+    open_layer.build((None, None, None, 3))
+    heights, widths = rng.uniform(0.5, 1.5, (2, 2000)).astype(np.float32)
+    open_layer.set_weights([open_layer.get_weights()[0], np.full(4, 2.0), heights, widths])
+    for height, width in ((6, 9), (11, 4)):
+        x = rng.normal(size=(2, height, width, 3)).astype(np.float32)
+        fixed = algorithms.get("xnorpp").conv2d(4, 3, strides=2)
+        fixed.build(x.shape)
+        rows, columns = (height + 1) // 2, (width + 1) // 2
+        fixed.set_weights([open_layer.get_weights()[0], np.full(4, 2.0), heights[:rows], widths[:columns]])
+        for training in (False, True):
+            np.testing.assert_allclose(open_layer(x, training=training), fixed(x, training=training), rtol=1e-6)

