@@ -127,6 +127,45 @@ _BIBENCH_SPEECH_FLOAT = Recipe(
     warm_up_start=0.01,
 )
 
+# BiBench acc_voc repeats the data five times in each of five epochs; the step is at 4 of 5.
+_BIBENCH_VOC_RCNN_FLOAT = Recipe(
+    "bibench_voc_rcnn_float",
+    epochs=25,
+    batch_size=2,
+    optimizer="sgd",
+    learning_rate=0.01,
+    schedule="step",
+    weight_decay=1e-4,
+    milestones=(0.8,),
+)
+
+# 24 epochs of data repeated ten times. The released schedule is missing; the steps are those of MMDetection's SSD300,
+# at 16 and 20 of 24.
+_BIBENCH_VOC_SSD_FLOAT = Recipe(
+    "bibench_voc_ssd_float",
+    epochs=240,
+    batch_size=8,
+    optimizer="sgd",
+    learning_rate=1e-3,
+    schedule="step",
+    momentum=0.0,
+    milestones=(16 / 24, 20 / 24),
+)
+
+# Warm-up over 500 of 24 x 14,658 steps.
+_BIBENCH_COCO_FLOAT = Recipe(
+    "bibench_coco_float",
+    epochs=24,
+    batch_size=8,
+    optimizer="sgd",
+    learning_rate=0.02,
+    schedule="step",
+    weight_decay=1e-4,
+    milestones=(16 / 24, 22 / 24),
+    warm_up=500 / (24 * 14_658),
+    warm_up_start=1e-3,
+)
+
 # BERT's own (arXiv:1810.04805, appendix A.3). BiBench starts from networks that DynaBERT's authors have fine-tuned,
 # and has no full-precision recipe for language.
 _BERT_FINE_TUNING = Recipe(
@@ -151,6 +190,19 @@ def _bibench_glue(task: str, epochs: int, batch_size: int, rate: float) -> Recip
         learning_rate=rate,
         start=_BERT_FINE_TUNING,
         distils=True,
+    )
+
+
+def _from_float(name: str, start: Recipe, epochs: int, batch_size: int) -> Recipe:
+    """BiBench's binary detectors: Adam at a tenth of the rate that classifiers have, from full precision."""
+    return Recipe(
+        name,
+        epochs=epochs,
+        batch_size=batch_size,
+        optimizer="adam",
+        learning_rate=1e-4,
+        schedule="cosine",
+        start=start,
     )
 
 
@@ -220,6 +272,14 @@ _RECIPES = {
             weight_decay=1e-4,
             start=_BIBENCH_SPEECH_FLOAT,
         ),
+        # BiBench acc_voc, its two detectors: full precision and binary.
+        _BIBENCH_VOC_RCNN_FLOAT,
+        _from_float("bibench_voc_rcnn", _BIBENCH_VOC_RCNN_FLOAT, epochs=25, batch_size=2),
+        _BIBENCH_VOC_SSD_FLOAT,
+        _from_float("bibench_voc_ssd", _BIBENCH_VOC_SSD_FLOAT, epochs=240, batch_size=32),
+        # BiBench acc_coco.
+        _BIBENCH_COCO_FLOAT,
+        _from_float("bibench_coco", _BIBENCH_COCO_FLOAT, epochs=12, batch_size=8),
         _BERT_FINE_TUNING,
         # BiBench acc_glue counts iterations: 60000 x 32 / 392,702 examples = 4.9 epochs,
         _bibench_glue("mnli", epochs=5, batch_size=32, rate=5e-5),
@@ -261,25 +321,31 @@ _QUICK = {
 }
 
 _BERTS = ("bert", "bert_base", "bert_tiny4", "bert_tiny6")
-# The recipe that `bibench` means, by data set, and the networks it is for.
+_VOC = {"faster_rcnn_resnet18": "bibench_voc_rcnn", "ssd300_vgg16": "bibench_voc_ssd"}
+# The recipe that `bibench` means, by data set and network.
 _BIBENCH = {
     # BiBench's paper has VGG-Small, its release has not.
-    "cifar10": ("bibench_cifar10", ("resnet18", "resnet20", "resnet34", "vgg_small")),
-    "imagenet2012": ("bibench_imagenet", ("resnet18",)),
-    "modelnet40": ("bibench_modelnet40", ("pointnet", "pointnet_vanilla")),
-    "shapenet_part": ("bibench_shapenet", ("pointnet_segmentation",)),
+    "cifar10": dict.fromkeys(("resnet18", "resnet20", "resnet34", "vgg_small"), "bibench_cifar10"),
+    "coco2017": {"faster_rcnn_resnet18": "bibench_coco"},
+    "imagenet2012": {"resnet18": "bibench_imagenet"},
+    "modelnet40": dict.fromkeys(("pointnet", "pointnet_vanilla"), "bibench_modelnet40"),
+    "shapenet_part": {"pointnet_segmentation": "bibench_shapenet"},
     # BiBench's paper has FSMN, its release has not.
-    "speech_commands": ("bibench_speech", ("dfsmn", "fsmn")),
+    "speech_commands": dict.fromkeys(("dfsmn", "fsmn"), "bibench_speech"),
+    # BiBench trains on both years at once and tests on 2007.
+    "voc0712": _VOC,
+    "voc2007": _VOC,
+    "voc2012": _VOC,
     # Released for CoLA, MNLI and MRPC; the other GLUE tasks get that of the one which is nearest in size.
-    "glue_cola": ("bibench_glue_cola", _BERTS),
-    "glue_mnli": ("bibench_glue_mnli", _BERTS),
-    "glue_mnli_mismatched": ("bibench_glue_mnli", _BERTS),
-    "glue_mrpc": ("bibench_glue_mrpc", _BERTS),
-    "glue_qnli": ("bibench_glue_mnli", _BERTS),
-    "glue_qqp": ("bibench_glue_mnli", _BERTS),
-    "glue_rte": ("bibench_glue_mrpc", _BERTS),
-    "glue_sst2": ("bibench_glue_mnli", _BERTS),
-    "glue_stsb": ("bibench_glue_mrpc", _BERTS),
+    "glue_cola": dict.fromkeys(_BERTS, "bibench_glue_cola"),
+    "glue_mnli": dict.fromkeys(_BERTS, "bibench_glue_mnli"),
+    "glue_mnli_mismatched": dict.fromkeys(_BERTS, "bibench_glue_mnli"),
+    "glue_mrpc": dict.fromkeys(_BERTS, "bibench_glue_mrpc"),
+    "glue_qnli": dict.fromkeys(_BERTS, "bibench_glue_mnli"),
+    "glue_qqp": dict.fromkeys(_BERTS, "bibench_glue_mnli"),
+    "glue_rte": dict.fromkeys(_BERTS, "bibench_glue_mrpc"),
+    "glue_sst2": dict.fromkeys(_BERTS, "bibench_glue_mnli"),
+    "glue_stsb": dict.fromkeys(_BERTS, "bibench_glue_mrpc"),
 }
 
 _GROUPS = {
@@ -327,12 +393,14 @@ def resolve(
             raise BibenchError(
                 f"BiBench has no recipe for '{dataset}', only for {', '.join(_BIBENCH)}: name a recipe of 'bibench ls'."
             )
-        name, networks = _BIBENCH[dataset]
-        if network.partition("@")[0] not in networks:
+        of_networks = _BIBENCH[dataset]
+        architecture = network.partition("@")[0]
+        if architecture not in of_networks:
             raise BibenchError(
-                f"BiBench's recipe for {dataset} is for {', '.join(networks)}, not for '{network}': to use it all the "
-                f"same, name it, {name}."
+                f"BiBench's recipe for {dataset} is for {', '.join(of_networks)}, not for '{network}': to use it all "
+                f"the same, name it, {' or '.join(dict.fromkeys(of_networks.values()))}."
             )
+        name = of_networks[architecture]
     return get(name, epochs, precision)
 
 
