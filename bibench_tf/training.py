@@ -116,10 +116,10 @@ def train(
     for _ in range(progress.epochs_completed * (data.train_examples // recipe.batch_size)):
         on_step()
     timer = _StepTimer(on_step, clock)
-    has_dropout = any(isinstance(layer, tf.keras.layers.Dropout) and layer.rate for layer in trained.submodules)
+    at_random = any(map(_draws_at_random, trainer.submodules))
     for epoch in range(progress.epochs_completed, recipe.epochs):
-        if has_dropout:
-            # Dropout counts its calls: from here, so that an epoch after a checkpoint is what it is without a break.
+        if at_random:
+            # Random layers count their calls: from here, so that an epoch after a checkpoint is as without a break.
             # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
             tf.random.set_seed(seed)
         fitted = trainer.fit(
@@ -155,6 +155,11 @@ def train(
         progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], figures))
         on_epoch(progress)
     return progress
+
+
+def _draws_at_random(layer: tf.Module) -> bool:
+    """Whether a layer is a dropout that does something, or says so of itself by `draws_at_random`."""
+    return isinstance(layer, tf.keras.layers.Dropout) and layer.rate > 0 or getattr(layer, "draws_at_random", False)
 
 
 def inference(model: tf.keras.Model, data: Dataset) -> Callable[[Any], tf.Tensor]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+class BoxLayer(tf.keras.layers.Layer):
+    """A layer that computes with boxes: in float32 at any precision, as 16 bits do not tell the pixels of a photo."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+
 def area(boxes: tf.Tensor) -> tf.Tensor:
     """The areas (..) of boxes (.., 4) in square pixels; 0 where a side is negative."""
     sides = tf.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)

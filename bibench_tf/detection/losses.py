@@ -59,6 +59,8 @@ class RpnLoss(tf.keras.layers.Layer):
     1, and times B. Source: arXiv 1506.01497, section 3.1; as in mmdetection.
     """
 
+    draws_at_random = True
+
     def call(self, inputs):
         """The losses of the images of a batch."""
         truth, offsets, logits, anchors = inputs

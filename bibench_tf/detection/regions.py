@@ -16,7 +16,7 @@ TARGET_CLASS = 4
 
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
-class Proposals(tf.keras.layers.Layer):
+class Proposals(boxes.BoxLayer):
     """The regions [B, P, 4] of images in which a region proposal network sees objects, the most certain first.
 
     Inputs: offsets [B, A, 4], logits [B, A], anchors [A, 4], the images [B, H, W, 3], for their size. The `candidates`
@@ -85,7 +85,7 @@ class Proposals(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
-class SampleRegions(tf.keras.layers.Layer):
+class SampleRegions(boxes.BoxLayer):
     """The regions of a training step [B, S, 4], S = `total`, and their targets [B, S, 5] (box and class).
 
     Inputs: proposals [B, P, 4] and truth [B, M, 9]. The objects themselves count as proposals, too. A region is
@@ -94,6 +94,8 @@ class SampleRegions(tf.keras.layers.Layer):
     matching.NEGATIVE for background, and matching.NEITHER in rows that only fill up. No gradient goes through.
     Source: arXiv 1504.08083, section 2.3; the numbers as in mmdetection.
     """
+
+    draws_at_random = True
 
     def __init__(self, total: int = 512, positive_share: float = 0.25, **kwargs):
         super().__init__(**kwargs)
@@ -128,7 +130,7 @@ class SampleRegions(tf.keras.layers.Layer):
 
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
-class RegionAlign(tf.keras.layers.Layer):
+class RegionAlign(boxes.BoxLayer):
     """The features of regions: [B, H, W, C] and [B, P, 4] to [B * P, size, size, C], image after image (RoIAlign).
 
     A region is divided into size x size cells; each gets the mean of `sampling` x `sampling` points, evenly spread in

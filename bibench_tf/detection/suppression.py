@@ -10,7 +10,7 @@ from bibench_tf.operations import Operations
 
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
-class Detections(tf.keras.layers.Layer):
+class Detections(boxes.BoxLayer):
     """The detections of images, from offsets, class logits, anchors and the image.
 
     Inputs: offsets [B, A, 4], or [B, A, C, 4] for each class; logits [B, A, C + 1] with background as the last class;
