@@ -67,8 +67,10 @@ def load(flatbuffer: bytes, runtime: str | None = None, threads: int = 1) -> Hos
     raise BibenchError(f"A flatbuffer runs on 'lce' or 'tflite', not '{runtime}'.")
 
 
-def predict(flatbuffer: bytes, inputs: np.ndarray | Mapping[str, np.ndarray], runtime: str | None = None) -> np.ndarray:
-    """The output (N, ...) of a flatbuffer of batch 1 with one output, for N examples.
+def predict(
+    flatbuffer: bytes, inputs: np.ndarray | Mapping[str, np.ndarray], runtime: str | None = None
+) -> np.ndarray | dict[str, np.ndarray]:
+    """The output (N, ...) of a flatbuffer of batch 1 for N examples, or its outputs by name where it has several.
 
     `inputs` is the array of its only input (N, ...), or arrays by the name of the input, which is that of its layer in
     Keras; they are given in the types that the file takes. Raises BibenchError for other inputs than the file has.
@@ -86,9 +88,9 @@ def predict(flatbuffer: bytes, inputs: np.ndarray | Mapping[str, np.ndarray], ru
     arrays = [
         np.ascontiguousarray(array, np.dtype(kind)) for array, kind in zip(arrays, network.input_types, strict=True)
     ]
-    return np.concatenate(
-        [network.run([value[np.newaxis] for value in example])[0] for example in zip(*arrays, strict=True)]
-    )
+    results = [network.run([value[np.newaxis] for value in example]) for example in zip(*arrays, strict=True)]
+    outputs = [np.concatenate(values) for values in zip(*results, strict=True)]
+    return outputs[0] if len(outputs) == 1 else dict(zip(flatbuffers.output_order(flatbuffer), outputs, strict=True))
 
 
 class HostTarget:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from bibench_tf.datasets import Dataset
     from bibench_tf.deploy.convert import Converter
     from bibench_tf.runs import RunSpec, RunStore
+    from bibench_tf.tasks import Task
 
 NAME = "inference"
 TITLE = "Hardware inference"
@@ -208,20 +210,21 @@ class _Examples:
 
     @classmethod
     def of(cls, dataset: Dataset) -> _Examples:
-        inputs, labels = zip(*dataset.test_batches(_BATCH_SIZE, limit=PARITY_IMAGES).as_numpy_iterator(), strict=True)
-        if isinstance(inputs[0], Mapping):
-            joined = {name: np.concatenate([batch[name] for batch in inputs]) for name in inputs[0]}
-        else:
-            joined = np.concatenate(inputs)
-        return cls(dataset, joined, np.concatenate(labels))
+        # As one batch: those of some tasks are padded, each as it needs.
+        ((inputs, labels),) = dataset.test_batches(PARITY_IMAGES, limit=PARITY_IMAGES).as_numpy_iterator()
+        return cls(dataset, inputs, labels)
+
+    @property
+    def task(self) -> Task:
+        return tasks.get(self.dataset.task)
 
     @property
     def metric(self) -> str:
-        return tasks.get(self.dataset.task).metric(self.dataset)
+        return self.task.metric(self.dataset)
 
-    def figure(self, outputs: np.ndarray) -> float:
+    def figure(self, outputs: np.ndarray | Mapping[str, np.ndarray]) -> float:
         """The main figure of the task, of what a network gives for the inputs."""
-        evaluation = tasks.get(self.dataset.task).evaluation(self.dataset)
+        evaluation = self.task.evaluation(self.dataset)
         evaluation.update(self.labels, outputs)
         return evaluation.figures()[self.metric]
 
@@ -239,14 +242,17 @@ def _convert_all(benchmark: Benchmark, session: Session, store: RunStore) -> Non
             f"The data of '{dataset.name}' are not those the networks in {session.results} were trained on: "
             "give those, or another results folder."
         )
-    examples = _Examples.of(dataset)
+    # Not before there is a file to compare: the images of detectors that cannot be converted are large.
+    examples = functools.cache(functools.partial(_Examples.of, dataset))
     progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
     with convert.Converter() as converter:
         for spec, record in progress:
             _convert_one(converter, store, spec, record, examples)
 
 
-def _convert_one(converter: Converter, store: RunStore, spec: RunSpec, record: Inference, examples: _Examples) -> None:
+def _convert_one(
+    converter: Converter, store: RunStore, spec: RunSpec, record: Inference, examples: Callable[[], _Examples]
+) -> None:
     from bibench_tf import environment
     from bibench_tf.deploy import flatbuffer
 
@@ -264,13 +270,13 @@ def _convert_one(converter: Converter, store: RunStore, spec: RunSpec, record: I
     records.write_atomically(folder / MODEL_FILE, lambda path: path.write_bytes(content))
     record = dataclasses.replace(
         record,
-        input_shape=() if isinstance(examples.inputs, Mapping) else examples.inputs.shape[1:],
+        input_shape=() if isinstance(examples().inputs, Mapping) else examples().inputs.shape[1:],
         size_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),
         binary_layers=_binary_layers(model),
         binary_operations=operations[flatbuffer.BINARY_CONVOLUTION],
         operations=dict(operations),
-        parity=_parity(model, content, runtime, examples),
+        parity=_parity(model, content, runtime, examples()),
     )
     records.write(folder / FILE, record, environment=conditions)
 
@@ -289,13 +295,12 @@ def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Exam
 
     expected = model.predict(examples.inputs, batch_size=_BATCH_SIZE, verbose=0)
     given = host.predict(content, examples.inputs, runtime)
-    difference = np.abs(expected - given).reshape(len(expected), -1).max(axis=1) / np.ptp(expected)
-    classified = expected.shape[-1] > 1
+    differences = examples.task.differences(expected, given)
     return Parity(
-        images=len(expected),
-        median_difference=float(np.median(difference)),
-        largest_difference=float(difference.max()),
-        top1_agreement=float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1))) if classified else None,
+        images=len(differences),
+        median_difference=float(np.median(differences)),
+        largest_difference=float(differences.max()),
+        top1_agreement=examples.task.agreement(expected, given),
         keras_accuracy=examples.figure(expected),
         deployed_accuracy=examples.figure(given),
         metric=examples.metric,

@@ -34,8 +34,8 @@ class Parity:
     """Keras against the deployed file on test examples, `images` of them.
 
     The differences are the largest of each example, relative to the range of all outputs: the median example and the
-    worst. `top1_agreement` is the share of equal classes, over all points where these have one each; None where
-    numbers are predicted. The accuracies are the main figure of the task, called `metric`.
+    worst. `top1_agreement` is the share of equal classes, over all points where these have one each, or of equal
+    detections; None where numbers are predicted. The accuracies are the main figure of the task, called `metric`.
     """
 
     images: int

@@ -76,6 +76,19 @@ class Task(abc.ABC):
 
         return -tf.reduce_mean(tf.nn.softmax(teacher) * tf.nn.log_softmax(outputs))
 
+    def differences(self, expected: Any, given: Any) -> np.ndarray:
+        """How far outputs of another form of a network are from the expected ones: float [B], one for each example.
+
+        The largest difference in the example, relative to the range of all expected outputs.
+        """
+        return np.abs(expected - given).reshape(len(expected), -1).max(axis=1) / np.ptp(expected)
+
+    def agreement(self, expected: Any, given: Any) -> float | None:
+        """The share of answers of another form of a network that are the expected ones; None for numbers."""
+        if expected.shape[-1] == 1:
+            return None
+        return float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1)))
+
     @abc.abstractmethod
     def evaluation(self, data: Dataset) -> Evaluation:
         """An empty evaluation."""

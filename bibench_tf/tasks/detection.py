@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bibench_tf.datasets import Dataset
 
 MAP50 = "mAP@0.5"
+# Detections this far apart are the same.
+_NEAR = 0.01
 _SUMMARIES = {"voc2007": average_precision.eleven_point, "voc2012": average_precision.area}
 
 
@@ -71,6 +73,20 @@ class Detection(Task):
         """Raises BibenchError: what a detector could learn from a teacher's boxes is not defined here."""
         raise BibenchError("Detectors do not learn from a teacher: take a recipe that does not distil.")
 
+    def differences(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The largest distance, in each image, of an expected detection from the nearest one given: float [B], to 1.
+
+        The distance of two detections of one class is the difference of their scores, or of their boxes relative to
+        the largest coordinate of any, whichever is more; it is 1 for different classes. The order does not matter:
+        scores that are all but equal may change places.
+        """
+        return np.array([distances.max(initial=0.0) for distances in _distances(expected, given)])
+
+    def agreement(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> float | None:
+        """The share of the expected detections that are given, too, within a hundredth of `differences`."""
+        distances = np.concatenate(_distances(expected, given))
+        return float(np.mean(distances < _NEAR)) if len(distances) else None
+
     def evaluation(self, data: Dataset) -> DetectionEvaluation:
         """Average precisions by the data set's protocol."""
         return DetectionEvaluation(data.class_names, data.protocol)
@@ -92,6 +108,20 @@ class Detection(Task):
                 **{name: boxes[:, column] for column, name in enumerate(("y0", "x0", "y1", "x1"))},
             }
         )
+
+
+def _distances(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """For each image, how far each expected detection is from the nearest given one."""
+    largest = max(1.0, float(expected["boxes"].max(initial=0.0)))
+    found = []
+    for image, classes in enumerate(expected["classes"]):
+        real, others = classes >= 0, given["classes"][image] >= 0
+        apart = np.abs(expected["boxes"][image][real][:, np.newaxis] - given["boxes"][image][others]).max(axis=-1)
+        scores = np.abs(expected["scores"][image][real][:, np.newaxis] - given["scores"][image][others])
+        same = classes[real][:, np.newaxis] == given["classes"][image][others]
+        distances = np.where(same, np.maximum(apart / largest, scores), 1.0)
+        found.append(distances.min(axis=1, initial=1.0))
+    return found
 
 
 class DetectionEvaluation(Evaluation):

@@ -153,6 +153,20 @@ def test_predictions_are_a_row_for_each_detection():
     assert len(nothing) == 0 and list(nothing.columns) == list(table.columns)
 
 
+def test_differences_are_those_of_the_same_detection_wherever_it_stands():
+    expected = outputs([(BOX, 0, 0.9), (ELSEWHERE, 1, 0.8)], [(BOX, 1, 0.6)], [])
+    moved = tuple(np.add(BOX, (0, 1.2, 0, 0)))
+    swapped = outputs([(moved, 0, 0.7999), (ELSEWHERE, 1, 0.8001)], [(BOX, 0, 0.6)], [(BOX, 0, 0.3)])
+    # The largest coordinate is 120; the score of the first differs by a tenth, the class in the second image.
+    assert TASK.differences(expected, swapped) == pytest.approx([0.1001, 1.0, 0.0], abs=1e-4)
+    assert TASK.agreement(expected, swapped) == pytest.approx(1 / 3)
+    moved = outputs([(moved, 0, 0.9), (ELSEWHERE, 1, 0.8)], [(BOX, 1, 0.6)], [])
+    assert TASK.differences(expected, moved) == pytest.approx([0.01, 0, 0], abs=1e-4)
+    assert TASK.agreement(expected, expected) == 1.0
+    assert TASK.differences(expected, outputs([], [], [])) == pytest.approx([1, 1, 0])
+    assert TASK.agreement(outputs([]), outputs([])) is None
+
+
 def test_the_loss_is_the_mean_of_what_the_training_graph_gives():
     import tensorflow as tf
 
@@ -187,7 +201,7 @@ def test_the_task_needs_no_tensorflow():
     code = (
         "import sys; from bibench_tf import tasks; task = tasks.get('detection'); "
         "assert (task.group, task.network) == ('cnn', 'ssd_lite'); "
-        "assert not {'tensorflow', 'pycocotools', 'PIL'} & set(sys.modules)"
+        "assert not {'tensorflow', 'pycocotools'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
