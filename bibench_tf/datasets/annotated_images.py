@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +19,6 @@ from bibench_tf.errors import BibenchError
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 # Some cameras write a few bytes behind the end; further back it could be the end of a thumbnail.
 _TAIL_BYTES = 4096
-_NAMED = 5
 
 Box = tuple[float, float, float, float]
 
@@ -108,16 +106,9 @@ def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str],
     unusable.warn(unreadable, f"of {len(pictures)} images in {folder} are missing or not readable")
     unusable.warn(unknown, f"of {boxes} objects in {folder} are of unknown classes")
     unusable.warn(nowhere, f"of {boxes} boxes in {folder} have no area inside their image")
-    told(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
-    told(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
+    unusable.tell(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
+    unusable.tell(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
     return usable
-
-
-def told(entries: Sequence[str], what: str) -> None:
-    """Print how many `entries` there are, `what` they are, and the first by name; nothing where there are none."""
-    if entries:
-        more = f", and {len(entries) - _NAMED} more" if len(entries) > _NAMED else ""
-        print(f"{len(entries)} {what}: {', '.join(entries[:_NAMED])}{more}.", file=sys.stderr)
 
 
 def require(folder: Path, train: Annotated, test: Annotated) -> None:

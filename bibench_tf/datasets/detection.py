@@ -90,7 +90,7 @@ class DetectionSplits(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class DetectionDataset(Dataset):
-    """Images with boxes: batches of (float32 images [B, H, W, 3], float32 objects [B, M, 9]).
+    """Images with boxes: batches of (float32 images [B, H, W, 3], float32 objects [B, M, 11]).
 
     The columns of the objects are those of `bibench_tf.detection.annotations`; their boxes lie in the image that the
     network sees. M is that of the image with the most objects, and at least 1. `mean` and `std` have one number per

@@ -198,7 +198,7 @@ def distorted(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
 
 def _seen(data, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The image as the network sees it, its objects up to AREA, and the scale."""
+    """The image as the network sees it, its objects up to AREA, and what the labels say of the image itself."""
     if image.dtype == tf.string:
         image = tf.io.decode_jpeg(image, channels=3, dct_method=_ACCURATE)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
@@ -219,7 +219,7 @@ def _seen(data, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, tf.Te
     seen = normalise(seen, data.mean, data.std)
     missing = tf.math.floormod(-geometry.size, data.view.divisor)
     seen = tf.pad(seen, [[0, missing[0]], [0, missing[1]], [0, 0]])
-    return seen, objects, _scale(geometry)
+    return seen, objects, tf.concat([_scale(geometry), size], 0)
 
 
 def _batched(data, examples, batch_size, batches, *, drop_remainder) -> tf.data.Dataset:
@@ -230,18 +230,18 @@ def _batched(data, examples, batch_size, batches, *, drop_remainder) -> tf.data.
     )
     blank = tf.one_hot(annotations.CLASS, STORED_COLUMNS)
 
-    def from_one(image, objects, scale):
+    def from_one(image, objects, of_image):
         """Classes from 1, so that the zeros of rows that pad are no class; at least one row."""
         objects = tf.pad(objects + blank, [[0, tf.maximum(1 - tf.shape(objects)[0], 0)], [0, 0]])
-        return tf.ensure_shape(image, [*sides, 3]), tf.ensure_shape(objects, [None, STORED_COLUMNS]), scale
+        return tf.ensure_shape(image, [*sides, 3]), tf.ensure_shape(objects, [None, STORED_COLUMNS]), of_image
 
-    def finish(images, objects, scale):
+    def finish(images, objects, of_images):
         rows = tf.shape(objects)[1]
-        return images, tf.concat([objects - blank, tf.repeat(scale[:, None], rows, axis=1)], 2)
+        return images, tf.concat([objects - blank, tf.repeat(of_images[:, None], rows, axis=1)], 2)
 
     return (
         examples.map(from_one)
-        .padded_batch(batch_size, ([*sides, 3], [None, STORED_COLUMNS], [2]), drop_remainder=drop_remainder)
+        .padded_batch(batch_size, ([*sides, 3], [None, STORED_COLUMNS], [4]), drop_remainder=drop_remainder)
         .map(finish)
         .apply(tf.data.experimental.assert_cardinality(batches))
         .prefetch(2)

@@ -24,10 +24,14 @@ class Part(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What TFDS calls the features of an object that mark it as ignored, and its area if there is one."""
+    """What TFDS calls the features of an object that mark it as ignored, and its area if there is one.
+
+    With `from_one` the corners of boxes count pixels from 1, both included.
+    """
 
     ignored: str
     area: str | None = None
+    from_one: bool = False
 
 
 def dataset(
@@ -100,7 +104,11 @@ def parse(marks: Marks, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     if marks.area:
         features[f"objects/{marks.area}"] = numbers(tf.int64)
     example = tf.io.parse_single_example(record, features)
-    boxes = tf.clip_by_value(example["objects/bbox"], 0.0, 1.0)
+    boxes = example["objects/bbox"]
+    if marks.from_one:
+        size = tf.cast(tf.io.extract_jpeg_shape(example["image"])[:2], tf.float32)
+        boxes -= tf.concat([1.0 / size, [0.0, 0.0]], 0)
+    boxes = tf.clip_by_value(boxes, 0.0, 1.0)
     label = tf.cast(example["objects/label"], tf.float32)
     ignored = tf.cast(example[f"objects/{marks.ignored}"], tf.float32)
     area = tf.cast(example[f"objects/{marks.area}"], tf.float32) if marks.area else tf.zeros_like(label)

@@ -51,7 +51,7 @@ def _dataset(name, title, train, test, protocol, data_dir, download) -> Detectio
         licence="photographs under the terms of Flickr",
         train=train,
         test=test,
-        marks=Marks("is_difficult"),
+        marks=Marks("is_difficult", from_one=True),
         view=SSD300,
         views={"faster_rcnn_resnet18": FASTER_RCNN_VOC},
         protocol=protocol,

@@ -1,6 +1,6 @@
 """The form of a detection data set's labels: a row of numbers for each object.
 
-Labels are float32 [B, M, 9], padded to the image of the batch with the most objects; M is at least 1. Boxes are
+Labels are float32 [B, M, 11], padded to the image of the batch with the most objects; M is at least 1. Boxes are
 (y0, x0, y1, x1) in pixels of the image that the network sees, continuous, as in COCO.
 """
 
@@ -15,5 +15,7 @@ IGNORED = 5
 AREA = 6
 # Down and across: how many pixels of the network's image are one of the original; in padding rows, too.
 SCALE = slice(7, 9)
-COLUMNS = 9
+# Height and width of the image in the network's pixels, without what only pads it; in padding rows, too.
+IMAGE = slice(9, 11)
+COLUMNS = 11
 PADDING = -1

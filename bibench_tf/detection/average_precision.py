@@ -44,7 +44,7 @@ Summary = Callable[[np.ndarray, np.ndarray, int], float]
 
 
 def truth_of(labels: np.ndarray, first_image: int = 0) -> Truth:
-    """The objects in a batch of labels [B, M, 9] (`bibench_tf.detection.annotations`), its images numbered on."""
+    """The objects in a batch of labels [B, M, 11] (`bibench_tf.detection.annotations`), its images numbered on."""
     real = labels[:, :, annotations.CLASS] >= 0
     rows = labels[real].astype(np.float64)
     return Truth(
@@ -57,13 +57,18 @@ def truth_of(labels: np.ndarray, first_image: int = 0) -> Truth:
 
 
 def found_in(labels: np.ndarray, outputs: Mapping[str, np.ndarray], first_image: int = 0) -> Found:
-    """The detections in a detector's outputs for a batch with these labels, which know the scale of each image."""
+    """The detections in a detector's outputs for a batch with these labels, which know scale and size of each image.
+
+    What of a box lies beyond the image, where a network sees only padding, is cut off.
+    """
     real = outputs["classes"] >= 0
     images = np.nonzero(real)[0]
-    scales = labels[images, 0, annotations.SCALE].astype(np.float64)
+    scales, sizes = (
+        labels[images, 0, columns].astype(np.float64) for columns in (annotations.SCALE, annotations.IMAGE)
+    )
     return Found(
         images + first_image,
-        outputs["boxes"][real] / np.tile(scales, 2),
+        np.minimum(outputs["boxes"][real], np.tile(sizes, 2)) / np.tile(scales, 2),
         outputs["classes"][real].astype(int),
         outputs["scores"][real].astype(np.float64),
     )

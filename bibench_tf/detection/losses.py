@@ -21,7 +21,7 @@ def smooth_l1(errors: tf.Tensor, beta: float) -> tf.Tensor:
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
 class SsdLoss(tf.keras.layers.Layer):
-    """SSD's loss from truth [B, M, 9], offsets [B, A, 4], class logits [B, A, C + 1] and anchors [A, 4]: [B].
+    """SSD's loss from truth [B, M, 11], offsets [B, A, 4], class logits [B, A, C + 1] and anchors [A, 4]: [B].
 
     An anchor is positive from an IoU of 0.5, and where it overlaps an object most. Softmax cross-entropy, of the
     positives and of the negatives with the highest loss, three for each positive of the image, plus smooth L1 (beta 1)

@@ -16,7 +16,7 @@ def match(
 ) -> tf.Tensor:
     """For each anchor the index of the object it stands for, or NEGATIVE, or NEITHER: int32 [B, A].
 
-    `anchors` are [A, 4] or [B, A, 4], `truth` is [B, M, 9] (`bibench_tf.detection.annotations`). An anchor stands for
+    `anchors` are [A, 4] or [B, A, 4], `truth` is [B, M, 11] (`bibench_tf.detection.annotations`). An anchor stands for
     the object with which it has the highest IoU, if that is at least `positive`; it is negative below `negative`. With
     `best_from`, the anchors that overlap an object most stand for it, too, from that IoU on. Objects to ignore and
     rows that only pad match nothing. Sources: arXiv 1506.01497, section 3.1.2; arXiv 1512.02325, section 2.2.

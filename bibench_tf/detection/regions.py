@@ -88,7 +88,7 @@ class Proposals(boxes.BoxLayer):
 class SampleRegions(boxes.BoxLayer):
     """The regions of a training step [B, S, 4], S = `total`, and their targets [B, S, 5] (box and class).
 
-    Inputs: proposals [B, P, 4] and truth [B, M, 9]. The objects themselves count as proposals, too. A region is
+    Inputs: proposals [B, P, 4] and truth [B, M, 11]. The objects themselves count as proposals, too. A region is
     positive from an IoU of 0.5 and negative below; of each image `total` are taken at random, at most `positive_share`
     of them positive. The target of a region is the box and the class of the object it overlaps most; the class is
     matching.NEGATIVE for background, and matching.NEITHER in rows that only fill up. No gradient goes through.

@@ -10,7 +10,7 @@ from bibench_tf.detection.regions import ByImage, SampleRegions
 
 
 def training_outputs(model: tf.keras.Model) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Inputs `image` and `truth` [B, M, 9], and the loss of each image [B], on the layers of a detector of the zoo.
+    """Inputs `image` and `truth` [B, M, 11], and the loss of each image [B], on the layers of a detector of the zoo.
 
     Layers are found by their names: one with `proposals` has two stages.
     """

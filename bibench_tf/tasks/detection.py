@@ -27,7 +27,7 @@ _SUMMARIES = {"voc2007": average_precision.eleven_point, "voc2012": average_prec
 class Detection(Task):
     """The boxes of all objects of the data set's classes: VOC, COCO.
 
-    Labels are float32 [B, M, 9], a row for each object (`bibench_tf.detection.annotations`). Networks give a
+    Labels are float32 [B, M, 11], a row for each object (`bibench_tf.detection.annotations`). Networks give a
     dictionary for at most N detections per image, the highest score first: `boxes` float32 [B, N, 4] as (y0, x0, y1,
     x1) in pixels of the image they see, `scores` float32 [B, N], `classes` int32 [B, N], -1 in rows without a
     detection. What they are trained by is computed from labels and predictions inside the training graph
@@ -136,7 +136,7 @@ class DetectionEvaluation(Evaluation):
         self._founds: list[Found] = []
 
     def update(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
-        """Take in labels [B, M, 9] and the dictionary that a detector gives."""
+        """Take in labels [B, M, 11] and the dictionary that a detector gives."""
         self._truths.append(average_precision.truth_of(labels, self._images))
         self._founds.append(average_precision.found_in(labels, outputs, self._images))
         self._images += len(labels)

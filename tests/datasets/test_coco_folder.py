@@ -44,10 +44,10 @@ def test_boxes_areas_and_crowds(tmp_path):
     np.testing.assert_array_equal(second, [[5, 10, 15, 30, 1, 1, 200]])
     images, truth = next(iter(data.test_batches(2)))
     # 800 on the short side, 1066.67 on the long one, to multiples of 32.
-    assert images.shape == (2, 800, 1088, 3) and truth.shape == (2, 1, 9)
+    assert images.shape == (2, 800, 1088, 3) and truth.shape == (2, 1, 11)
     scale = 800 / 30, 1067 / 40
     np.testing.assert_allclose(truth[0, 0, :4], np.array([5, 10, 15, 30]) * np.tile(scale, 2), rtol=1e-5)
-    np.testing.assert_allclose(truth[0, 0, 4:], [0, 0, 200, *scale], rtol=1e-5)
+    np.testing.assert_allclose(truth[0, 0, 4:], [0, 0, 200, *scale, 800, 1067], rtol=1e-5)
     assert truth[1, 0, 4] == -1
 
 

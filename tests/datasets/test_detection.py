@@ -226,7 +226,7 @@ def test_ssd_training_batches_are_sound(data):
     objects = 0
     for images, truth in batches(seen):
         assert images.shape == (4, 128, 128, 3) and images.dtype == np.float32 and truth.dtype == np.float32
-        rows = real(truth.reshape(-1, 9))
+        rows = real(truth.reshape(-1, annotations.COLUMNS))
         objects += len(rows)
         assert (rows[:, :4] >= 0).all() and (rows[:, :4] <= 128).all() and (rows[:, 2:4] - rows[:, :2] >= 1).all()
         assert (truth[..., annotations.SCALE] > 0).all()
@@ -256,7 +256,7 @@ def test_the_rule_of_faster_rcnn(size, wanted):
 
 
 def test_padding_of_images_and_rows(tmp_path):
-    """Two images of different form and one without objects: zeros below and right, class -1, scale everywhere."""
+    """Two images of different form and one without objects: zeros below and right, class -1, scale and size everywhere."""
     png = [
         tf.io.encode_png(tf.fill([*size, 3], tf.constant(255, tf.uint8))).numpy()
         for size in ((20, 40), (40, 20), (30, 30))
@@ -278,12 +278,12 @@ def test_padding_of_images_and_rows(tmp_path):
     for image, (height, width) in zip(images, ((40, 80), (80, 40), (40, 40)), strict=True):
         np.testing.assert_allclose(image[:height, :width], 255, atol=1e-3)
         assert not image[height:].any() and not image[:, width:].any()
-    assert truth.shape == (3, 2, 9) and alone.shape == (1, 1, 9)
-    np.testing.assert_allclose(truth[0, 0], [4, 8, 20, 40, 1, 0, 128, 2, 2])
-    np.testing.assert_allclose(truth[0, 1], [0, 0, 40, 80, 2, 1, 800, 2, 2])
-    np.testing.assert_allclose(truth[1, 0], [0, 0, 0, 0, -1, 0, 0, 2, 2])
-    np.testing.assert_allclose(truth[2, 1], [0, 0, 0, 0, -1, 0, 0, 4 / 3, 4 / 3], rtol=1e-6)
-    np.testing.assert_allclose(alone[0, 0], [0, 0, 0, 0, -1, 0, 0, 2, 2])
+    assert truth.shape == (3, 2, 11) and alone.shape == (1, 1, 11)
+    np.testing.assert_allclose(truth[0, 0], [4, 8, 20, 40, 1, 0, 128, 2, 2, 40, 80])
+    np.testing.assert_allclose(truth[0, 1], [0, 0, 40, 80, 2, 1, 800, 2, 2, 40, 80])
+    np.testing.assert_allclose(truth[1, 0], [0, 0, 0, 0, -1, 0, 0, 2, 2, 80, 40])
+    np.testing.assert_allclose(truth[2, 1], [0, 0, 0, 0, -1, 0, 0, 4 / 3, 4 / 3, 40, 40], rtol=1e-6)
+    np.testing.assert_allclose(alone[0, 0], [0, 0, 0, 0, -1, 0, 0, 2, 2, 80, 40])
 
 
 def test_images_are_normalised(data):
@@ -295,7 +295,7 @@ def test_images_are_normalised(data):
 def test_augmentation_without_objects(data):
     empty = made(data.splits.train.images, [np.zeros((0, 7), np.float32)] * 12, View((64, 64)))
     for images, truth in batches(empty):
-        assert np.isfinite(images).all() and (truth[..., annotations.CLASS] == -1).all() and truth.shape == (4, 1, 9)
+        assert np.isfinite(images).all() and (truth[..., annotations.CLASS] == -1).all() and truth.shape == (4, 1, 11)
 
 
 def test_mistakes_are_named(data):

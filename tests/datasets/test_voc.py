@@ -56,8 +56,8 @@ def test_07_and_12_train_together_and_07_is_tested_on(tmp_path):
     assert (data.train_examples, data.test_examples) == (7, 2)
     assert data.class_names == CLASSES and data.protocol == "voc2007"
     ((images, truth),) = list(data.test_batches(2))
-    assert images.shape == (2, 300, 300, 3) and truth.shape == (2, 2, 9)
-    np.testing.assert_allclose(truth[0, 0], [75, 150, 225, 300, 1, 0, 30 * 40, 5, 3.75], rtol=1e-4)
+    assert images.shape == (2, 300, 300, 3) and truth.shape == (2, 2, 11)
+    np.testing.assert_allclose(truth[0, 0], [70, 146.25, 225, 300, 1, 0, 31 * 41, 5, 3.75, 300, 300], rtol=1e-4)
     assert truth[0, 1, 5] == 1 and (truth.numpy()[1, :, 4] == -1).all()
     first, again = ([images.numpy() for images, _ in data.train_batches(3, seed=0, epoch=0)] for _ in range(2))
     assert len(first) == 2
@@ -75,7 +75,7 @@ def test_coco_has_areas_of_its_own_and_crowds(tmp_path):
     assert data.protocol == "coco" and data.view.size == (800, 1333)
     ((_, truth),) = list(data.test_batches(1))
     # The box without an area is left out.
-    assert truth.shape == (1, 1, 9)
+    assert truth.shape == (1, 1, 11)
     np.testing.assert_allclose(truth[0, 0, 4:7], [0, 1, 55])
 
 

@@ -53,7 +53,7 @@ def test_corners_count_pixels_from_one(tmp_path):
     np.testing.assert_array_equal(data.splits.train.objects[0], [[0, 0, 30, 40, 1, 0, 1200], [2, 4, 4, 6, 0, 1, 4]])
     images, truth = next(iter(data.test_batches(1)))
     assert images.shape == (1, 300, 300, 3)
-    np.testing.assert_allclose(truth[0, 0], [0, 0, 100, 150, 1, 0, 200, 10, 7.5], rtol=1e-5)
+    np.testing.assert_allclose(truth[0, 0], [0, 0, 100, 150, 1, 0, 200, 10, 7.5, 300, 300], rtol=1e-5)
 
 
 def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):

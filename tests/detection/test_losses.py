@@ -91,7 +91,7 @@ def test_rpn_against_numpy(batch):
 def test_rpn_takes_256_anchors():
     """With the same loss everywhere the mean is that loss, whatever is chosen; and 256 anchors have a gradient."""
     around = coding.grid_anchors(40, 40, 16, np.array([[40, 40]]))
-    truth = np.zeros((2, 1, 9), np.float32)
+    truth = np.zeros((2, 1, 11), np.float32)
     truth[..., annotations.CLASS] = annotations.PADDING
     logits = tf.Variable(tf.zeros((2, 1600)))
     with tf.GradientTape() as tape:

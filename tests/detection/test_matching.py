@@ -81,7 +81,7 @@ def test_against_loops():
     random = np.random.default_rng(6)
     for positive, negative, best_from in ((0.5, 0.5, 0.0), (0.7, 0.3, 0.3)):
         anchors = np.sort(random.uniform(0, 40, (200, 2, 2)), axis=1).reshape(-1, 4).astype(np.float32)
-        truths = np.zeros((5, 6, 9), np.float32)
+        truths = np.zeros((5, 6, 11), np.float32)
         truths[..., :4] = np.sort(random.uniform(0, 40, (5, 6, 2, 2)), axis=2).reshape(5, 6, 4)
         truths[..., 4] = random.integers(-1, 3, (5, 6))
         truths[..., 5] = random.random((5, 6)) < 0.2
@@ -92,7 +92,7 @@ def test_against_loops():
 
 
 def test_rows_of_objects():
-    truth = np.arange(2 * 3 * 9, dtype=np.float32).reshape(2, 3, 9)
+    truth = np.arange(2 * 3 * 11, dtype=np.float32).reshape(2, 3, 11)
     rows = matching.matched(truth, np.array([[2, NEGATIVE], [1, NEITHER]])).numpy()
     np.testing.assert_array_equal(rows[:, 0], [truth[0, 2], truth[1, 1]])
 

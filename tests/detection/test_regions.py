@@ -82,7 +82,7 @@ def test_regions_for_training_by_hand():
     proposals[:, 3] = 70, 0, 90, 20  # the one to ignore
     layer = SampleRegions(total=12)
     run = tf.function(
-        lambda *inputs: layer(inputs), input_signature=[tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None, 9))]
+        lambda *inputs: layer(inputs), input_signature=[tf.TensorSpec((None, None, 4)), tf.TensorSpec((None, None, 11))]
     )
     regions, targets = (value.numpy() for value in run(proposals, truths))
     assert regions.shape == (2, 12, 4) and targets.shape == (2, 12, 5)

@@ -22,11 +22,12 @@ def data(protocol="voc2012"):
     return SimpleNamespace(class_names=NAMES, protocol=protocol)
 
 
-def labels(*images, scale=(1.0, 1.0)):
+def labels(*images, scale=(1.0, 1.0), size=(600, 600)):
     """Labels of images, each a list of (box, class) or (box, class, ignored), boxes in the network's pixels."""
     rows = np.zeros((len(images), max(1, *map(len, images)), annotations.COLUMNS), np.float32)
     rows[..., annotations.CLASS] = annotations.PADDING
     rows[..., annotations.SCALE] = scale
+    rows[..., annotations.IMAGE] = size
     for image, objects in enumerate(images):
         for index, (box, number, *ignored) in enumerate(objects):
             rows[image, index, annotations.BOX] = box
@@ -112,6 +113,14 @@ def test_figures_are_taken_in_pixels_of_the_original_image(protocol):
     two = np.concatenate([truth, labels([((0, 0, 40, 40), 0)], scale=(2.0, 2.0))])
     answers = outputs([((0, 0, 5, 300), 0, 0.9)], [((0, 0, 40, 40), 0, 0.8)])
     assert figures((two, answers), protocol=protocol)[TASK.metric(data(protocol))] == pytest.approx(1.0)
+
+
+def test_what_of_a_box_lies_in_the_padding_does_not_count():
+    """An image of 50 x 80 pixels in a batch of 100 x 100."""
+    truth = labels([((10, 20, 50, 80), 0)], size=(50, 80))
+    assert figures((truth, outputs([((10, 20, 100, 100), 0, 0.9)])))[MAP50] == 1.0
+    truth = labels([((10, 20, 50, 80), 0)], size=(100, 100))
+    assert figures((truth, outputs([((10, 20, 100, 100), 0, 0.9)])))[MAP50] == 0.0
 
 
 def test_boxes_of_the_original_image():
