@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -27,6 +28,14 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Picture:
+    """A JPEG file to show as it is."""
+
+    title: str
+    file: Path
+
+
+@dataclass(frozen=True)
 class TrackScore:
     """The outcome of one track.
 
@@ -42,6 +51,7 @@ class TrackScore:
     scores: Mapping[str, float | None]
     table: pd.DataFrame
     charts: Sequence[Chart] = ()
+    pictures: Sequence[Picture] = ()
     conditions: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     failures: Sequence[str] = ()

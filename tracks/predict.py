@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 _DRAWN = 20
-# Detections below this score are not drawn.
-_DRAWN_FROM = 0.3
 
 
 @click.command()
@@ -111,16 +109,7 @@ def _draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
-            found = {name: output[0] for name, output in model.predict_on_batch(images).items()}
-            shown = found["scores"] >= _DRAWN_FROM
-            picture = drawing.draw(
-                drawing.pixels(images[0].numpy(), data.mean, data.std),
-                found["boxes"][shown],
-                found["classes"][shown],
-                data.class_names,
-                found["scores"][shown],
-            )
-            picture.save(folder / f"image_{number}.png")
+            drawing.detections(model, images, data).save(folder / f"image_{number}.png")
     except OSError as error:
         raise BibenchError(f"Cannot write to {folder}: {error.strerror}.") from error
 

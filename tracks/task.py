@@ -16,7 +16,8 @@ from bibench_tf.benchmark import BASELINE, Benchmark, Session
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 from bibench_tf.scores import Chart, TrackScore
 from bibench_tf.statistics import Estimate
-from bibench_tf.tracks import seeds
+from bibench_tf.tasks.detection import OF_CLASS
+from bibench_tf.tracks import seeds, task_pictures
 from bibench_tf.tracks.base import (
     IMAGES,
     column,
@@ -44,7 +45,8 @@ def plan(benchmark: Benchmark) -> list[RunSpec]:
 
 
 def measure(benchmark: Benchmark, session: Session) -> None:
-    """Nothing: the trainings hold all this track needs."""
+    """Draw what detectors find; for the rest the trainings hold all this track needs."""
+    task_pictures.draw(benchmark, session)
 
 
 def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
@@ -82,7 +84,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
                 for task in benchmark.tasks
                 if main_recipe(benchmark, task).epochs > 1
             ),
+            *filter(None, (_of_classes(benchmark, task, results[task]) for task in benchmark.tasks)),
         ],
+        pictures=task_pictures.pictures(benchmark, store),
         conditions={
             **training_conditions(
                 benchmark, trained, trained=[(task, network_for(benchmark, task)) for task in results], every_seed=True
@@ -132,13 +136,15 @@ def _further_figures(algorithm: str, results: _Results) -> dict[str, float | Non
             for of_algorithm in found.values()
             for one in filter(None, of_algorithm)
             for name in one.figures
-            if name not in (_metric(found), "loss")
+            if name not in (_metric(found), "loss") and not name.startswith(OF_CLASS)
         )
         for name in others:
             value = seeds.mean(of_seeds, lambda result, name=name: result.figures.get(name, math.nan))
             columns[f"{task} {name} (%)"] = value and 100 * value.value
-        loss = seeds.mean(of_seeds, lambda result: result.test_loss)
-        columns[f"{task} test loss"] = loss and loss.value
+        # Detectors have no loss outside of their training graph.
+        if not any(one.test_loss is None for of_algorithm in found.values() for one in filter(None, of_algorithm)):
+            loss = seeds.mean(of_seeds, lambda result: result.test_loss)
+            columns[f"{task} test loss"] = loss and loss.value
     return columns
 
 
@@ -152,6 +158,28 @@ def _bars(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunRes
         f"{metric} (%)",
         {task: [(algorithm, 100 * found.value) for algorithm, found in accuracies.items() if found]},
         intervals={task: seeds.accuracy_intervals(accuracies)},
+    )
+
+
+def _of_classes(benchmark: Benchmark, task: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart | None:
+    """The figures of single classes, where the task has them."""
+    series = {
+        algorithm: [
+            (name.removeprefix(OF_CLASS), 100 * seeds.mean(found, lambda one, name=name: one.figures[name]).value)
+            for name in found[0].figures
+            if name.startswith(OF_CLASS)
+        ]
+        for algorithm, found in results.items()
+        if all(found)
+    }
+    if not any(series.values()):
+        return None
+    return Chart(
+        "heat",
+        f"Average precision of each class on {task}{seeds.of_title(benchmark)}",
+        "class",
+        f"{OF_CLASS.strip()} (%)",
+        series,
     )
 
 

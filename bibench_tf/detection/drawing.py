@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import product
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from bibench_tf.detection import annotations
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from bibench_tf.datasets.detection import DetectionDataset
 
 Colour = tuple[int, int, int]
 
@@ -17,6 +25,9 @@ _LINE_PX = 3
 _FONT_PX = 14
 # Images are enlarged until their long side has this many pixels, or text would be larger than what it names.
 _LONG_SIDE_PX = 480
+# Detections of lower scores are not drawn.
+_FROM_SCORE = 0.3
+_GAP_PX = 6
 
 
 def pixels(image: np.ndarray, mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
@@ -57,6 +68,31 @@ def draw(
         middle = ((plate[0] + plate[2]) / 2, (plate[1] + plate[3]) / 2)
         canvas.text(middle, text, fill=ink(fill), font=font, anchor="mm")
     return picture
+
+
+def detections(model: tf.keras.Model, images: tf.Tensor, data: DetectionDataset) -> Image.Image:
+    """The image of a batch of one of `data`, with what a detector finds on it with scores of 0.3 and more."""
+    found = {name: output[0] for name, output in model.predict_on_batch(images).items()}
+    shown = found["scores"] >= _FROM_SCORE
+    boxes, classes, scores = (found[name][shown] for name in ("boxes", "classes", "scores"))
+    return draw(pixels(images.numpy()[0], data.mean, data.std), boxes, classes, data.class_names, scores)
+
+
+def objects(image: np.ndarray, truth: np.ndarray, data: DetectionDataset) -> Image.Image:
+    """An image of `data` with its labels (`bibench_tf.detection.annotations`)."""
+    boxes, classes = truth[:, annotations.BOX], truth[:, annotations.CLASS].astype(int)
+    return draw(pixels(image, data.mean, data.std), boxes, classes, data.class_names)
+
+
+def in_a_row(images: Sequence[Image.Image], height: int) -> Image.Image:
+    """Images side by side, each as high as `height` pixels."""
+    images = [image.resize((round(image.width * height / image.height), height)) for image in images]
+    row = Image.new("RGB", (sum(image.width + _GAP_PX for image in images) - _GAP_PX, height), _WHITE)
+    left = 0
+    for image in images:
+        row.paste(image, (left, 0))
+        left += image.width + _GAP_PX
+    return row
 
 
 @cache

@@ -26,7 +26,8 @@ def write(
 ) -> Path:
     """Write the report on `scores` into `folder` and return the path of `report.html`.
 
-    Files: `report.html` (self-contained), `report.md` with its plots (`<track>-<n>.svg`), `overall.csv` and
+    Files: `report.html` (self-contained), `report.md` with its plots and pictures (`<track>-<n>.svg` and
+    `<track>-picture-<n>.jpg`), `overall.csv` and
     `overall.json`, and `<track>.csv` and `<track>.json` for each track. `conditions` tell of the whole
     benchmark (hardware, versions), `failures` of what no single track knows. The same arguments give the
     same files, byte for byte. Everything is rendered before the first file is written, and each file is
@@ -36,20 +37,21 @@ def write(
     """
     _check_names(scores)
     files = _render(scores, title=title, conditions=conditions, failures=failures)
-    for name, text in files.items():
-        records.write_atomically(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    for name, content in files.items():
+        records.write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
     return folder / "report.html"
 
 
 def _render(
     scores: Sequence[TrackScore], *, title: str, conditions: Mapping[str, str], failures: Sequence[str]
-) -> dict[str, str]:
+) -> dict[str, bytes]:
     from bibench_tf.report import charts  # matplotlib takes its time, and the terminal table needs none
 
     palette = colours.assign(algorithms(scores))
     texts = {"title": title, "conditions": conditions, "failures": failures}
     files = {"overall.csv": data.overall_csv(scores), "overall.json": data.overall_json(scores, **texts)}
-    inline, names = {}, {}
+    inline, names, pictures = {}, {}, {}
+    images = {}
     for score in scores:
         files[f"{score.track}.csv"] = data.track_csv(score)
         files[f"{score.track}.json"] = data.track_json(score)
@@ -58,10 +60,12 @@ def _render(
         inline[score.track] = [charts.inline(svg) for svg in drawn]
         names[score.track] = [f"{stem}.svg" for stem in stems]
         files |= dict(zip(names[score.track], map(charts.standalone, drawn), strict=True))
-    files["report.md"] = markdown.render(scores, names, **texts)
+        pictures[score.track] = [f"{score.track}-picture-{index}.jpg" for index in range(1, len(score.pictures) + 1)]
+        images |= {name: one.file.read_bytes() for name, one in zip(pictures[score.track], score.pictures, strict=True)}
+    files["report.md"] = markdown.render(scores, names, pictures, **texts)
     # Last, so that a report.html stands beside all that it tells of.
     files["report.html"] = html.render(scores, inline, palette, **texts)
-    return files
+    return images | {name: text.encode() for name, text in files.items()}
 
 
 def _check_names(scores: Sequence[TrackScore]) -> None:

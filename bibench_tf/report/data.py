@@ -60,6 +60,7 @@ def track_json(score: TrackScore) -> str:
     content["charts"] = [
         {field.name: getattr(chart, field.name) for field in dataclasses.fields(chart)} for chart in score.charts
     ]
+    content["pictures"] = [picture.title for picture in score.pictures]
     return _dumps(content)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -25,7 +26,7 @@ from bibench_tf.report.wording import HOW_TO_READ, SOURCE
 from bibench_tf.scores import TrackScore
 
 # The page may style itself and nothing more, should a string ever get past the escaping.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def render(
@@ -128,6 +129,11 @@ def _track(score: TrackScore, plots: Sequence[str], keys: Sequence[str]) -> str:
         parts.append(_table(figures(score.table)))
     for chart, plot in zip(score.charts, plots, strict=True):
         parts.append(f"<figure><figcaption>{escape(chart.title)}</figcaption>{plot}</figure>")
+    for picture in score.pictures:
+        content = base64.b64encode(picture.file.read_bytes()).decode("ascii")
+        title = escape(picture.title)
+        image = f'<img alt="{title}" src="data:image/jpeg;base64,{content}">'
+        parts.append(f"<figure><figcaption>{title}</figcaption>{image}</figure>")
     if score.notes:
         parts.append(f"<h3>Notes</h3>{_list(score.notes)}")
     if score.conditions:

@@ -25,16 +25,17 @@ from bibench_tf.scores import TrackScore
 def render(
     scores: Sequence[TrackScore],
     plots: Mapping[str, Sequence[str]],
+    pictures: Mapping[str, Sequence[str]],
     *,
     title: str,
     conditions: Mapping[str, str],
     failures: Sequence[str],
 ) -> str:
-    """The whole report; `plots` maps a track to the names of its plot files."""
+    """The whole report; `plots` and `pictures` map a track to the names of their files."""
     parts = [f"# {escape(title)}", HOW_TO_READ, _overall(scores)]
     parts += [_list("Failures", failures)]
     for score in scores:
-        parts += _track(score, plots[score.track], algorithms(scores))
+        parts += _track(score, plots[score.track], pictures[score.track], algorithms(scores))
     if conditions:
         parts += ["## Conditions", table(named(conditions, "condition", "value"))]
     parts.append(SOURCE)
@@ -82,14 +83,14 @@ def _overall(scores: Sequence[TrackScore]) -> str:
     return "\n\n".join(["## Overall", _table(rows, [False] + [True] * len(scores)), "\n".join(notes)]).strip()
 
 
-def _track(score: TrackScore, plots: Sequence[str], keys: Sequence[str]) -> list[str]:
+def _track(score: TrackScore, plots: Sequence[str], pictures: Sequence[str], keys: Sequence[str]) -> list[str]:
     parts = [f"## {escape(score.title)}{_mark(score)}", f"**{escape(score.metric)}** = {code(score.formula)}"]
     if missing := unscored(score, keys):
         parts.append(f"No score for {escape(', '.join(missing))}.")
     if not score.table.empty:
         parts.append(table(figures(score.table)))
-    for chart, name in zip(score.charts, plots, strict=True):
-        parts.append(f"{escape(chart.title)}\n\n![{escape(chart.title)}]({name})")
+    shown = [*zip(score.charts, plots, strict=True), *zip(score.pictures, pictures, strict=True)]
+    parts += [f"{escape(one.title)}\n\n![{escape(one.title)}]({name})" for one, name in shown]
     parts += [_list("Failures", score.failures), _list("Notes", score.notes)]
     parts.append(_list("Conditions", [f"{key}: {value}" for key, value in score.conditions.items()]))
     return parts

@@ -65,6 +65,7 @@ td strong { font-weight: 700; color: var(--accent); }
 .dot.ring { border: 1.5px dashed currentColor; }
 figure { margin: 1.6rem 0; max-width: 52rem; overflow-x: auto; }
 figcaption { font-size: .95rem; font-weight: 600; margin-bottom: .5rem; }
+figure img { display: block; max-width: 100%; height: auto; }
 figure svg { display: block; width: 100%; min-width: 34rem; height: auto; }
 dl {
   display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.4rem; margin: .4rem 0; font-size: .92rem;

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bibench_tf.datasets import Dataset
 
 MAP50 = "mAP@0.5"
+# What the figures of single classes are called, before the name of the class.
+OF_CLASS = "AP@0.5 "
 # Detections this far apart are the same.
 _NEAR = 0.01
 _SUMMARIES = {"voc2007": average_precision.eleven_point, "voc2012": average_precision.area}
@@ -158,7 +160,7 @@ class DetectionEvaluation(Evaluation):
             truth, found, len(self._class_names), _SUMMARIES[self._protocol]
         )
         of_classes = {
-            f"AP@0.5 {name}": float(precision)
+            f"{OF_CLASS}{name}": float(precision)
             for name, precision in zip(self._class_names, precisions, strict=True)
             if not np.isnan(precision)
         }

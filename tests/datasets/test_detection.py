@@ -256,7 +256,7 @@ def test_the_rule_of_faster_rcnn(size, wanted):
 
 
 def test_padding_of_images_and_rows(tmp_path):
-    """Two images of different form and one without objects: zeros below and right, class -1, scale and size everywhere."""
+    """Two images of different form and one without objects: zeros below and right, class -1, scale everywhere."""
     png = [
         tf.io.encode_png(tf.fill([*size, 3], tf.constant(255, tf.uint8))).numpy()
         for size in ((20, 40), (40, 20), (30, 30))
