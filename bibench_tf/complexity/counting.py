@@ -129,7 +129,9 @@ def _gathered(model: tf.keras.Model) -> list[tuple[str, tf.keras.layers.Layer, l
     return list(gathered.values())
 
 
-def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, tf.keras.layers.Layer, Call]]:
+def _calls(
+    model: tf.keras.Model, prefix: str, samples: int = 1
+) -> Iterator[tuple[str, tf.keras.layers.Layer, Call]]:
     import tensorflow as tf
 
     # Only these two attributes of Keras know the calls of a graph; `model.layers` has each layer once.
@@ -138,27 +140,32 @@ def _calls(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, tf.keras.l
             f"Model '{prefix or model.name}' has no graph of layers to count: build it with the functional "
             "API or as a Sequential with an input shape."
         )
+    samples_of: dict[int, int] = {}
     for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True):
         for node in nodes:
             name = prefix + node.layer.name
+            given = max((samples_of.get(id(tensor), samples) for tensor in node.keras_inputs), default=samples)
+            if hasattr(node.layer, "count_samples"):
+                given = node.layer.count_samples(node.input_shapes)
+            samples_of |= {id(tensor): given for tensor in tf.nest.flatten(node.outputs)}
             if not isinstance(node.layer, tf.keras.Model):
-                yield name, node.layer, _call(node)
+                yield name, node.layer, _call(node, given)
                 continue
             if tf.nest.flatten(node.input_shapes) != tf.nest.flatten(node.layer.input_shape):
                 raise BibenchError(f"Model '{name}' is called with another input shape than it was built for.")
-            yield from _calls(node.layer, name + "/")
+            yield from _calls(node.layer, name + "/", given)
 
 
-def _call(node) -> Call:
+def _call(node, samples: int) -> Call:
     arguments, options = node.call_args or (), node.call_kwargs or {}
     # The first argument of a function need not be a tensor, and Keras then has no input shapes.
     function = type(node.layer).__name__ in functions.LAYERS
     shapes = [tuple(tensor.shape) for tensor in node.keras_inputs] if function else node.input_shapes
-    return Call(shapes, node.output_shapes, arguments, options)
+    return Call(shapes, node.output_shapes, arguments, options, samples)
 
 
 def _layer_cost(name: str, layer: tf.keras.layers.Layer, calls: Sequence[Call]) -> LayerCost:
-    tallies = [tally(name, layer, call) for call in calls]
+    tallies = [tally(name, layer, call).times(call.samples) for call in calls]
     training = [weight for weight in layer.weights if _is_training_only(weight)]
     return LayerCost(
         name=name,

@@ -25,12 +25,16 @@ _KERNELS = ("kernel", "depthwise_kernel")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: its shapes as Keras gives them, with the batch, and what it was called with."""
+    """One call of a layer: its shapes as Keras gives them, with the batch, and what it was called with.
+
+    Its outputs are `samples` samples for one of the network: the regions of an image.
+    """
 
     input_shapes: Any
     output_shapes: Any
     arguments: Sequence[Any] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    samples: int = 1
 
     @property
     def inputs(self) -> list[tuple]:

@@ -173,6 +173,10 @@ class RegionAlign(boxes.BoxLayer):
         """Four multiply-accumulates for each point, in floats; for one region."""
         return Operations({32: 4 * self.sampling**2 * self.size**2 * output_shape[-1]}, 0)
 
+    def count_samples(self, input_shape) -> int:
+        """Regions, of which an image has as many as there are proposals."""
+        return input_shape[1][1]
+
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
 class ByImage(tf.keras.layers.Layer):
@@ -199,3 +203,7 @@ class ByImage(tf.keras.layers.Layer):
     def count_operations(self, input_shape, output_shape) -> Operations:
         """None."""
         return Operations({}, 0)
+
+    def count_samples(self, input_shape) -> int:
+        """Images again."""
+        return 1

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from bibench_tf import datasets, tasks, zoo
 from bibench_tf.benchmark import ALGORITHMS, BASELINE
-from bibench_tf.complexity.counting import without_memory
+from bibench_tf.complexity.counting import count, without_memory
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import runner
 from bibench_tf.detection import training
@@ -123,6 +123,17 @@ def test_the_backbone_of_faster_rcnn_is_converted(converter, batch, after_a_trai
     expected = backbone(images).numpy()
     (given,) = runner(content, backbone)([images])
     np.testing.assert_allclose(given, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_what_is_computed_for_a_region_counts_for_every_region():
+    """Four points of four features in each of 14 x 14 cells; 1x1 and 3x3 convolutions on 7 x 7; 11 classes."""
+    with without_memory():
+        cost = count(small("faster_rcnn_resnet18", "bnn", input_shape=(128, 128, 3)))
+    macs = {layer.name: layer.macs for layer in cost.layers}
+    assert macs["region_align"] == 50 * 4 * 4 * 14 * 14 * 32
+    assert macs["region_head/stage4_block2_conv1"] == 50 * 7 * 7 * 9 * 64 * 64
+    assert macs["region_class_logits"] == 50 * 64 * 11
+    assert macs["rpn_conv"] == 8 * 8 * 9 * 32 * 32
 
 
 def test_options_are_checked():
