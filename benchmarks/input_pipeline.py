@@ -6,6 +6,7 @@ The steps are those of the full-precision network, the fastest there is: where i
 
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --datasets fashion_mini,cifar10 --data-dir ~/tensorflow_datasets
+    python benchmarks/input_pipeline.py --datasets canvas_mini --network ssd_lite --batch-size 16
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from bibench_tf import datasets, step_timing
+from bibench_tf import datasets, step_timing, tasks
 from bibench_tf.benchmark import BASELINE, parse_network
-from bibench_tf.datasets import ImageDataset
+from bibench_tf.datasets import Dataset
 
 # What a pipeline has ready while the others have their turn is taken before the clock starts.
 READY_BATCHES = 6
@@ -41,7 +42,8 @@ def main(names, data_dir, network, algorithm, batch_size, batches, rounds, csv_f
     """Print the table, and write it where asked."""
     rows = []
     for name in names.split(","):
-        turns = turns_of(datasets.get(name, data_dir), network, algorithm, batch_size)
+        data = datasets.get(name, data_dir).seen_by(parse_network(network)[0])
+        turns = turns_of(data, network, algorithm, batch_size)
         rows.append({"dataset": name, **compare(measure(turns, batches, rounds), batches * batch_size)})
     table = pd.DataFrame(rows)
     click.echo(f"{network} {algorithm}, batch {batch_size}, {rounds} rounds of {batches} batches; images per second")
@@ -52,15 +54,10 @@ def main(names, data_dir, network, algorithm, batch_size, batches, rounds, csv_f
         )
 
 
-def turns_of(data: ImageDataset, network: str, algorithm: str, batch_size: int) -> dict[str, Callable[[int], float]]:
+def turns_of(data: Dataset, network: str, algorithm: str, batch_size: int) -> dict[str, Callable[[int], float]]:
     """Functions that handle a number of batches and return the seconds that took."""
-    from bibench_tf import zoo
-
-    name, width = parse_network(network)
-    model = zoo.build(
-        name, algorithm=algorithm, input_shape=data.input_shape, num_classes=data.num_classes, width=width
-    )
-    train = step_timing.training_function(model)
+    model = step_timing.trained_graph(network, algorithm, data)
+    train = step_timing.training_function(model, loss=tasks.get(data.task).loss(data))
     stream, other_stream = endless(data, batch_size), endless(data, batch_size)
     x, y = next(stream)
 
@@ -80,10 +77,11 @@ def turns_of(data: ImageDataset, network: str, algorithm: str, batch_size: int) 
     return {"pipeline": pipeline, "without": without, "with": with_pipeline}
 
 
-def endless(data: ImageDataset, batch_size: int) -> Iterator:
+def endless(data: Dataset, batch_size: int) -> Iterator:
     """Training batches, epoch after epoch."""
+    task = tasks.get(data.task)
     for epoch in itertools.count():
-        yield from data.train_batches(batch_size, seed=0, epoch=epoch, augment=True)
+        yield from task.training_batches(data.train_batches(batch_size, seed=0, epoch=epoch, augment=True))
 
 
 def skip(stream: Iterator) -> None:

@@ -8,6 +8,7 @@ quartiles as its spread.
     python benchmarks/training_step.py
     python benchmarks/training_step.py --algorithms bnn,recu --batch-size 64 --rounds 10 --csv steps.csv
     python benchmarks/training_step.py --network vgg_small --rounds 7 --no-larq
+    python benchmarks/training_step.py --network ssd_lite --dataset canvas_mini --batch-size 16
     python benchmarks/training_step.py --torch         (ResNet-20 only; needs PyTorch, which is no dependency)
 """
 
@@ -25,7 +26,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bibench_tf import step_timing
+from bibench_tf import datasets, step_timing
 from bibench_tf.benchmark import ALGORITHMS, BASELINE, parse_network
 
 LARQ = "larq"
@@ -33,6 +34,7 @@ LARQ = "larq"
 
 @click.command()
 @click.option("--network", default="resnet20", show_default=True, metavar="NETWORK[@WIDTH]")
+@click.option("--dataset", metavar="NAME", help="Take the batch from this data set; Larq and PyTorch are left out.")
 @click.option("--size", type=click.IntRange(min=8), default=32, show_default=True, help="Height and width of images.")
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
@@ -41,25 +43,33 @@ LARQ = "larq"
 @click.option("--larq/--no-larq", "with_larq", default=True, help="Also Larq's stock quantizers.")
 @click.option("--torch", "with_torch", is_flag=True, help="Also the same network in plain PyTorch.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
-def main(network, size, classes, batch_size, algorithms, rounds, with_larq, with_torch, csv_file) -> None:
+def main(network, dataset, size, classes, batch_size, algorithms, rounds, with_larq, with_torch, csv_file) -> None:
     """Print the table, and write it where asked."""
     # TensorFlow warns of the graphs that many networks have to trace.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    if with_torch and (network, size, classes) != ("resnet20", 32, 10):
+    if with_torch and (network, dataset, size, classes) != ("resnet20", None, 32, 10):
         raise click.UsageError("--torch has ResNet-20 for 32 x 32 and ten classes only.")
-    images, labels = step_timing.random_batch((size, size, 3), classes, batch_size)
     names = [BASELINE, *algorithms.split(",")]
-    ours = [*names, LARQ] if with_larq else names
-    steps = {name: network_step(network, name, classes, images, labels) for name in ours}
-    if with_torch:
-        steps |= {f"torch {name}": torch_step(name, images, labels) for name in names}
-    rounds_ms = step_timing.measure_steps(steps, rounds, partial(tqdm, unit="round", file=sys.stderr))
-    table = compare(rounds_ms, ours)
-    click.echo(f"{network}, {size} x {size}, batch {batch_size}, {rounds} rounds, Adam, no input pipeline")
+    progress = partial(tqdm, unit="round", file=sys.stderr)
+    if dataset:
+        data = datasets.get(dataset).seen_by(parse_network(network)[0])
+        rounds_ms = step_timing.measure(
+            names, network=network, data=data, batch_size=batch_size, rounds=rounds, progress=progress
+        ).rounds_ms
+    else:
+        images, labels = step_timing.random_batch((size, size, 3), classes, batch_size)
+        names += [LARQ] if with_larq else []
+        steps = {name: network_step(network, name, classes, images, labels) for name in names}
+        if with_torch:
+            steps |= {f"torch {name}": torch_step(name, images, labels) for name in names if name != LARQ}
+        rounds_ms = step_timing.measure_steps(steps, rounds, progress)
+    table = compare(rounds_ms, names)
+    batch = f"batch {batch_size} {f'of {dataset}' if dataset else f'of {size} x {size}'}"
+    click.echo(f"{network}, {batch}, {rounds} rounds, Adam, no input pipeline")
     click.echo(table.to_string(index=False, float_format="{:.2f}".format, na_rep=""))
     if csv_file:
-        conditions = {"network": network, "size": size, "batch_size": batch_size, "rounds": rounds}
-        table.assign(**conditions).to_csv(csv_file, index=False)
+        conditions = {"network": network, **({"dataset": dataset} if dataset else {"size": size})}
+        table.assign(**conditions, batch_size=batch_size, rounds=rounds).to_csv(csv_file, index=False)
 
 
 def network_step(network: str, algorithm: str, classes: int, images: np.ndarray, labels: np.ndarray) -> Callable:

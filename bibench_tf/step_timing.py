@@ -83,20 +83,28 @@ def measure(
     """
     import tensorflow as tf
 
-    from bibench_tf import tasks, training, zoo
+    from bibench_tf import tasks
 
-    name, width = parse_network(network)
-    options = dict(data.network_options)
-    inputs, labels = next(iter(data.train_batches(batch_size, seed=seed, epoch=0)))
-    loss = tasks.get(data.task).loss(data)
+    task = tasks.get(data.task)
+    inputs, labels = next(iter(task.training_batches(data.train_batches(batch_size, seed=seed, epoch=0))))
     steps = {}
     for algorithm in networks:
         tf.keras.utils.set_random_seed(seed)
-        build = partial(zoo.build, name, algorithm=algorithm, width=width, **options)
-        model = training.in_precision(build, precision)
-        steps[algorithm] = keras_step(model, inputs, labels, optimizer, precision, loss)
+        model = trained_graph(network, algorithm, data, precision)
+        steps[algorithm] = keras_step(model, inputs, labels, optimizer, precision, task.loss(data))
     rounds_ms = measure_steps(steps, rounds, progress)
-    return StepTimes(network, options, batch_size, optimizer, rounds_ms, precision)
+    return StepTimes(network, dict(data.network_options), batch_size, optimizer, rounds_ms, precision)
+
+
+def trained_graph(network: str, algorithm: str, data: Dataset, precision: str = "float32") -> tf.keras.Model:
+    """What a training of a new network on `data` goes through: from a batch to what the loss of the task takes."""
+    import tensorflow as tf
+
+    from bibench_tf import tasks, training, zoo
+
+    name, width = parse_network(network)
+    build = partial(zoo.build, name, algorithm=algorithm, width=width, **data.network_options)
+    return tf.keras.Model(*tasks.get(data.task).training_graph(training.in_precision(build, precision)))
 
 
 def random_batch(

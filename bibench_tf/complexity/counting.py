@@ -129,9 +129,7 @@ def _gathered(model: tf.keras.Model) -> list[tuple[str, tf.keras.layers.Layer, l
     return list(gathered.values())
 
 
-def _calls(
-    model: tf.keras.Model, prefix: str, samples: int = 1
-) -> Iterator[tuple[str, tf.keras.layers.Layer, Call]]:
+def _calls(model: tf.keras.Model, prefix: str, samples: int = 1) -> Iterator[tuple[str, tf.keras.layers.Layer, Call]]:
     import tensorflow as tf
 
     # Only these two attributes of Keras know the calls of a graph; `model.layers` has each layer once.
