@@ -262,13 +262,15 @@ def comparison(source: str, beside: bytes, *, timeout_s: float = 600) -> dict[st
     from bibench_tf.deploy import sources
 
     graph = flatbuffers.graph(beside)
+    # A detector's outputs do not tell its classes.
+    classes = graph.tensors[graph.outputs[0]].shape[-1] if len(graph.outputs) == 1 else None
     shape = graph.tensors[graph.inputs[0]].shape[1:]
     in_zoo = source.startswith("zoo:")
     model = sources.load(
         source,
         algorithm="full_precision" if in_zoo else None,
         input_shape=shape,
-        num_classes=graph.tensors[graph.outputs[0]].shape[-1],
+        num_classes=classes,
     )
     if tuple(model.inputs[0].shape[1:]) != shape:
         given = tuple(model.inputs[0].shape[1:])

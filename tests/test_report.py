@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import csv
 import dataclasses
 import html.parser
@@ -16,7 +17,7 @@ from bibench_tf import report
 from bibench_tf.benchmark import ALGORITHMS, BASELINE
 from bibench_tf.errors import BibenchError
 from bibench_tf.report import charts, colours, markdown, tables
-from bibench_tf.scores import Chart, TrackScore
+from bibench_tf.scores import Chart, Picture, TrackScore
 
 KEYS = (BASELINE, *ALGORITHMS)
 EVIL = "<script>alert('x')</script>|`*&\"$_"
@@ -287,7 +288,7 @@ def test_the_page_needs_nothing_from_elsewhere(tmp_path):
     assert not {"script", "link", "img", "iframe", "object"} & set(seen.tags)
     assert all(value.startswith("#") for name, value in seen.attributes if name in ("href", "src"))
     assert all(target.startswith("#") for target in re.findall(r"url\((.*?)\)", page))
-    assert ("content", "default-src 'none'; style-src 'unsafe-inline'") in seen.attributes
+    assert ("content", "default-src 'none'; style-src 'unsafe-inline'; img-src data:") in seen.attributes
 
 
 def test_identifiers_are_unique_and_references_have_a_target(tmp_path):
@@ -297,6 +298,18 @@ def test_identifiers_are_unique_and_references_have_a_target(tmp_path):
     assert len(identifiers) == len(set(identifiers))
     wanted = [value[1:] for name, value in attributes if name == "href"] + re.findall(r"url\(#(.*?)\)", page)
     assert wanted and set(wanted) <= set(identifiers)
+
+
+def test_pictures_are_inside_the_page_and_beside_the_text(tmp_path):
+    file = tmp_path / "found.jpg"
+    file.write_bytes(b"\xff\xd8\xff picture")
+    page, text = write(tmp_path / "report", track(pictures=[Picture(EVIL, file), Picture("Second", file)]))
+    assert page.count(f'src="data:image/jpeg;base64,{base64.b64encode(file.read_bytes()).decode()}"') == 2
+    assert "<script" not in page and "<script" not in text.replace("\\<", "")
+    assert "![Second](task-picture-2.jpg)" in text
+    assert (tmp_path / "report" / "task-picture-2.jpg").read_bytes() == file.read_bytes()
+    stored = json.loads((tmp_path / "report" / "task.json").read_text())
+    assert stored["pictures"] == [EVIL, "Second"], "their names and no paths"
 
 
 def test_markdown_escapes():
