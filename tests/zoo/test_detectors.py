@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -25,7 +26,6 @@ SMALL = {
     "ssd300_vgg16": ({"width": 0.0625}, 12),
     "ssd_lite": ({"input_shape": (96, 96, 3), "width": 0.5}, 8),
 }
-NAMES = list(SMALL)
 
 
 def small(name, key, **options):
@@ -67,20 +67,16 @@ def test_parameters_of_ssd300_are_those_of_the_paper():
         }
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", KEYS)
-def test_binary_layers(name, key, binary_layers):
-    with without_memory():
-        layers = binary_layers(small(name, key))
-        assert len(layers) == (0 if key == BASELINE else SMALL[name][1])
-        assert not any(word in layer.name for layer in layers for word in ("level", "rpn", "region", "stem", "stage6"))
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", KEYS)
-def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved):
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [*product(("faster_rcnn_resnet18", "ssd300_vgg16"), KEYS), ("ssd_lite", "full_precision"), ("ssd_lite", "bnn")],
+)
+def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved, binary_layers):
     images, truth = batch(name, 4 if name == "ssd_lite" else 2)
     model = small(name, key)
+    binary = binary_layers(model)
+    assert len(binary) == (0 if key == BASELINE else SMALL[name][1])
+    assert not any(word in layer.name for layer in binary for word in ("level", "rpn", "region", "stem", "stage6"))
     inputs, outputs = training.training_outputs(model)
     trained = tf.keras.Model(inputs, outputs)
     loss = tasks.get("detection").loss(None)
