@@ -18,10 +18,12 @@ import tensorflow as tf
 from bibench_tf import environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
+from bibench_tf.distribution import Devices, scope
 from bibench_tf.energy import EnergyMeter
 from bibench_tf.memory import PeakMemory, forget_networks
 from bibench_tf.recipes import Precision, Recipe, learning_rate
 from bibench_tf.tasks import Task
+from bibench_tf.tensorboard import EpochLogs
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
@@ -85,6 +87,8 @@ def train(
     folder: Path,
     teacher: tf.keras.Model | None = None,
     twin: tf.keras.Model | None = None,
+    devices: Devices | None = None,
+    logs: Path | None = None,
     xla: bool = False,
     steps_per_execution: int = 1,
     on_step: Callable[[], None] = lambda: None,
@@ -96,42 +100,51 @@ def train(
     The loss, and the test figures after every epoch, are those of the data's task. `teacher` is the network that a
     recipe which distils learns from; it is frozen. `twin` is the same network in the recipe's precision where that is
     mixed: it makes the steps, and `model` gets its weights after every epoch, so that what is evaluated is what is
-    saved. After every epoch the state is written to `folder`: what is trained next is then a function of that state,
-    the seed and the data alone. A recipe whose rate changes from step to step is trained step by step whatever
-    `steps_per_execution` says. Raises Diverged when the loss is not finite.
+    saved. With `devices` batches are spread over these, and there is a twin at every precision; it and the teacher come
+    from `Devices.replicated`. `logs` is a folder for TensorBoard. After every epoch the state is written to `folder`:
+    what is trained next is then a function of that state, the seed and the data alone. A recipe whose rate changes from
+    step to step is trained step by step whatever `steps_per_execution` says. Raises Diverged when the loss is not
+    finite.
     """
     task = tasks.get(data.task)
     trained = model
     if twin is not None:
         twin.set_weights(model.get_weights())
         trained = twin
-    trainer = _compiled(
-        trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
-    )
+    with scope(devices):
+        trainer = _compiled(
+            trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
+        )
     predict = inference(model, data)
     checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
+    if devices is not None:
+        devices.share_folder(folder)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
     if twin is not None:
         model.set_weights(twin.get_weights())
-    for _ in range(progress.epochs_completed * (data.train_examples // recipe.batch_size)):
+    steps_per_epoch = data.train_examples // recipe.batch_size
+    for _ in range(progress.epochs_completed * steps_per_epoch):
         on_step()
+    epoch_logs = None if logs is None else EpochLogs(logs, recipe, progress.history)
     timer = _StepTimer(on_step, clock)
     has_dropout = any(isinstance(layer, tf.keras.layers.Dropout) and layer.rate for layer in trained.submodules)
     for epoch in range(progress.epochs_completed, recipe.epochs):
         if has_dropout:
             # Dropout counts its calls: from here, so that an epoch after a checkpoint is what it is without a break.
             # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
-            tf.random.set_seed(seed)
+            tf.random.set_seed(seed if devices is None else seed + devices.worker)
+        batches = task.training_batches(
+            data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment)
+        )
         fitted = trainer.fit(
-            task.training_batches(
-                data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment)
-            ),
+            batches if devices is None else devices.spread(batches, recipe.batch_size),
+            steps_per_epoch=None if devices is None else steps_per_epoch,
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
             callbacks=[
                 ScheduleCallback(epochs=recipe.epochs),
-                _LearningRate(recipe, data.train_examples // recipe.batch_size),
+                _LearningRate(recipe, steps_per_epoch),
                 tf.keras.callbacks.TerminateOnNaN(),
                 timer,
             ],
@@ -152,6 +165,9 @@ def train(
             **further,
             **timer.take(),
         }
+        if epoch_logs is not None:
+            # Before the checkpoint: an epoch that has one is in the logs, and one that is repeated repeats its numbers.
+            epoch_logs.write(row)
         progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], figures))
         on_epoch(progress)
     return progress

@@ -1,0 +1,250 @@
+"""One training on many devices, by tf.distribute: the same training as on one, spread over replicas.
+
+The recipe's batch is the batch of all replicas together, so its learning rate holds as it is. Batch normalization sees
+the whole batch: its statistics are summed over all replicas. Of several workers the first one, the chief, plans, reads
+and writes; the others follow it and keep nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bibench_tf.benchmark import STRATEGIES
+from bibench_tf.errors import BibenchError, unknown_name
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Numbers that go over the network at once: 16 MiB.
+_AT_ONCE = 1 << 22
+
+
+class SessionEnded(BibenchError):
+    """The workers are not in step any more, so that no run can go on."""
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a training: `replicas` copies of the network on `workers` machines, of which this is `worker`."""
+
+    name: str
+    strategy: tf.distribute.Strategy
+    workers: int = 1
+    worker: int = 0
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process is the one that plans and writes."""
+        return self.worker == 0
+
+    @property
+    def replicas(self) -> int:
+        """How many copies of the network share a batch."""
+        return self.strategy.num_replicas_in_sync
+
+    def describe(self) -> dict[str, Any]:
+        """What a result records of them."""
+        return {"strategy": self.name, "replicas": self.replicas, "workers": self.workers}
+
+    def check_batch(self, batch_size: int) -> None:
+        """Raises BibenchError for a batch that does not fall into equal parts."""
+        if batch_size % self.replicas:
+            raise BibenchError(
+                f"A batch of {batch_size} does not fall into {self.replicas} equal parts: choose a number of devices "
+                "that divides the recipe's batch size."
+            )
+
+    def spread(self, batches: tf.data.Dataset, batch_size: int) -> tf.distribute.DistributedDataset:
+        """Each replica's part of every batch: of R replicas the first takes the first 1/R of its examples, and so on.
+
+        TensorFlow's own sharding goes by files where there are some, which would change what is in a batch.
+        """
+        self.check_batch(batch_size)
+        share = batch_size // self.replicas
+
+        def of_worker(context):
+            here = context.num_replicas_in_sync // context.num_input_pipelines
+            first = context.input_pipeline_id * here
+            return batches.flat_map(lambda *batch: _parts(batch, first, here, share)).prefetch(2 * here)
+
+        return self.strategy.distribute_datasets_from_function(of_worker)
+
+    def replicated(self, network: tf.keras.Model, build: Callable[[], tf.keras.Model]) -> tf.keras.Model:
+        """What `build` makes, on every replica, with the weights that `network` has on the chief; `network` gets them.
+
+        Batch normalization is synchronised in it.
+        """
+        import tensorflow as tf
+
+        weights = network.get_weights()
+        content = self.from_chief(b"".join(weight.tobytes() for weight in weights))
+        start = 0
+        for index, weight in enumerate(weights):
+            weights[index] = np.frombuffer(content, weight.dtype, weight.size, start).reshape(weight.shape)
+            start += weight.nbytes
+        network.set_weights(weights)
+        with self.strategy.scope():
+            replica = build()
+        for layer in replica.submodules:
+            if isinstance(layer, tf.keras.layers.BatchNormalization):
+                # TensorFlow's fused operation knows no other replicas.
+                layer.synchronized, layer.fused = True, False
+        replica.set_weights(weights)
+        return replica
+
+    def from_chief(self, content: bytes) -> bytes:
+        """What the chief passes; what others pass is ignored. All workers have to call this at the same point.
+
+        Raises SessionEnded when a worker is gone.
+        """
+        if self.workers == 1:
+            return content
+        size = int.from_bytes(self._sum_from_chief(np.frombuffer(len(content).to_bytes(8, "big"), np.uint8)), "big")
+        # As pairs of bytes: float32, which every kind of network sums, holds them exactly.
+        padded = (content if self.is_chief else b"").ljust(size + size % 2, b"\0")
+        pairs = np.frombuffer(padded, np.uint16)
+        parts = [self._sum_from_chief(pairs[at : at + _AT_ONCE]) for at in range(0, len(pairs), _AT_ONCE)]
+        return b"".join(parts)[:size]
+
+    def _sum_from_chief(self, numbers: np.ndarray) -> bytes:
+        import tensorflow as tf
+
+        zeros = np.zeros(numbers.shape, np.float32)
+
+        def of_replica(context):
+            return tf.constant(numbers.astype(np.float32) if context.replica_id_in_sync_group == 0 else zeros)
+
+        try:
+            values = self.strategy.experimental_distribute_values_from_function(of_replica)
+            total = self.strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None)
+            return total.numpy().astype(numbers.dtype).tobytes()
+        except tf.errors.OpError as error:
+            raise ended(error) from error
+
+    def announce(self, training: Mapping[str, Any]) -> None:
+        """Tell the followers what is trained next, in plain JSON values; nothing, when there is no more."""
+        self.from_chief(json.dumps(training).encode())
+
+    def announced(self) -> dict[str, Any]:
+        """What the chief announces next."""
+        return json.loads(self.from_chief(b""))
+
+    def share_folder(self, folder: Path) -> None:
+        """Give the followers the files that the chief has in `folder`; hidden ones are left out."""
+        if self.workers == 1:
+            return
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+        names = self.from_chief(json.dumps([path.relative_to(folder).as_posix() for path in files]).encode())
+        for name in json.loads(names):
+            path = folder / name
+            content = self.from_chief(path.read_bytes() if self.is_chief else b"")
+            if not self.is_chief:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+
+
+def _parts(batch: tuple, first: int, count: int, share: int) -> tf.data.Dataset:
+    """`count` parts of a batch, of `share` examples each, from part `first` on."""
+    import tensorflow as tf
+
+    def part(index):
+        def take(tensor):
+            start = tf.cast(first + index, tf.int32) * share
+            return tf.ensure_shape(tensor[start : start + share], [share, *tensor.shape[1:]])
+
+        return tf.nest.map_structure(take, batch)
+
+    return tf.data.Dataset.range(count).map(part)
+
+
+def scope(devices: Devices | None) -> AbstractContextManager:
+    """Where variables belong to all replicas; nothing without a strategy."""
+    return nullcontext() if devices is None else devices.strategy.scope()
+
+
+def ended(error: Exception) -> SessionEnded:
+    """What is raised for an error, on whichever side, in a training of several workers."""
+    if isinstance(error, SessionEnded):
+        return error
+    return SessionEnded(
+        f"The training ended on all workers ({_in_short(error)}): start them again, and it goes on from its last "
+        "checkpoint."
+    )
+
+
+def _in_short(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
+
+
+@cache
+def devices(name: str | None) -> Devices | None:
+    """The devices of a strategy by name, once for the process; None for no strategy.
+
+    `mirrored` takes all GPUs of this machine, without any all of TensorFlow's logical CPUs; `multiworker` the machines
+    that the variable TF_CONFIG names, of which this process is one; `tpu` the one that TPU_NAME names, or that of this
+    machine. Has to be called before TensorFlow does anything else. Raises BibenchError for what is missing.
+    """
+    if name is None:
+        return None
+    if name not in STRATEGIES:
+        raise unknown_name("strategy", name, STRATEGIES)
+    return {"mirrored": _mirrored, "multiworker": _multiworker, "tpu": _tpu}[name]()
+
+
+def _mirrored() -> Devices:
+    import tensorflow as tf
+
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return Devices("mirrored", tf.distribute.MirroredStrategy([device.name for device in found]))
+
+
+def _multiworker() -> Devices:
+    roles, role, index = _cluster()
+    import tensorflow as tf
+
+    try:
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, tf.errors.OpError) as error:
+        raise BibenchError(f"The workers of TF_CONFIG cannot be joined ({_in_short(error)}).") from error
+    # TensorFlow counts the chief first, too.
+    before = len(roles["chief"]) if role == "worker" and "chief" in roles else 0
+    return Devices("multiworker", strategy, workers=sum(map(len, roles.values())), worker=before + index)
+
+
+def _cluster() -> tuple[dict[str, list[str]], str, int]:
+    """The addresses of TF_CONFIG by role, and the role and number of this process."""
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        roles, role, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])
+        known = set(roles) <= {"chief", "worker"} and 0 <= index < len(roles[role])
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise BibenchError(
+            "--strategy multiworker needs the variable TF_CONFIG, which names all workers and says which of them this "
+            'is: {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": 0}}.'
+        )
+    return roles, role, index
+
+
+def _tpu() -> Devices:
+    import tensorflow as tf
+
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=os.environ.get("TPU_NAME", "local"))
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return Devices("tpu", tf.distribute.TPUStrategy(resolver))
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise BibenchError(
+            f"TensorFlow finds no TPU ({_in_short(error)}): name one by the variable TPU_NAME."
+        ) from error
