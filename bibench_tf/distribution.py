@@ -8,8 +8,10 @@ and writes; the others follow it and keep nothing.
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -138,14 +140,13 @@ class Devices:
         """What the chief announces next."""
         return json.loads(self.from_chief(b""))
 
-    def share_folder(self, folder: Path) -> None:
-        """Give the followers the files that the chief has in `folder`; hidden ones are left out."""
+    def share_files(self, root: Path, files: Iterable[Path]) -> None:
+        """Copy those of the chief's `files` that exist to the `root` of the followers, whose own are not looked at."""
         if self.workers == 1:
             return
-        files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-        names = self.from_chief(json.dumps([path.relative_to(folder).as_posix() for path in files]).encode())
-        for name in json.loads(names):
-            path = folder / name
+        names = json.dumps([path.relative_to(root).as_posix() for path in files if path.is_file()])
+        for name in json.loads(self.from_chief(names.encode())):
+            path = root / name
             content = self.from_chief(path.read_bytes() if self.is_chief else b"")
             if not self.is_chief:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,6 +167,25 @@ def _parts(batch: tuple, first: int, count: int, share: int) -> tf.data.Dataset:
     return tf.data.Dataset.range(count).map(part)
 
 
+def correct_variances(replica: tf.keras.Model, network: tf.keras.Model, batch_size: int, steps: int) -> None:
+    """Make the moving variances of `replica` those of a single device, after `steps` from those of `network` on.
+
+    For images TensorFlow's fused batch normalization, which knows no other replicas, divides by n - 1 where Keras'
+    synchronised one divides by n. A moving variance is linear in the variances of the steps, so the factor between
+    them can be put in afterwards.
+    """
+    import tensorflow as tf
+
+    for layer, before in zip(replica.submodules, network.submodules, strict=True):
+        if not isinstance(layer, tf.keras.layers.BatchNormalization) or not before.fused:
+            continue
+        count = batch_size * math.prod(layer.input_shape[1:-1])
+        factor = count / (count - 1)
+        kept = layer.momentum ** (steps * len(layer.inbound_nodes))
+        variance = factor * layer.moving_variance.numpy() + (1 - factor) * kept * before.moving_variance.numpy()
+        layer.moving_variance.assign(variance)
+
+
 def scope(devices: Devices | None) -> AbstractContextManager:
     """Where variables belong to all replicas; nothing without a strategy."""
     return nullcontext() if devices is None else devices.strategy.scope()
@@ -182,7 +202,9 @@ def ended(error: Exception) -> SessionEnded:
 
 
 def _in_short(error: Exception) -> str:
-    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])[:300]
+    # Without the name that TensorFlow gives to the operation.
+    message = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[:1]
+    return ": ".join([type(error).__name__, *message])[:300]
 
 
 @cache

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 from bibench_tf import distribution, runner
 from bibench_tf.benchmark import Session
 from bibench_tf.distribution import Devices
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunSpec
+from bibench_tf.runs import RunSpec, RunStore
 
 
 def follow(session: Session, devices: Devices) -> None:
@@ -29,7 +28,9 @@ def follow(session: Session, devices: Devices) -> None:
             raise BibenchError(f"{spec.task} is not the same on all workers: copy the chief's data to this one.")
         with tempfile.TemporaryDirectory(prefix="bibench-") as folder:
             try:
-                runner.learn(spec, data, session, Path(folder))
+                store = RunStore(folder)
+                store.folder(spec).mkdir(parents=True)
+                runner.learn(spec, store, data, session)
             except training.Diverged:
                 continue  # on the chief as well
             except Exception as error:

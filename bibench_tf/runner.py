@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
-    from bibench_tf.distribution import Devices
     from bibench_tf.training import Progress
 
 
@@ -184,10 +182,9 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
             devices.announce({"spec": common["spec"], "fingerprint": data.fingerprint})
         model, progress = learn(
             spec,
+            store,
             data,
             session,
-            folder,
-            load_parent=None if spec.parent is None else partial(store.model, spec.parent),
             logs=folder / "tensorboard" if session.tensorboard else None,
             on_step=bar.update,
             on_epoch=on_epoch,
@@ -207,40 +204,37 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
 
 
 def learn(
-    spec: RunSpec,
-    data: Dataset,
-    session: Session,
-    folder: Path,
-    load_parent: Callable[[], tf.keras.Model] | None = None,
-    **options,
+    spec: RunSpec, store: RunStore, data: Dataset, session: Session, **options
 ) -> tuple[tf.keras.Model, Progress]:
-    """The network of a run, trained from the weights of its parent on; `options` are those of `training.train`.
+    """The network of a run, trained from its checkpoint on; `options` are those of `training.train`.
 
-    Followers need no parent: all weights they start from are the chief's.
+    Of several workers the others get what the run starts from into a `store` of their own.
     """
     from bibench_tf import training
 
-    recipe, devices = spec.recipe, distribution.devices(session.strategy)
+    recipe, folder, devices = spec.recipe, store.folder(spec), distribution.devices(session.strategy)
+    if devices is not None:
+        parents = [] if spec.parent is None else [store.model_path(spec.parent)]
+        devices.share_files(store.root, [*parents, folder / "progress.json", *folder.glob("checkpoint-*/*")])
     build = partial(_build, spec, data, session)
     model = training.initial_model(build, spec.seed)
-    parent = load_parent and load_parent()
-    if parent is not None:
+    parent = None
+    if spec.parent is not None:
+        with distribution.scope(devices):
+            parent = store.model(spec.parent)
         training.copy_weights(parent, model)
-    twin, teacher = None, parent if recipe.distils else None
     in_precision = partial(training.in_precision, build, recipe.precision)
     if devices is not None:
         twin = devices.replicated(model, in_precision)
-        if recipe.distils and spec.parent is not None:
-            teacher = _replicated_teacher(spec.parent, data, session, parent, devices)
-    elif recipe.precision != "float32":
-        twin = in_precision()
+    else:
+        twin = None if recipe.precision == "float32" else in_precision()
     progress = training.train(
         model,
         data,
         recipe,
         seed=spec.seed,
         folder=folder,
-        teacher=teacher,
+        teacher=parent if recipe.distils else None,
         twin=twin,
         devices=devices,
         xla=session.xla,
@@ -248,18 +242,6 @@ def learn(
         **options,
     )
     return model, progress
-
-
-def _replicated_teacher(
-    spec: RunSpec, data: Dataset, session: Session, trained: tf.keras.Model | None, devices: Devices
-) -> tf.keras.Model:
-    from bibench_tf import training
-
-    build = partial(_build, spec, data, session)
-    teacher = build()
-    if trained is not None and training.copy_weights(trained, teacher) < len(teacher.weights):
-        raise BibenchError(f"The network of run {spec.id} is not the one this version builds: train it again.")
-    return devices.replicated(teacher, build)
 
 
 def _build(spec: RunSpec, data: Dataset, session: Session) -> tf.keras.Model:

@@ -18,7 +18,7 @@ import tensorflow as tf
 from bibench_tf import environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
-from bibench_tf.distribution import Devices, scope
+from bibench_tf.distribution import Devices, correct_variances, scope
 from bibench_tf.energy import EnergyMeter
 from bibench_tf.memory import PeakMemory, forget_networks
 from bibench_tf.recipes import Precision, Recipe, learning_rate
@@ -117,8 +117,6 @@ def train(
         )
     predict = inference(model, data)
     checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
-    if devices is not None:
-        devices.share_folder(folder)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
     if twin is not None:
         model.set_weights(twin.get_weights())
@@ -152,6 +150,8 @@ def train(
         train_loss = fitted.history["loss"][-1]
         if not np.isfinite(train_loss):
             raise Diverged(f"the loss was not finite in epoch {epoch + 1} of {recipe.epochs}")
+        if devices is not None:
+            correct_variances(twin, model, recipe.batch_size, steps_per_epoch)
         if twin is not None:
             model.set_weights(twin.get_weights())
         figures = evaluate(predict, data)
