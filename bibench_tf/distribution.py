@@ -65,18 +65,19 @@ class Devices:
                 "that divides the recipe's batch size."
             )
 
-    def spread(self, batches: tf.data.Dataset, batch_size: int) -> tf.distribute.DistributedDataset:
-        """Each replica's part of every batch: of R replicas the first takes the first 1/R of its examples, and so on.
+    def spread(self, parts: Callable[[int, int], tf.data.Dataset], batch_size: int) -> tf.distribute.DistributedDataset:
+        """Batches of all replicas: of R replicas the first takes the first 1/R of a batch's examples, and so on.
 
-        TensorFlow's own sharding goes by files where there are some, which would change what is in a batch.
+        `parts(part, count)` gives one of `count` equal parts of every batch. TensorFlow's own sharding goes by files
+        where there are some, which would change what is in a batch.
         """
         self.check_batch(batch_size)
         share = batch_size // self.replicas
 
         def of_worker(context):
             here = context.num_replicas_in_sync // context.num_input_pipelines
-            first = context.input_pipeline_id * here
-            return batches.flat_map(lambda *batch: _parts(batch, first, here, share)).prefetch(2 * here)
+            batches = parts(context.input_pipeline_id, context.num_input_pipelines)
+            return batches.flat_map(lambda *batch: _shares(batch, here, share)).prefetch(2 * here)
 
         return self.strategy.distribute_datasets_from_function(of_worker)
 
@@ -153,18 +154,17 @@ class Devices:
                 path.write_bytes(content)
 
 
-def _parts(batch: tuple, first: int, count: int, share: int) -> tf.data.Dataset:
-    """`count` parts of a batch, of `share` examples each, from part `first` on."""
+def _shares(batch: tuple, count: int, share: int) -> tf.data.Dataset:
+    """The `count` equal parts of a batch, of `share` examples each."""
     import tensorflow as tf
 
-    def part(index):
-        def take(tensor):
-            start = tf.cast(first + index, tf.int32) * share
-            return tf.ensure_shape(tensor[start : start + share], [share, *tensor.shape[1:]])
+    def take(index, values):
+        start = tf.cast(index, tf.int32) * share
+        return tf.ensure_shape(values[start : start + share], [share, *values.shape[1:]])
 
-        return tf.nest.map_structure(take, batch)
-
-    return tf.data.Dataset.range(count).map(part)
+    return tf.data.Dataset.range(count).map(
+        lambda index: tf.nest.map_structure(lambda values: take(index, values), batch)
+    )
 
 
 def correct_variances(replica: tf.keras.Model, network: tf.keras.Model, batch_size: int, steps: int) -> None:

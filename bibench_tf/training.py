@@ -131,11 +131,8 @@ def train(
             # Dropout counts its calls: from here, so that an epoch after a checkpoint is what it is without a break.
             # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
             tf.random.set_seed(seed if devices is None else seed + devices.worker)
-        batches = task.training_batches(
-            data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment)
-        )
         fitted = trainer.fit(
-            batches if devices is None else devices.spread(batches, recipe.batch_size),
+            _train_batches(task, data, recipe, devices, seed=seed, epoch=epoch),
             steps_per_epoch=None if devices is None else steps_per_epoch,
             initial_epoch=epoch,
             epochs=epoch + 1,
@@ -171,6 +168,18 @@ def train(
         progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], figures))
         on_epoch(progress)
     return progress
+
+
+def _train_batches(task, data, recipe, devices, **order):
+    """The batches of an epoch, as the training graph takes them, shared out among devices if there are some."""
+    if devices is None:
+        return task.training_batches(data.train_batches(recipe.batch_size, augment=recipe.augment, **order))
+
+    def parts(part, count):
+        batches = data.train_parts(recipe.batch_size, part, count, augment=recipe.augment, **order)
+        return task.training_batches(batches)
+
+    return devices.spread(parts, recipe.batch_size)
 
 
 def inference(model: tf.keras.Model, data: Dataset) -> Callable[[Any], tf.Tensor]:

@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -140,7 +141,7 @@ def train_on_two_processors(folder):
     found["float16"] = figures(*train(folder / "float16", devices, "bnn", half)[::2])
     found["parts"] = [
         [[part.numpy().tolist() for part in replicas_of(values)] for values in batch]
-        for batch in devices.spread(tiny().train_batches(16, seed=3, epoch=1), 16)
+        for batch in devices.spread(partial(tiny().train_parts, 16, seed=3, epoch=1), 16)
     ]
     runner.execute([STUDENT.parent], Session(folder / "one", quiet=True))
     shutil.copytree(folder / "one", folder / "two")
