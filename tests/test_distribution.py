@@ -226,6 +226,9 @@ def test_two_devices_learn_what_one_learns(found, case):
     for name, expected, weight in zip(one["names"], one["weights"], two["weights"], strict=True):
         if matter(name):
             np.testing.assert_allclose(weight, expected, rtol=0.02, atol=0.02, err_msg=name)
+        if name == "batch_normalization/moving_variance":
+            # Of 16 images of 6 x 6 pixels: n / (n - 1) is 1.0017.
+            np.testing.assert_allclose(weight, expected, rtol=2e-4)
 
 
 @pytest.mark.slow
