@@ -266,7 +266,7 @@ def _tpu() -> Devices:
         tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return Devices("tpu", tf.distribute.TPUStrategy(resolver))
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+    except (ImportError, OSError, RuntimeError, ValueError, tf.errors.OpError) as error:
         raise BibenchError(
             f"TensorFlow finds no TPU ({_in_short(error)}): name one by the variable TPU_NAME."
         ) from error
