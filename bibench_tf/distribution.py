@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cache
@@ -99,8 +99,10 @@ class Devices:
             replica = build()
         for layer in replica.submodules:
             if isinstance(layer, tf.keras.layers.BatchNormalization):
-                # TensorFlow's fused operation knows no other replicas.
-                layer.synchronized, layer.fused = True, False
+                # TensorFlow's fused operation knows no other replicas. Keras' `synchronized` takes small variances as
+                # the difference of two large numbers, which may come out negative.
+                layer.fused = False
+                layer._calculate_mean_and_var = _moments_of_all
         replica.set_weights(weights)
         return replica
 
@@ -167,12 +169,29 @@ def _shares(batch: tuple, count: int, share: int) -> tf.data.Dataset:
     )
 
 
+def _moments_of_all(inputs: tf.Tensor, axes: Sequence[int], keepdims: bool, mask: tf.Tensor | None = None):
+    """Mean and variance over the parts of all replicas, which are equally large."""
+    import tensorflow as tf
+
+    replica = tf.distribute.get_replica_context()
+    if replica is None:  # while the network is built
+        return tf.nn.moments(inputs, axes, keepdims=keepdims)
+    if mask is not None:
+        raise BibenchError("Batch normalization of masked inputs does not go with a strategy.")
+
+    def mean_of(values):
+        return replica.all_reduce(tf.distribute.ReduceOp.MEAN, tf.reduce_mean(values, axes, keepdims=True))
+
+    mean = mean_of(inputs)
+    variance = mean_of(tf.math.squared_difference(inputs, tf.stop_gradient(mean)))
+    return (mean, variance) if keepdims else (tf.squeeze(mean, axes), tf.squeeze(variance, axes))
+
+
 def correct_variances(replica: tf.keras.Model, network: tf.keras.Model, batch_size: int, steps: int) -> None:
     """Make the moving variances of `replica` those of a single device, after `steps` from those of `network` on.
 
-    For images TensorFlow's fused batch normalization, which knows no other replicas, divides by n - 1 where Keras'
-    synchronised one divides by n. A moving variance is linear in the variances of the steps, so the factor between
-    them can be put in afterwards.
+    For images the fused batch normalization of one device divides by n - 1, others by n. A moving variance is linear
+    in the variances of the steps, so the factor between them can be put in afterwards.
     """
     import tensorflow as tf
 
@@ -230,7 +249,7 @@ def _mirrored() -> Devices:
 
 
 def _multiworker() -> Devices:
-    roles, role, index = _cluster()
+    roles, role, index = cluster()
     import tensorflow as tf
 
     try:
@@ -242,8 +261,11 @@ def _multiworker() -> Devices:
     return Devices("multiworker", strategy, workers=sum(map(len, roles.values())), worker=before + index)
 
 
-def _cluster() -> tuple[dict[str, list[str]], str, int]:
-    """The addresses of TF_CONFIG by role, and the role and number of this process."""
+def cluster() -> tuple[dict[str, list[str]], str, int]:
+    """The addresses that TF_CONFIG has, by role, and the role and number of this process.
+
+    Raises BibenchError where it is missing or makes no sense.
+    """
     try:
         config = json.loads(os.environ["TF_CONFIG"])
         roles, role, index = config["cluster"], config["task"]["type"], int(config["task"]["index"])

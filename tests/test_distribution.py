@@ -36,7 +36,7 @@ START = dataclasses.replace(RECIPE, name="tiny_float", optimizer="sgd", weight_d
 STUDENT = RunSpec(
     "tiny", "vgg_small", "bnn", dataclasses.replace(RECIPE, name="tiny_student", start=START, distils=True)
 )
-# What is trained on one device and on two; the last one is stopped on two, and goes on.
+# What is trained on one device and on two; the last one is stopped on one, and goes on on two.
 CASES = {
     "clipped": ("bnn", dataclasses.replace(RECIPE, learning_rate=0.5, weight_decay=1e-3), {}),
     "radam": ("full_precision", dataclasses.replace(RECIPE, optimizer="radam"), {}),
@@ -134,7 +134,7 @@ def train_on_two_processors(folder):
         found[name] = {"one": figures(model, progress)}
         if name == "stopped":
             with contextlib.suppress(KeyboardInterrupt):
-                train(folder / name / "2", devices, algorithm, recipe, on_epoch=stop, **options)
+                train(folder / name / "2", None, algorithm, recipe, on_epoch=stop, **options)
         model, twin, progress = train(folder / name / "2", devices, algorithm, recipe, **options)
         found[name]["two"] = figures(model, progress)
         found[name]["replicas"] = [[one.numpy().tolist() for one in replicas_of(weight)] for weight in twin.weights]

@@ -202,8 +202,10 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
     from bibench_tf.tracks import execution
 
     execution.check_data(benchmark, session)
-    if session.strategy == "multiworker" and not session.quiet:
-        click.echo("bibench: waiting until all workers of TF_CONFIG are there.", err=True)
+    if session.strategy == "multiworker":
+        distribution.cluster()
+        if not session.quiet:
+            click.echo("bibench: waiting until all workers of TF_CONFIG are there.", err=True)
     # Before anything else that TensorFlow does.
     devices = distribution.devices(session.strategy)
     if devices is not None and not devices.is_chief:
