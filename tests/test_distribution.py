@@ -330,7 +330,7 @@ def two_workers(folder, second="cli"):
         command = [*COMMAND, folder / str(index), "--strategy", "multiworker"]
         processes.append(start(mode, *command, TF_CONFIG=json.dumps(config)))
     try:
-        return [(process.communicate(timeout=240)[1], process.returncode)[::-1] for process in processes]
+        return [(process.communicate(timeout=600)[1], process.returncode)[::-1] for process in processes]
     finally:
         for process in processes:
             process.kill()
