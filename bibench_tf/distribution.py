@@ -198,7 +198,10 @@ def correct_variances(replica: tf.keras.Model, network: tf.keras.Model, batch_si
     for layer, before in zip(replica.submodules, network.submodules, strict=True):
         if not isinstance(layer, tf.keras.layers.BatchNormalization) or not before.fused:
             continue
-        count = batch_size * math.prod(layer.input_shape[1:-1])
+        shapes = {tuple(node.input_shapes) for node in layer.inbound_nodes}
+        count = batch_size * math.prod(size or 0 for shape in shapes for size in shape[1:-1])
+        if len(shapes) != 1 or count < 2:
+            continue  # images of several or of unknown sizes, for which there is no one factor
         factor = count / (count - 1)
         kept = layer.momentum ** (steps * len(layer.inbound_nodes))
         variance = factor * layer.moving_variance.numpy() + (1 - factor) * kept * before.moving_variance.numpy()
