@@ -12,6 +12,8 @@ from bibench_tf.errors import BibenchError
 BASELINE = "full_precision"
 # In place of an algorithm: whatever the network's own paper does.
 PAPER = "paper"
+# How a training is spread over devices, see `bibench_tf.distribution`.
+STRATEGIES = ("mirrored", "multiworker", "tpu")
 ALGORITHMS = ("bnn", "xnor", "dorefa", "bireal", "xnorpp", "reactnet", "recu", "fda")
 
 
@@ -88,7 +90,9 @@ class Session:
     `binaries` is the program lce_benchmark_model for the devices other than `host`: one for all, or one for each.
     `xla` compiles training steps with XLA, which rounds as another computer does; with `steps_per_execution` Keras
     makes that many steps before it returns to Python, except where the learning rate changes from step to step. A
-    run's result names both, for its times depend on them.
+    run's result names both, and the strategy, for its times depend on them.
+    `strategy` spreads every training over devices (`bibench_tf.distribution`), which does not change what is learnt
+    but for rounding. With `tensorboard` runs keep what TensorBoard shows in their folders.
     `retime_rounds` is how many interleaved rounds of training steps the training track times; 0 for none.
     `init` is the folder of the checkpoint that text networks start from, `vocabulary` the file of word pieces; their
     contents are what a benchmark and its runs name.
@@ -103,5 +107,13 @@ class Session:
     retime_rounds: int = 0
     xla: bool = False
     steps_per_execution: int = 1
+    strategy: str | None = None
+    tensorboard: bool = False
     init: Path | None = None
     vocabulary: Path | None = None
+
+    def __post_init__(self):
+        if self.xla and self.strategy is not None:
+            raise BibenchError(
+                f"XLA compiles the steps of one device: leave out either --xla or --strategy {self.strategy}."
+            )

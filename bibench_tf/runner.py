@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from bibench_tf import datasets, environment, records, tasks
+from bibench_tf import datasets, distribution, environment, records, tasks
 from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
@@ -48,16 +48,8 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
     pending = [spec for spec in ordered(specs) if not _has_result(store, spec)]
     if not pending:
         return
-    _check_files(pending, session)
-
-    @cache
-    def load_task(name: str, has_vocabulary: bool) -> Dataset:
-        vocabulary = session.vocabulary if has_vocabulary else None
-        return datasets.get(name, session.data_dir, session.download, vocabulary)
-
-    def load(spec: RunSpec) -> Dataset:
-        return load_task(spec.task, spec.vocabulary is not None).seen_by(spec.architecture)
-
+    check_files(pending, session)
+    load = data_loader(session)
     steps = {spec.id: spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size) for spec in pending}
     with progress_bar(sum(steps.values()), "step", session) as bar:
         waiting = False
@@ -74,7 +66,18 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
                 waiting = all(_is_locked(store, other) for other in pending)
 
 
-def _check_files(specs: Iterable[RunSpec], session: Session) -> None:
+def data_loader(session: Session) -> Callable[[RunSpec], Dataset]:
+    """A function that gives the data of a run; it describes each data set once."""
+
+    @cache
+    def load(name: str, has_vocabulary: bool) -> Dataset:
+        vocabulary = session.vocabulary if has_vocabulary else None
+        return datasets.get(name, session.data_dir, session.download, vocabulary)
+
+    return lambda spec: load(spec.task, spec.vocabulary is not None).seen_by(spec.architecture)
+
+
+def check_files(specs: Iterable[RunSpec], session: Session) -> None:
     """Refuse a session whose files are not those of the runs."""
     for what, option in (("checkpoint", "init"), ("vocabulary", "vocabulary")):
         planned = {getattr(spec, option) for spec in specs} - {None}
@@ -161,12 +164,12 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
     from bibench_tf import training  # TensorFlow starts only when there is something to train
 
     folder, recipe = store.folder(spec), spec.recipe
-    build = partial(_build, spec, data, session)
+    devices = distribution.devices(session.strategy)
     common = {
         "run_id": spec.id,
         "spec": dataclasses.asdict(spec),
         "dataset": _dataset_data(data),
-        "execution": _execution_data(session, recipe),
+        "execution": _execution_data(session, recipe) | ({} if devices is None else devices.describe()),
         "metric": tasks.get(data.task).metric(data),
     }
 
@@ -175,32 +178,70 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
         bar.set_postfix_str(f"epoch {latest['epoch']}/{recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
-        model = training.initial_model(build, spec.seed)
-        parent = None if spec.parent is None else store.model(spec.parent)
-        if parent is not None:
-            training.copy_weights(parent, model)
-        progress = training.train(
-            model,
+        if devices is not None:
+            devices.announce({"spec": common["spec"], "fingerprint": data.fingerprint})
+        model, progress = learn(
+            spec,
+            store,
             data,
-            recipe,
-            seed=spec.seed,
-            folder=folder,
-            teacher=parent if recipe.distils else None,
-            twin=None if recipe.precision == "float32" else training.in_precision(build, recipe.precision),
-            xla=session.xla,
-            steps_per_execution=session.steps_per_execution,
+            session,
+            logs=folder / "tensorboard" if session.tensorboard else None,
             on_step=bar.update,
             on_epoch=on_epoch,
         )
     except training.Diverged as error:
         return RunResult(**common, status="diverged", error=str(error))
-    except BibenchError as error:
-        return RunResult(**common, status="failed", error=str(error))
     except Exception as error:
+        if devices is not None and devices.workers > 1:
+            # The others are in the middle of this run: none can go on.
+            raise distribution.ended(error) from error
+        if isinstance(error, BibenchError):
+            return RunResult(**common, status="failed", error=str(error))
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return RunResult(**common, status="failed", error=f"{type(error).__name__}: {error}"[:500])
     records.write_atomically(store.model_path(spec), lambda path: model.save(path))
     return RunResult(**common, status="completed", **_summary(progress, model))
+
+
+def learn(
+    spec: RunSpec, store: RunStore, data: Dataset, session: Session, **options
+) -> tuple[tf.keras.Model, Progress]:
+    """The network of a run, trained from its checkpoint on; `options` are those of `training.train`.
+
+    Of several workers the others get what the run starts from into a `store` of their own.
+    """
+    from bibench_tf import training
+
+    recipe, folder, devices = spec.recipe, store.folder(spec), distribution.devices(session.strategy)
+    if devices is not None:
+        parents = [] if spec.parent is None else [store.model_path(spec.parent)]
+        devices.share_files(store.root, [*parents, folder / "progress.json", *folder.glob("checkpoint-*/*")])
+    build = partial(_build, spec, data, session)
+    model = training.initial_model(build, spec.seed)
+    parent = None
+    if spec.parent is not None:
+        with distribution.scope(devices):
+            parent = store.model(spec.parent)
+        training.copy_weights(parent, model)
+    in_precision = partial(training.in_precision, build, recipe.precision)
+    if devices is not None:
+        twin = devices.replicated(model, in_precision)
+    else:
+        twin = None if recipe.precision == "float32" else in_precision()
+    progress = training.train(
+        model,
+        data,
+        recipe,
+        seed=spec.seed,
+        folder=folder,
+        teacher=parent if recipe.distils else None,
+        twin=twin,
+        devices=devices,
+        xla=session.xla,
+        steps_per_execution=session.steps_per_execution,
+        **options,
+    )
+    return model, progress
 
 
 def _build(spec: RunSpec, data: Dataset, session: Session) -> tf.keras.Model:

@@ -18,10 +18,12 @@ import tensorflow as tf
 from bibench_tf import environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
+from bibench_tf.distribution import Devices, correct_variances, scope
 from bibench_tf.energy import EnergyMeter
 from bibench_tf.memory import PeakMemory, forget_networks
 from bibench_tf.recipes import Precision, Recipe, learning_rate
 from bibench_tf.tasks import Task
+from bibench_tf.tensorboard import EpochLogs
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
@@ -85,6 +87,8 @@ def train(
     folder: Path,
     teacher: tf.keras.Model | None = None,
     twin: tf.keras.Model | None = None,
+    devices: Devices | None = None,
+    logs: Path | None = None,
     xla: bool = False,
     steps_per_execution: int = 1,
     on_step: Callable[[], None] = lambda: None,
@@ -96,42 +100,46 @@ def train(
     The loss, and the test figures after every epoch, are those of the data's task. `teacher` is the network that a
     recipe which distils learns from; it is frozen. `twin` is the same network in the recipe's precision where that is
     mixed: it makes the steps, and `model` gets its weights after every epoch, so that what is evaluated is what is
-    saved. After every epoch the state is written to `folder`: what is trained next is then a function of that state,
-    the seed and the data alone. A recipe whose rate changes from step to step is trained step by step whatever
-    `steps_per_execution` says. Raises Diverged when the loss is not finite.
+    saved. With `devices` batches are spread over these, and there is a twin at every precision; it and the teacher come
+    from `Devices.replicated`. `logs` is a folder for TensorBoard. After every epoch the state is written to `folder`:
+    what is trained next is then a function of that state, the seed and the data alone. A recipe whose rate changes from
+    step to step is trained step by step whatever `steps_per_execution` says. Raises Diverged when the loss is not
+    finite.
     """
     task = tasks.get(data.task)
     trained = model
     if twin is not None:
         twin.set_weights(model.get_weights())
         trained = twin
-    trainer = _compiled(
-        trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
-    )
+    with scope(devices):
+        trainer = _compiled(
+            trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
+        )
     predict = inference(model, data)
     checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
     if twin is not None:
         model.set_weights(twin.get_weights())
-    for _ in range(progress.epochs_completed * (data.train_examples // recipe.batch_size)):
+    steps_per_epoch = data.train_examples // recipe.batch_size
+    for _ in range(progress.epochs_completed * steps_per_epoch):
         on_step()
+    epoch_logs = None if logs is None else EpochLogs(logs, recipe, progress.history)
     timer = _StepTimer(on_step, clock)
     at_random = any(map(_draws_at_random, trainer.submodules))
     for epoch in range(progress.epochs_completed, recipe.epochs):
         if at_random:
             # Random layers count their calls: from here, so that an epoch after a checkpoint is as without a break.
             # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
-            tf.random.set_seed(seed)
+            tf.random.set_seed(seed if devices is None else seed + devices.worker)
         fitted = trainer.fit(
-            task.training_batches(
-                data.train_batches(recipe.batch_size, seed=seed, epoch=epoch, augment=recipe.augment)
-            ),
+            _train_batches(task, data, recipe, devices, seed=seed, epoch=epoch),
+            steps_per_epoch=None if devices is None else steps_per_epoch,
             initial_epoch=epoch,
             epochs=epoch + 1,
             verbose=0,
             callbacks=[
                 ScheduleCallback(epochs=recipe.epochs),
-                _LearningRate(recipe, data.train_examples // recipe.batch_size),
+                _LearningRate(recipe, steps_per_epoch),
                 tf.keras.callbacks.TerminateOnNaN(),
                 timer,
             ],
@@ -139,6 +147,8 @@ def train(
         train_loss = fitted.history["loss"][-1]
         if not np.isfinite(train_loss):
             raise Diverged(f"the loss was not finite in epoch {epoch + 1} of {recipe.epochs}")
+        if devices is not None:
+            correct_variances(twin, model, recipe.batch_size, steps_per_epoch)
         if twin is not None:
             model.set_weights(twin.get_weights())
         figures = evaluate(predict, data)
@@ -152,6 +162,9 @@ def train(
             **further,
             **timer.take(),
         }
+        if epoch_logs is not None:
+            # Before the checkpoint: an epoch that has one is in the logs, and one that is repeated repeats its numbers.
+            epoch_logs.write(row)
         progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], figures))
         on_epoch(progress)
     return progress
@@ -160,6 +173,18 @@ def train(
 def _draws_at_random(layer: tf.Module) -> bool:
     """Whether a layer is a dropout that does something, or says so of itself by `draws_at_random`."""
     return isinstance(layer, tf.keras.layers.Dropout) and layer.rate > 0 or getattr(layer, "draws_at_random", False)
+
+
+def _train_batches(task, data, recipe, devices, **order):
+    """The batches of an epoch, as the training graph takes them, shared out among devices if there are some."""
+    if devices is None:
+        return task.training_batches(data.train_batches(recipe.batch_size, augment=recipe.augment, **order))
+
+    def parts(part, count):
+        batches = data.train_parts(recipe.batch_size, part, count, augment=recipe.augment, **order)
+        return task.training_batches(batches)
+
+    return devices.spread(parts, recipe.batch_size)
 
 
 def inference(model: tf.keras.Model, data: Dataset) -> Callable[[Any], tf.Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.benchmark import STRATEGIES, Benchmark, Session
 from bibench_tf.deploy.commands import shape
 from bibench_tf.errors import BibenchError
 
@@ -157,6 +157,13 @@ _SESSION_OPTIONS = (
         metavar="N",
         help="Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
     ),
+    click.option(
+        "--strategy",
+        type=click.Choice(STRATEGIES),
+        help="Spread every training over the GPUs of this machine, the machines that TF_CONFIG names, or a TPU. The "
+        "recipe's batch is that of all devices together.",
+    ),
+    click.option("--tensorboard", is_flag=True, help="Keep the figures of every epoch for TensorBoard, run by run."),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no table."),
 )
 
@@ -167,7 +174,7 @@ def _benchmark_options(*names: str):
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def command(results, data_dir, download, quiet, algorithm_files, init, vocabulary, **values):
-            execution = {name: values.pop(name) for name in ("xla", "steps_per_execution")}
+            execution = {name: values.pop(name) for name in ("xla", "steps_per_execution", "strategy", "tensorboard")}
             chosen = {name: values.pop(name) for name in names}
             vocabulary = vocabulary or _vocabulary_of(init)
             benchmark = dataclasses.replace(_DEFAULT, **chosen)
@@ -191,9 +198,20 @@ def _vocabulary_of(init: Path | None) -> Path | None:
 
 
 def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, algorithm_files) -> int:
+    from bibench_tf import distribution, followers
     from bibench_tf.tracks import execution
 
     execution.check_data(benchmark, session)
+    if session.strategy == "multiworker":
+        distribution.cluster()
+        if not session.quiet:
+            click.echo("bibench: waiting until all workers of TF_CONFIG are there.", err=True)
+    # Before anything else that TensorFlow does.
+    devices = distribution.devices(session.strategy)
+    if devices is not None and not devices.is_chief:
+        _load_algorithms(algorithm_files)
+        followers.follow(session, devices)
+        return 0
     benchmark = _written_out(benchmark, session)
     _load_algorithms(algorithm_files)
     execution.execute(tracks, benchmark, session)
@@ -306,6 +324,7 @@ def run(benchmark, session, algorithm_files):
       bibench run
       bibench run --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short
       bibench run --algorithms bnn,mine --algorithm-file mine.py --results results/mine
+      bibench run --strategy mirrored --tensorboard
     """
     from bibench_tf.tracks import NAMES, base
 
@@ -325,7 +344,8 @@ task = _track_command(
     "Track 1, learning task: how much of the full-precision accuracy each algorithm keeps, task by task.",
     "bibench task --tasks cifar10 --data-dir ~/tensorflow_datasets --architecture resnet20 --recipe cifar10_short\n"
     "  bibench task --tasks keywords_mini,sentiment_mini --algorithms bnn,reactnet\n"
-    "  bibench task --tasks glue_sst2 --architecture bert --init minilm --recipe sst2_short",
+    "  bibench task --tasks glue_sst2 --architecture bert --init minilm --recipe sst2_short\n"
+    "  bibench task --tasks imagenet2012 --architecture resnet18 --recipe bibench --strategy multiworker",
 )
 architecture = _track_command(
     "architecture",

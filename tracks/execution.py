@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bibench_tf import environment, recipes, records, report, runner
+from bibench_tf import distribution, environment, followers, recipes, records, report, runner
 from bibench_tf.benchmark import BASELINE, PAPER, Benchmark, Session, parse_network
 from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunStore
@@ -37,10 +37,13 @@ class StoredBenchmark:
 def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
     """Do everything the tracks need that is not done yet: train, then measure."""
     check_data(benchmark, session)
+    # TensorFlow has to know its devices before it does anything else.
+    distribution.devices(session.strategy)
     check_names(tracks, benchmark, session)
     modules = [load(name) for name in tracks]
     _store_benchmark(tracks, benchmark, session.results)
     runner.execute([spec for module in modules for spec in module.plan(benchmark)], session)
+    followers.dismiss(session)
     for module in modules:
         module.measure(benchmark, session)
 
@@ -66,6 +69,7 @@ def check_names(tracks: Sequence[str], benchmark: Benchmark, session: Session) -
     check_networks(benchmark)
     if "robustness" in tracks:
         robustness.check(benchmark, session)
+    devices = distribution.devices(session.strategy)
     for dataset, network in trained_pairs(tracks, benchmark):
         data = load_data(dataset, session, network)
         recipe = main_recipe(benchmark, dataset, network)
@@ -73,6 +77,9 @@ def check_names(tracks: Sequence[str], benchmark: Benchmark, session: Session) -
             raise BibenchError(
                 f"A batch of {recipe.batch_size} is more than the {data.train_examples} training examples of {dataset}."
             )
+        if devices is not None:
+            for each in filter(None, (recipe, recipe.start)):
+                devices.check_batch(each.batch_size)
         name, width = parse_network(network)
         for algorithm in {BASELINE, PAPER}.intersection(benchmark.all_algorithms):
             zoo.build(name, algorithm=algorithm, width=width, **data.network_options)

@@ -67,6 +67,22 @@ class Dataset(abc.ABC):
         `augment` the examples are only shuffled and prepared as those of the test split are. Raises BibenchError for a
         batch larger than the training split.
         """
+        self._check_epoch(batch_size, seed, epoch)
+        return self._train_batches(batch_size, seed, epoch, augment)
+
+    def train_parts(
+        self, batch_size: int, part: int, parts: int, *, seed: int, epoch: int, augment: bool = True
+    ) -> tf.data.Dataset:
+        """Of every batch of `train_batches` the part number `part` (from 0) of `parts` equal ones.
+
+        Raises BibenchError as `train_batches` does, and for a batch that does not fall into equal parts.
+        """
+        self._check_epoch(batch_size, seed, epoch)
+        if batch_size % parts:
+            raise BibenchError(f"A batch of {batch_size} does not fall into {parts} equal parts.")
+        return self._train_parts(batch_size, part, parts, seed, epoch, augment)
+
+    def _check_epoch(self, batch_size: int, seed: int, epoch: int) -> None:
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
             raise BibenchError(
@@ -74,7 +90,6 @@ class Dataset(abc.ABC):
             )
         if seed < 0 or epoch < 0:
             raise BibenchError(f"Seed and epoch must be 0 or more, not {seed} and {epoch}.")
-        return self._train_batches(batch_size, seed, epoch, augment)
 
     def test_batches(self, batch_size: int, *, limit: int | None = None) -> tf.data.Dataset:
         """The test examples, or the first `limit`, in fixed order, as (inputs, labels)."""
@@ -88,6 +103,13 @@ class Dataset(abc.ABC):
 
     @abc.abstractmethod
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset: ...
+
+    def _train_parts(
+        self, batch_size: int, part: int, parts: int, seed: int, epoch: int, augment: bool
+    ) -> tf.data.Dataset:
+        from bibench_tf.datasets import pipelines
+
+        return pipelines.parts_of(self._train_batches(batch_size, seed, epoch, augment), part, batch_size // parts)
 
     @abc.abstractmethod
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset: ...
@@ -286,6 +308,14 @@ class RecordImages(ImageDataset):
         from bibench_tf.datasets import pipelines
 
         return pipelines.record_train_batches(self, batch_size, seed=seed, epoch=epoch, augment=augment)
+
+    def _train_parts(self, batch_size, part, parts, seed, epoch, augment):
+        from bibench_tf.datasets import pipelines
+
+        # The images of other parts are read but not decoded, which is what takes time.
+        return pipelines.record_train_batches(
+            self, batch_size, seed=seed, epoch=epoch, augment=augment, part=part, parts=parts
+        )
 
     def _test_batches(self, batch_size, limit, corrupt=None):
         from bibench_tf.datasets import pipelines

@@ -144,10 +144,20 @@ def read_all(files: Sequence[Path], shape: tuple[int, int, int]) -> tuple[np.nda
     return np.concatenate(images), np.concatenate(labels)
 
 
+def parts_of(batches: tf.data.Dataset, part: int, share: int) -> tf.data.Dataset:
+    """Part number `part` of every batch, `share` examples long."""
+    return batches.map(
+        lambda *batch: tf.nest.map_structure(lambda values: values[part * share : (part + 1) * share], batch)
+    )
+
+
 def record_train_batches(
-    dataset: RecordImages, batch_size: int, *, seed: int, epoch: int, augment: bool
+    dataset: RecordImages, batch_size: int, *, seed: int, epoch: int, augment: bool, part: int = 0, parts: int = 1
 ) -> tf.data.Dataset:
-    """One epoch of a streamed data set: files in random order, read side by side, shuffled by windows."""
+    """One epoch of a streamed data set: files in random order, read side by side, shuffled by windows.
+
+    Of every batch only part number `part` of `parts`.
+    """
     files = np.array([str(file) for file in dataset.train_files])
     files = files[np.random.default_rng([seed, epoch]).permutation(len(files))]
     key = tf.constant([seed, epoch], tf.int64)
@@ -163,10 +173,15 @@ def record_train_batches(
         return _centre_crop(encoded, dataset.input_shape, dataset.resize), label
 
     records = _records(files).batch(_WINDOW).enumerate().map(shuffle).unbatch()
+    records = records.enumerate()
+    share = batch_size // parts
+    if parts > 1:
+        # An incomplete last batch may have complete parts.
+        records = records.take(dataset.train_examples // batch_size * batch_size)
+        records = records.filter(lambda index, record: index % batch_size // share == part)
     return (
-        records.enumerate()
-        .map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size, drop_remainder=True)
+        records.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(share, drop_remainder=True)
         .map(lambda images, labels: (normalise(images, dataset.mean, dataset.std), labels))
         .apply(tf.data.experimental.assert_cardinality(dataset.train_examples // batch_size))
         .prefetch(2)
