@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import recipes, records
+from bibench_tf import environment, index, recipes, records
 from bibench_tf.benchmark import PAPER
 from bibench_tf.datasets import fingerprint_files
 from bibench_tf.errors import BibenchError
@@ -61,12 +62,17 @@ class RunSpec:
         """
         return records.digest(_without_defaults(self))[:12]
 
-    @property
+    @cached_property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return f"{self.architecture}-{self.algorithm}-{self.id}"
+
+    @cached_property
     def parent(self) -> RunSpec | None:
         """The full-precision run whose weights this one starts from."""
         if self.recipe.start is None or self.algorithm == "full_precision":
             return None
-        return dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start)
+        return _only(dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
@@ -121,10 +127,54 @@ class RunStore:
 
     def __init__(self, folder: Path | str):
         self.root = Path(folder)
+        self.runs = self.root / "runs"
 
     def folder(self, spec: RunSpec) -> Path:
         """Where the files of a run are, whether it exists or not."""
-        return self.root / "runs" / f"{spec.architecture}-{spec.algorithm}-{spec.id}"
+        return self.runs / spec.folder
+
+    @cached_property
+    def _index(self) -> dict[str, index.Line]:
+        return index.read(self.runs)
+
+    def status(self, folder: str) -> str | None:
+        """`completed`, `diverged` or `failed` by the name of a run's folder; None before there is a result.
+
+        A result that the index knows is not read. Raises RecordError for a damaged record.
+        """
+        path = f"{self.runs}/{folder}/result.json"
+        try:
+            file = os.stat(path)
+        except OSError:
+            return None
+        line = self._index.get(folder)
+        if line is not None and line.is_of(file):
+            return line.status
+        result = records.read(Path(path), RunResult)
+        if not folder.endswith(f"-{result.run_id}"):
+            raise records.RecordError(f"{path} belongs to run {result.run_id}; it is not scored.")
+        step_time_ms = result.train_step_time_ms
+        line = index.Line(folder, result.status, file.st_size, file.st_mtime_ns, step_time_ms and step_time_ms / 1e3)
+        self._index[folder] = line
+        index.append(self.runs, line)
+        return result.status
+
+    def seconds_per_step(self, folder: str) -> float | None:
+        """By the clock, of a run that has a `status`; None where it is not known."""
+        line = self._index.get(folder)
+        return None if line is None else line.seconds_per_step
+
+    def write(self, spec: RunSpec, result: RunResult, seconds_per_step: float | None = None) -> None:
+        """Store the result of a run. Raises BibenchError when it cannot be written."""
+        path = self.folder(spec) / "result.json"
+        records.write(path, result, environment=environment.describe())
+        file = path.stat()
+        line = index.Line(spec.folder, result.status, file.st_size, file.st_mtime_ns, seconds_per_step)
+        self._index[spec.folder] = line
+        index.append(self.runs, line)
+
+    def fetch_result(self, spec: RunSpec) -> None:
+        """Get the result of a run that another machine trained, where the store is not a shared folder."""
 
     def result(self, spec: RunSpec) -> RunResult | None:
         """The result of a run, None before it has one. Raises RecordError for a damaged record."""
@@ -164,5 +214,17 @@ def _without_defaults(specification: Any) -> dict[str, Any]:
     for each in dataclasses.fields(specification):
         value = getattr(specification, each.name)
         if value != each.default:
-            content[each.name] = _without_defaults(value) if dataclasses.is_dataclass(value) else value
+            content[each.name] = _recipe_content(value) if isinstance(value, Recipe) else value
     return content
+
+
+@cache
+def _only(spec: RunSpec) -> RunSpec:
+    # All runs that start from it have the same object, which knows its id.
+    return spec
+
+
+@cache
+def _recipe_content(recipe: Recipe) -> dict[str, Any]:
+    # Many runs have the same recipe.
+    return _without_defaults(recipe)

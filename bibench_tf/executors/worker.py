@@ -1,0 +1,25 @@
+"""What a worker process does, whoever started it. Only plain data go in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bibench_tf.benchmark import Session
+from bibench_tf.errors import BibenchError
+
+
+def train(spec: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
+    """Train the run of this specification, if it has no result yet.
+
+    Returns `done`, False when another process holds the run, and `error`, the sentence that ends the whole session,
+    None without one.
+    """
+    from bibench_tf import algorithms, runner
+    from bibench_tf.runs import RunSpec
+
+    algorithms.names()  # loads the user's files as well, which may register data sets
+    try:
+        done = runner.train_one(RunSpec.from_dict(spec), Session.from_dict(session))
+    except BibenchError as error:
+        return {"done": False, "error": str(error)}
+    return {"done": done, "error": None}
