@@ -37,13 +37,19 @@ def read(runs: Path) -> dict[str, Line]:
         text = (runs / NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return {}
-    lines = {}
-    for content in text.splitlines():
-        # Two machines on a network file system may garble a line.
-        with contextlib.suppress(ValueError, TypeError):
-            line = Line(*json.loads(content))
-            lines[line.folder] = line
-    return lines
+    contents = [content for content in text.splitlines() if content]
+    try:
+        found = json.loads(f"[{','.join(contents)}]")
+    except ValueError:
+        found = [_parsed(content) for content in contents]  # one by one, to lose only those that are garbled
+    return {line[0]: Line(*line) for line in found if isinstance(line, list) and len(line) == 5}
+
+
+def _parsed(content: str) -> list | None:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 def append(runs: Path, line: Line) -> None:
