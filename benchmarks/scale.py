@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [RUNS]
 
-The runs are those of the training track: eight settings, nine algorithms, and as many seeds as it takes. Every run gets
-a folder with a result; what is in the results is not read, because the index knows them, so it is the same text for all.
+The runs are those of the training track: eight settings, nine algorithms, and as many seeds as it takes. Every run has
+a folder with a result; what is in it is not read, because the index knows it, so it is the same text for all.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
+    from bibench_tf.remote import Remote
     from bibench_tf.training import Progress
 
 
@@ -186,7 +187,10 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Sessi
         raise StorageError.of(store.root, error) from error
     try:
         start, started_s = bar.n, time.monotonic()
+        store.fetch_result(spec)
         if not _has_result(store, spec):
+            if store.remote is not None:
+                store.remote.fetch_checkpoints(f"runs/{spec.folder}")
             bar.set_postfix_str("", refresh=False)  # that of the run before
             bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
             before = checkpoints.epochs_completed(folder)
@@ -195,11 +199,21 @@ def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Sessi
             store.write(spec, result, (time.monotonic() - started_s) / steps if steps > 0 else None)
             if result.status == "completed":
                 checkpoints.keep(folder, 1)
+            if store.remote is not None:
+                _upload(spec, store.remote)
         # What a resumed, failed or foreign run did not step through counts as done.
         bar.update(start + _steps(spec, load) - bar.n)
     finally:
         lock.release()
     return True
+
+
+def _upload(spec: RunSpec, store: Remote) -> None:
+    """Put a run that has a result into the store, the result last."""
+    folder = f"runs/{spec.folder}"
+    files = (f"{folder}/{name}" for name in ("model.keras", "error.txt", "result.json"))
+    store.upload(name for name in files if (store.folder / name).exists())
+    store.drop_checkpoints(folder)
 
 
 def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Session) -> RunResult:
@@ -217,6 +231,8 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
 
     def on_epoch(progress: Progress) -> None:
         latest = progress.history[-1]
+        if store.remote is not None:
+            store.remote.upload_checkpoints(f"runs/{spec.folder}")
         bar.set_postfix_str(f"epoch {latest['epoch']}/{recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
@@ -244,7 +260,12 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return RunResult(**common, status="failed", error=f"{type(error).__name__}: {error}"[:500])
     records.write_atomically(store.model_path(spec), lambda path: model.save(path))
-    return RunResult(**common, status="completed", **_summary(progress, model))
+    summary = _summary(progress, model)
+    if session.has_neighbours:
+        # What the processor used, it used for all runs of this machine.
+        summary |= {"energy_j": None, "history": [{**row, "energy_j": None} for row in summary["history"]]}
+    digest = datasets.fingerprint_files([store.model_path(spec)])
+    return RunResult(**common, status="completed", model_digest=digest, **summary)
 
 
 def learn(

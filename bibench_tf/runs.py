@@ -9,7 +9,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import environment, index, recipes, records
+from bibench_tf import environment, index, recipes, records, remote
 from bibench_tf.benchmark import PAPER
 from bibench_tf.datasets import fingerprint_files
 from bibench_tf.errors import BibenchError
@@ -91,6 +91,7 @@ class RunResult:
     training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
     `energy_j` is what the processor packages of the whole machine used in the steps of `train_time_s`. What the
     platform does not tell is None. `execution` holds the options of the session that its times depend on.
+    `model_digest` is that of the file of the trained network (`datasets.fingerprint_files`).
     """
 
     run_id: str
@@ -112,6 +113,7 @@ class RunResult:
     history: list[dict[str, float]] = field(default_factory=list)
     metric: str = "top-1 accuracy"
     figures: dict[str, float] = field(default_factory=dict)
+    model_digest: str | None = None
 
     @property
     def digest(self) -> str:
@@ -173,8 +175,15 @@ class RunStore:
         self._index[spec.folder] = line
         index.append(self.runs, line)
 
+    @cached_property
+    def remote(self) -> remote.Remote | None:
+        """The store that this folder is the working copy of, if it is one."""
+        return remote.of(self.root)
+
     def fetch_result(self, spec: RunSpec) -> None:
-        """Get the result of a run that another machine trained, where the store is not a shared folder."""
+        """Get the result of a run that another machine trained, where this folder is a working copy."""
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/result.json")
 
     def result(self, spec: RunSpec) -> RunResult | None:
         """The result of a run, None before it has one. Raises RecordError for a damaged record."""
@@ -201,8 +210,15 @@ class RunStore:
         if spec.algorithm != PAPER:
             algorithms.get(spec.algorithm)
         path = self.model_path(spec)
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/{path.name}")
         if not path.exists():
             raise BibenchError(f"{path} is missing: train the run first.")
+        result = self.result(spec)
+        if result is not None and result.model_digest not in (None, fingerprint_files([path])):
+            raise BibenchError(
+                f"{path} is not the network that its result was measured on; delete the folder to train it again."
+            )
         try:
             return tf.keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError) as error:

@@ -24,6 +24,30 @@ _BY_SIZE = "by-size"
 _LISTED = 100
 
 
+class _Results(click.ParamType):
+    """A folder, or the URL of a store."""
+
+    name = "results"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        if "://" in value:
+            return value
+        return click.Path(path_type=Path, file_okay=False).convert(value, param, ctx)
+
+
+def _opened(results: Path | str) -> Path:
+    """The results folder; of a store its working copy, with the records of the store."""
+    if isinstance(results, Path):
+        return results
+    from bibench_tf import remote
+
+    folder = remote.working_copy(results)
+    remote.of(folder).fetch_records()
+    return folder
+
+
 class _Shard(click.ParamType):
     """I/N, the I-th of N parts."""
 
@@ -138,10 +162,11 @@ _COMMON = ("tasks", "architecture", *_TRAINING)
 _SESSION_OPTIONS = (
     click.option(
         "--results",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=_Results(),
         default=Path("results"),
         show_default=True,
-        help="Folder of runs and report. What is there is not done again.",
+        metavar="FOLDER|URL",
+        help="Folder of runs and report, or its URL, such as s3://bucket/results. What is there is not done again.",
     ),
     click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."),
     click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."),
@@ -234,7 +259,10 @@ def _benchmark_options(*names: str):
             chosen = {name: values.pop(name) for name in names}
             vocabulary = vocabulary or _vocabulary_of(init)
             benchmark = dataclasses.replace(_DEFAULT, **chosen)
-            session = Session(results, data_dir, download, quiet, init=init, vocabulary=vocabulary, **execution)
+            execution["store"] = None if isinstance(results, Path) else results
+            session = Session(
+                _opened(results), data_dir, download, quiet, init=init, vocabulary=vocabulary, **execution
+            )
             return function(benchmark, session, algorithm_files, **values)
 
         for option in reversed((*(_ALL_OPTIONS[name] for name in names), *_SESSION_OPTIONS)):
@@ -340,6 +368,7 @@ def _report(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> in
 
     scores = execution.score(tracks, benchmark, session.results)
     path = execution.write_report(scores, benchmark, session.results)
+    execution.upload(session)
     failures = sum(len(score.failures) for score in scores)
     if not session.quiet:
         click.echo(reports.to_text(scores))
@@ -561,7 +590,7 @@ def _count(
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("results", type=_Results())
 @click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="No table.")
 def report(results, algorithm_files, quiet):
@@ -571,13 +600,14 @@ def report(results, algorithm_files, quiet):
     Example:
       bibench report results
     """
+    results = _opened(results)
     stored = _stored(results)
     _load_algorithms(algorithm_files)
     return _report(stored.tracks, stored.benchmark, Session(results, quiet=quiet))
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("results", type=_Results())
 def status(results):
     """Show how far a results folder is: done, running, failed, and the time left.
 
@@ -589,6 +619,7 @@ def status(results):
     """
     from bibench_tf import status as states
 
+    results = _opened(results)
     planned = states.read_plan(results)
     if planned is None:  # results of an earlier version
         from bibench_tf.tracks import execution

@@ -62,7 +62,18 @@ def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list
     )
     runner.execute(specs, session)
     followers.dismiss(session)
+    store = RunStore(session.results).remote
+    if store is not None:
+        store.upload([FILE, status.FILE])
+        store.fetch_records()  # of what other machines have trained or measured meanwhile
     return specs if session.shard is None else runner.shard(specs, *session.shard)
+
+
+def upload(session: Session) -> None:
+    """Put what was measured and reported into the session's store, where its results folder is a working copy."""
+    store = RunStore(session.results).remote
+    if store is not None:
+        store.upload_changed()
 
 
 def planned(tracks: Sequence[str], benchmark: Benchmark) -> list[RunSpec]:
