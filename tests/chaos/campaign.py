@@ -2,9 +2,9 @@
 
     python tests/chaos/campaign.py [KILLS]      the campaign, 50 kills without a number; `make chaos`
 
-After each harm the same runs are trained again, and their results, networks included, must be those of a training that
-nobody harmed. The trainings are children of a server process that has loaded TensorFlow already, so that kills fall into
-trainings and not into imports.
+After each harm the same runs are trained again, and their results, networks included, must be those of a training
+that nobody harmed. The trainings are children of a server process that has loaded TensorFlow already, so that kills
+fall into trainings and not into imports.
 """
 
 from __future__ import annotations
