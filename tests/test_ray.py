@@ -37,8 +37,9 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
 
     monkeypatch.setenv(FILES_VARIABLE, str(_path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")  # the tests may have to share their cores
     monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny_data.tiny, "image_classification", ""))
-    specs = [one for one in tiny_data.specs("bnn", "recu")]
+    specs = tiny_data.specs("bnn", "recu", epochs=12)
     store = RunStore(tmp_path / "ray")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
@@ -46,7 +47,7 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
         done = []
 
         def kill():
-            # The first run has an epoch behind it when its node goes; only then there is another one.
+            # The first run has an epoch behind it when its node goes; only then there is another one to go on.
             while not checkpoints.epochs_completed(store.folder(specs[0])):
                 time.sleep(0.01)
             cluster.remove_node(doomed, allow_graceful=False)

@@ -99,7 +99,7 @@ def train_all(
                 if deaths[spec.id] < workers.attempts:
                     ready.append(spec)
                     continue
-                record_lost(spec, store, deaths[spec.id])
+                _record_lost(spec, store, f"its process has died ({_sentence(error)})")
             else:
                 if outcome["error"]:
                     raise BibenchError(outcome["error"])
@@ -115,13 +115,11 @@ def train_all(
         bar.update(max(0, int(done_steps + begun) - bar.n))
 
 
-def record_lost(spec: RunSpec, store: RunStore, deaths: int) -> None:
-    """Record a run as failed whose process has died so many times."""
+def _record_lost(spec: RunSpec, store: RunStore, error: str) -> None:
     from bibench_tf import runner
 
     if store.status(spec.folder) is None:
-        text = f"its process has died {deaths} times: killed, or out of memory or disk space"
-        runner.record_lost(spec, store, text)
+        runner.record_lost(spec, store, error)
 
 
 def _check_stored(spec: RunSpec, store: RunStore) -> None:

@@ -17,10 +17,12 @@ START = Recipe("tiny_start", epochs=3, batch_size=8, optimizer="adam", learning_
 RECIPE = dataclasses.replace(START, name="tiny_binary", start=START)
 
 
-def specs(*algorithms: str) -> list[RunSpec]:
+def specs(*algorithms: str, epochs: int = START.epochs) -> list[RunSpec]:
     """The full-precision run, and runs of algorithms that start from it."""
-    start = RunSpec("tiny", "vgg_small", "full_precision", START, width=0.0625)
-    return [start, *(dataclasses.replace(start, algorithm=name, recipe=RECIPE) for name in algorithms)]
+    recipe = dataclasses.replace(START, epochs=epochs)
+    start = RunSpec("tiny", "vgg_small", "full_precision", recipe, width=0.0625)
+    binary = dataclasses.replace(RECIPE, epochs=epochs, start=recipe)
+    return [start, *(dataclasses.replace(start, algorithm=name, recipe=binary) for name in algorithms)]
 
 
 def tiny(data_dir=None, download=False):
