@@ -6,6 +6,7 @@ Both hand out futures of plain data to one loop; what they share with the runs i
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -95,7 +96,8 @@ def train_all(
                 outcome = future.result()
             except workers.lost as error:
                 deaths[spec.id] += 1
-                bar.write(f"bibench: the process that trained {spec.folder} has died ({_sentence(error)}).")
+                text = f"bibench: the process that trained {spec.folder} has died ({_sentence(error)})."
+                bar.write(text, file=sys.stderr)
                 if deaths[spec.id] < workers.attempts:
                     ready.append(spec)
                     continue
