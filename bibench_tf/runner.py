@@ -13,10 +13,10 @@ from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
-from bibench_tf import checkpoints, datasets, distribution, executors, records, tasks
+from bibench_tf import checkpoints, datasets, distribution, executors, locks, records, tasks
 from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
@@ -172,19 +172,10 @@ def _has_result(store: RunStore, spec: RunSpec) -> bool:
 def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Session) -> bool:
     """Train one run; False when another process holds it."""
     folder = store.folder(spec)
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock = locks.acquired(folder / ".lock")
     except Timeout:
         return False
-    except NotImplementedError as error:
-        raise BibenchError(
-            f"The file system of {store.root} has no locks: give the results folder as a URL (file://...), and let "
-            "--shard divide the runs."
-        ) from error
-    except OSError as error:
-        raise StorageError.of(store.root, error) from error
     try:
         start, started_s = bar.n, time.monotonic()
         store.fetch_result(spec)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from bibench_tf import distribution, environment, followers, recipes, records, report, runner, status
+from bibench_tf import distribution, environment, followers, locks, recipes, records, report, runner, status
 from bibench_tf.benchmark import BASELINE, PAPER, Benchmark, Session, parse_network
-from bibench_tf.errors import BibenchError, StorageError
+from bibench_tf.errors import BibenchError
 from bibench_tf.runs import RunSpec, RunStore
 from bibench_tf.scores import TrackScore
 from bibench_tf.tracks import NAMES, load, robustness
@@ -64,7 +62,7 @@ def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list
     followers.dismiss(session)
     store = RunStore(session.results).remote
     if store is not None:
-        store.upload([FILE, status.FILE])
+        store.upload_changed()
         store.fetch_records()  # of what other machines have trained or measured meanwhile
     return specs if session.shard is None else runner.shard(specs, *session.shard)
 
@@ -186,15 +184,11 @@ _OWN = {
 
 def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> StoredBenchmark:
     """Keep the benchmark with its results, together with the tracks that were run for it before."""
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with FileLock(results / ".lock"):
-            stored = stored_benchmark(results)
-            record = _together(tracks, benchmark, stored)
-            if record != stored:
-                records.write(results / FILE, record, environment=environment.describe())
-    except OSError as error:
-        raise StorageError.of(results, error) from error
+    with locks.acquired(results / ".lock", timeout_s=-1):
+        stored = stored_benchmark(results)
+        record = _together(tracks, benchmark, stored)
+        if record != stored:
+            records.write(results / FILE, record, environment=environment.describe())
     return record
 
 
