@@ -8,7 +8,7 @@ import sys
 import pytest
 from filelock import FileLock
 
-from bibench_tf import index, records, runner, status
+from bibench_tf import cli, index, records, runner, status
 from bibench_tf.benchmark import Session
 from bibench_tf.recipes import Recipe
 from bibench_tf.runs import RunResult, RunSpec, RunStore
@@ -131,3 +131,18 @@ def test_a_plan_is_kept_and_checked(tmp_path):
     (tmp_path / status.FILE).write_text("{}")
     with pytest.raises(records.RecordError):
         status.read_plan(tmp_path)
+
+
+def test_a_shard_says_what_comes_next_and_counts_its_failures(store, monkeypatch, capsys):
+    from bibench_tf.tracks import commands, execution
+
+    monkeypatch.setattr(execution, "train", lambda *_: SPECS[9:12])
+    session = Session(results=store.root, shard=(1, 2))
+    assert commands._train_shard(["task"], None, session) == 1
+    said = capsys.readouterr().err
+    assert "part 1 of 2, 3 runs, 1 failed" in said and "without --shard" in said
+    monkeypatch.setattr(execution, "train", lambda *_: SPECS[:3])
+    assert commands._train_shard(["task"], None, session) == 0
+    with pytest.raises(SystemExit) as end:
+        cli.main(["task", "--shard", "3/2"])
+    assert end.value.code == 2 and "'3/2' is not I/N" in capsys.readouterr().err
