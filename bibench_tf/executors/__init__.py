@@ -78,7 +78,7 @@ def train_all(
     running: dict[Future, RunSpec] = {}
     held: list[tuple[float, RunSpec]] = []
     deaths: Counter[str] = Counter()
-    done_steps = 0
+    done_steps, next_look_s = 0, 0.0
     while unfinished:
         now_s = time.monotonic()
         ready.extend(spec for until_s, spec in held if until_s <= now_s)
@@ -113,8 +113,12 @@ def train_all(
             done_steps += steps[spec.id]
             ready.extend(after.pop(spec.id, ()))
         bar.set_description(f"{len(running)} of {len(unfinished)} runs")
-        begun = sum(steps[spec.id] * _share_done(spec, store) for spec in running.values())
-        bar.update(max(0, int(done_steps + begun) - bar.n))
+        if time.monotonic() >= next_look_s:
+            # A thousand folders may be a thousand questions to another machine.
+            begun_steps = sum(steps[spec.id] * _share_done(spec, store) for spec in running.values())
+            bar.update(max(0, int(done_steps + begun_steps) - bar.n))
+            next_look_s = time.monotonic() + workers.poll_s
+    bar.update(done_steps - bar.n)
 
 
 def _record_lost(spec: RunSpec, store: RunStore, error: str) -> None:

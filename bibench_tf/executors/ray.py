@@ -32,7 +32,7 @@ def started(session: Session) -> Iterator[RayWorkers]:
     except ImportError:
         raise BibenchError("--executor ray needs Ray: pip install 'bibench-tf[ray]'.") from None
     try:
-        ray.init(address=session.ray_address, log_to_driver=False, configure_logging=False)
+        ray.init(address=session.ray_address, log_to_driver=not session.quiet, configure_logging=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = session.ray_address or "this machine"
         raise BibenchError(f"There is no Ray cluster at {where} ({type(error).__name__}: {error}).") from error
