@@ -8,6 +8,7 @@ TEST_ARGS =
 # Processes that run tests: one more than two cores, as some tests wait. The tests of one file stay together.
 TEST_JOBS = 3
 TF218_ARGS =
+CHAOS_ARGS =
 
 # The environment that is there already comes first, so that only PYTHON=... moves it to another version.
 PYTHON_CANDIDATES = $(or $(PYTHON),$(VENV)/bin/python python3.11 python3.10 python3.12 python3)
@@ -20,7 +21,7 @@ SOURCES = setup.cfg pyproject.toml bibench_tf/__init__.py requirements/install.s
 find_python = $(call python_or_end,$(shell sh requirements/find_python.sh "$(1)" $(2)))
 python_or_end = $(if $(filter-out needs,$(firstword $(1))),$(1),$(error bibench $(1)))
 
-.PHONY: help install bench test test-fast test-tf218 lint format clean
+.PHONY: help install bench test test-fast test-tf218 chaos lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -40,6 +41,9 @@ test-fast: install  ## the tests that take less than about ten seconds each
 
 test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlow 2.18 on Python 3.11
 	$(VENV_TF218)/bin/pytest -m "not addons" $(TF218_ARGS)
+
+chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about ten minutes
+	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)
 
 lint: install  ## ruff: rules and formatting
 	$(VENV)/bin/ruff check .

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bibench_tf.errors import BibenchError
 
@@ -96,6 +97,11 @@ class Session:
     `retime_rounds` is how many interleaved rounds of training steps the training track times; 0 for none.
     `init` is the folder of the checkpoint that text networks start from, `vocabulary` the file of word pieces; their
     contents are what a benchmark and its runs name.
+    `executor` trains runs in this process and others of this machine (`local`), as many as it has times `cpus_per_run`
+    cores or `gpus_per_run` graphics cards, or on the Ray cluster at `ray_address` (`ray`). None of `gpus_per_run` is
+    one, where there is one. `shard` (i, n) trains the i-th of n parts of the runs. `has_neighbours` says that other
+    runs are trained on this machine at the same time, which their times then depend on.
+    `store` is the URL of which `results` is the working copy, None where `results` is all there is.
     """
 
     results: Path
@@ -111,9 +117,32 @@ class Session:
     tensorboard: bool = False
     init: Path | None = None
     vocabulary: Path | None = None
+    executor: Literal["local", "ray"] = "local"
+    cpus_per_run: int = 4
+    gpus_per_run: float | None = None
+    ray_address: str | None = None
+    shard: tuple[int, int] | None = None
+    has_neighbours: bool = False
+    store: str | None = None
 
     def __post_init__(self):
         if self.xla and self.strategy is not None:
             raise BibenchError(
                 f"XLA compiles the steps of one device: leave out either --xla or --strategy {self.strategy}."
             )
+        if self.executor == "ray" and self.strategy is not None:
+            raise BibenchError(
+                f"--executor ray gives every run one machine: leave it out, or --strategy {self.strategy}."
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The session as JSON has it, with paths as texts."""
+        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Session:
+        """The inverse of `to_dict`."""
+        paths = {name: data[name] and Path(data[name]) for name in ("results", "data_dir", "init", "vocabulary")}
+        paths["binaries"] = tuple(Path(path) for path in data["binaries"])
+        shard = data["shard"] and tuple(data["shard"])
+        return cls(**{**data, **paths, "targets": tuple(data["targets"]), "shard": shard})

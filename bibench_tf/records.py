@@ -6,6 +6,7 @@ dataclass) and `sha256`, the digest of all the rest. A truncated or edited file 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -16,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, StorageError
 
 SCHEMA = 1
 Provenance = Literal["measured", "emulated", "published"]
@@ -34,14 +35,14 @@ class NewerRecordError(BibenchError):
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Run `write` on a temporary file beside `path`, then rename it into place.
 
-    The temporary name keeps the suffix of `path`. Raises BibenchError when the folder cannot be written.
+    The temporary name keeps the suffix of `path`. Raises StorageError when it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as error:
-        raise BibenchError(f"Cannot write to {path.parent}: {error.strerror}.") from error
+        raise StorageError.of(path.parent, error) from error
     temporary = Path(name)
     try:
         write(temporary)
@@ -49,8 +50,11 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
+    except OSError as error:
+        raise StorageError.of(path.parent, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def digest(content: Any) -> str:

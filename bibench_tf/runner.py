@@ -1,4 +1,4 @@
-"""Executes planned runs: those without a result, one after the other, surviving failures and interruptions."""
+"""Executes planned runs: those without a result, here or by an executor, surviving failures and interruptions."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import statistics
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from tqdm import tqdm
 
-from bibench_tf import datasets, distribution, environment, records, tasks
+from bibench_tf import checkpoints, datasets, distribution, executors, locks, records, tasks
 from bibench_tf.benchmark import Session
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.runs import RunResult, RunSpec, RunStore, files_digest
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
+    from bibench_tf.remote import Remote
     from bibench_tf.training import Progress
 
 
@@ -37,33 +39,71 @@ def ordered(specs: Iterable[RunSpec]) -> list[RunSpec]:
     return list(unique.values())
 
 
+def shard(specs: Iterable[RunSpec], part: int, parts: int) -> list[RunSpec]:
+    """The runs of the `part`-th of `parts` (from 1), together all of them: runs stay with the one they start from."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in ordered(specs):
+        groups.setdefault((spec.parent or spec).id, []).append(spec)
+    return [spec for number, group in enumerate(groups.values()) if number % parts == part - 1 for spec in group]
+
+
 def execute(specs: Iterable[RunSpec], session: Session) -> None:
-    """Train every run that has no result yet.
+    """Train every run that has no result yet: in this process, or several at a time by the session's executor.
 
     A run that fails is recorded as failed and the others go on; so does one that diverges. Runs that another process
     is training are left to it, and waited for at the end. A damaged result is set aside, named on stderr, and its run
-    done again. Raises BibenchError for what no run could do without, such as missing data.
+    done again. Raises BibenchError for what no run could do without, such as missing data or space on the disk.
     """
+    specs = ordered(specs) if session.shard is None else shard(specs, *session.shard)
     store = RunStore(session.results)
-    pending = [spec for spec in ordered(specs) if not _has_result(store, spec)]
+    pending = [spec for spec in specs if not _has_result(store, spec)]
     if not pending:
         return
     check_files(pending, session)
     load = data_loader(session)
-    steps = {spec.id: spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size) for spec in pending}
-    with progress_bar(sum(steps.values()), "step", session) as bar:
-        waiting = False
-        while pending:
-            spec = pending.pop(0)
-            if waiting:
-                bar.set_description(f"waiting for another process: {spec.architecture} {spec.algorithm}")
-                time.sleep(1)
-            if _execute_one(spec, store, load, bar, session):
-                waiting = False
-            else:
-                # Held by another process; when only such runs are left, there is nothing to do but wait.
-                pending.append(spec)
-                waiting = all(_is_locked(store, other) for other in pending)
+    steps = {spec.id: _steps(spec, load) for spec in pending}
+    with executors.started(session, len(pending)) as workers, progress_bar(sum(steps.values()), "step", session) as bar:
+        if workers is None:
+            _one_after_the_other(pending, store, load, bar, session)
+        else:
+            executors.train_all(pending, workers, store, steps, bar)
+
+
+def train_one(spec: RunSpec, session: Session) -> bool:
+    """Train one run, if it has no result yet; False when another process holds it."""
+    session = dataclasses.replace(session, quiet=True)
+    with progress_bar(0, "step", session) as bar:
+        return _execute_one(spec, RunStore(session.results), _cached_loader(session), bar, session)
+
+
+def record_lost(spec: RunSpec, store: RunStore, error: str) -> None:
+    """Record a run as failed whose processes did not come to a result."""
+    result = RunResult(run_id=spec.id, spec=dataclasses.asdict(spec), status="failed", error=error)
+    store.write(spec, result)
+
+
+def _one_after_the_other(pending: list[RunSpec], store: RunStore, load, bar: tqdm, session: Session) -> None:
+    queue, held = deque(pending), 0
+    while queue:
+        spec = queue.popleft()
+        if held > len(queue):
+            # Only runs that other processes hold are left: there is nothing to do but wait.
+            bar.set_description(f"waiting for another process: {spec.architecture} {spec.algorithm}")
+            time.sleep(1)
+        if _execute_one(spec, store, load, bar, session):
+            held = 0
+        else:
+            queue.append(spec)
+            held += 1
+
+
+def _steps(spec: RunSpec, load) -> int:
+    return spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size)
+
+
+@cache
+def _cached_loader(session: Session) -> Callable[[RunSpec], Dataset]:
+    return data_loader(session)
 
 
 def data_loader(session: Session) -> Callable[[RunSpec], Dataset]:
@@ -74,7 +114,11 @@ def data_loader(session: Session) -> Callable[[RunSpec], Dataset]:
         vocabulary = session.vocabulary if has_vocabulary else None
         return datasets.get(name, session.data_dir, session.download, vocabulary)
 
-    return lambda spec: load(spec.task, spec.vocabulary is not None).seen_by(spec.architecture)
+    @cache
+    def seen_by(name: str, has_vocabulary: bool, network: str) -> Dataset:
+        return load(name, has_vocabulary).seen_by(network)
+
+    return lambda spec: seen_by(spec.task, spec.vocabulary is not None, spec.architecture)
 
 
 def check_files(specs: Iterable[RunSpec], session: Session) -> None:
@@ -113,51 +157,54 @@ def progress_bar(total: int, unit: str, session: Session) -> tqdm:
     )
 
 
-def _lock(store: RunStore, spec: RunSpec) -> FileLock:
-    return FileLock(store.folder(spec) / ".lock", timeout=0)
-
-
-def _is_locked(store: RunStore, spec: RunSpec) -> bool:
-    try:
-        with _lock(store, spec):
-            return False
-    except Timeout:
-        return True
-
-
 def _has_result(store: RunStore, spec: RunSpec) -> bool:
     try:
-        result = store.result(spec)
+        state = store.status(spec.folder)
     except records.RecordError as error:
         path = store.folder(spec) / "result.json"
         path.replace(path.with_suffix(".json.damaged"))
         print(f"{error} Its run is done again; the file is kept as {path.name}.damaged.", file=sys.stderr)
         return False
     # A failure may have had its cause in the machine, so it is tried again; a divergence is a result.
-    return result is not None and result.status != "failed"
+    return state in ("completed", "diverged")
 
 
 def _execute_one(spec: RunSpec, store: RunStore, load, bar: tqdm, session: Session) -> bool:
     """Train one run; False when another process holds it."""
     folder = store.folder(spec)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BibenchError(f"Cannot write to {store.root}: {error.strerror}.") from error
-    try:
-        with _lock(store, spec):
-            start = bar.n
-            if not _has_result(store, spec):
-                bar.set_postfix_str("", refresh=False)  # that of the run before
-                bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
-                result = _train(spec, store, load(spec), bar, session)
-                records.write(folder / "result.json", result, environment=environment.describe())
-            # What a resumed, failed or foreign run did not step through counts as done.
-            total = spec.recipe.epochs * (load(spec).train_examples // spec.recipe.batch_size)
-            bar.update(start + total - bar.n)
-            return True
+        lock = locks.acquired(folder / ".lock")
     except Timeout:
         return False
+    try:
+        start, started_s = bar.n, time.monotonic()
+        store.fetch_result(spec)
+        if not _has_result(store, spec):
+            if store.remote is not None:
+                store.remote.fetch_checkpoints(f"runs/{spec.folder}")
+            bar.set_postfix_str("", refresh=False)  # that of the run before
+            bar.set_description(f"{spec.task} {spec.architecture} {spec.algorithm}")
+            before = checkpoints.epochs_completed(folder)
+            result = _train(spec, store, load(spec), bar, session)
+            steps = (result.epochs_completed - before) * _steps(spec, load) / spec.recipe.epochs
+            store.write(spec, result, (time.monotonic() - started_s) / steps if steps > 0 else None)
+            if result.status == "completed":
+                checkpoints.keep(folder, 1)
+            if store.remote is not None:
+                _upload(spec, store.remote)
+        # What a resumed, failed or foreign run did not step through counts as done.
+        bar.update(start + _steps(spec, load) - bar.n)
+    finally:
+        lock.release()
+    return True
+
+
+def _upload(spec: RunSpec, store: Remote) -> None:
+    """Put a run that has a result into the store, the result last."""
+    folder = f"runs/{spec.folder}"
+    files = (f"{folder}/{name}" for name in ("model.keras", "error.txt", "result.json"))
+    store.upload(name for name in files if (store.folder / name).exists())
+    store.drop_checkpoints(folder)
 
 
 def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Session) -> RunResult:
@@ -175,6 +222,8 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
 
     def on_epoch(progress: Progress) -> None:
         latest = progress.history[-1]
+        if store.remote is not None:
+            store.remote.upload_checkpoints(f"runs/{spec.folder}")
         bar.set_postfix_str(f"epoch {latest['epoch']}/{recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
@@ -195,12 +244,19 @@ def _train(spec: RunSpec, store: RunStore, data: Dataset, bar: tqdm, session: Se
         if devices is not None and devices.workers > 1:
             # The others are in the middle of this run: none can go on.
             raise distribution.ended(error) from error
+        if isinstance(error, StorageError):
+            raise
         if isinstance(error, BibenchError):
             return RunResult(**common, status="failed", error=str(error))
         (folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
         return RunResult(**common, status="failed", error=f"{type(error).__name__}: {error}"[:500])
     records.write_atomically(store.model_path(spec), lambda path: model.save(path))
-    return RunResult(**common, status="completed", **_summary(progress, model))
+    summary = _summary(progress, model)
+    if session.has_neighbours:
+        # What the processor used, it used for all runs of this machine.
+        summary |= {"energy_j": None, "history": [{**row, "energy_j": None} for row in summary["history"]]}
+    digest = datasets.fingerprint_files([store.model_path(spec)])
+    return RunResult(**common, status="completed", model_digest=digest, **summary)
 
 
 def learn(
@@ -215,7 +271,7 @@ def learn(
     recipe, folder, devices = spec.recipe, store.folder(spec), distribution.devices(session.strategy)
     if devices is not None:
         parents = [] if spec.parent is None else [store.model_path(spec.parent)]
-        devices.share_files(store.root, [*parents, folder / "progress.json", *folder.glob("checkpoint-*/*")])
+        devices.share_files(store.root, [*parents, *folder.glob("checkpoint-*/*")])
     build = partial(_build, spec, data, session)
     model = training.initial_model(build, spec.seed)
     parent = None
@@ -264,6 +320,8 @@ def _dataset_data(data: Dataset) -> dict:
 def _execution_data(session: Session, recipe: Recipe) -> dict:
     """The options that differ from the defaults."""
     data = {"xla": True} if session.xla else {}
+    if session.has_neighbours:
+        data |= {"executor": session.executor, "cpus_per_run": session.cpus_per_run, "has_neighbours": True}
     if session.steps_per_execution > 1 and not recipe.changes_every_step:
         data["steps_per_execution"] = session.steps_per_execution
     return data

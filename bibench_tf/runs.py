@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import recipes, records
+from bibench_tf import environment, index, recipes, records, remote
 from bibench_tf.benchmark import PAPER
 from bibench_tf.datasets import fingerprint_files
 from bibench_tf.errors import BibenchError
@@ -61,12 +62,17 @@ class RunSpec:
         """
         return records.digest(_without_defaults(self))[:12]
 
-    @property
+    @cached_property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return f"{self.architecture}-{self.algorithm}-{self.id}"
+
+    @cached_property
     def parent(self) -> RunSpec | None:
         """The full-precision run whose weights this one starts from."""
         if self.recipe.start is None or self.algorithm == "full_precision":
             return None
-        return dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start)
+        return _only(dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start))
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunSpec:
@@ -85,6 +91,7 @@ class RunResult:
     training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
     `energy_j` is what the processor packages of the whole machine used in the steps of `train_time_s`. What the
     platform does not tell is None. `execution` holds the options of the session that its times depend on.
+    `model_digest` is that of the file of the trained network (`datasets.fingerprint_files`).
     """
 
     run_id: str
@@ -106,6 +113,7 @@ class RunResult:
     history: list[dict[str, float]] = field(default_factory=list)
     metric: str = "top-1 accuracy"
     figures: dict[str, float] = field(default_factory=dict)
+    model_digest: str | None = None
 
     @property
     def digest(self) -> str:
@@ -121,10 +129,61 @@ class RunStore:
 
     def __init__(self, folder: Path | str):
         self.root = Path(folder)
+        self.runs = self.root / "runs"
 
     def folder(self, spec: RunSpec) -> Path:
         """Where the files of a run are, whether it exists or not."""
-        return self.root / "runs" / f"{spec.architecture}-{spec.algorithm}-{spec.id}"
+        return self.runs / spec.folder
+
+    @cached_property
+    def _index(self) -> dict[str, index.Line]:
+        return index.read(self.runs)
+
+    def status(self, folder: str) -> str | None:
+        """`completed`, `diverged` or `failed` by the name of a run's folder; None before there is a result.
+
+        A result that the index knows is not read. Raises RecordError for a damaged record.
+        """
+        path = f"{self.runs}/{folder}/result.json"
+        try:
+            file = os.stat(path)
+        except OSError:
+            return None
+        line = self._index.get(folder)
+        if line is not None and line.is_of(file):
+            return line.status
+        result = records.read(Path(path), RunResult)
+        if not folder.endswith(f"-{result.run_id}"):
+            raise records.RecordError(f"{path} belongs to run {result.run_id}; it is not scored.")
+        step_time_ms = result.train_step_time_ms
+        line = index.Line(folder, result.status, file.st_size, file.st_mtime_ns, step_time_ms and step_time_ms / 1e3)
+        self._index[folder] = line
+        index.append(self.runs, line)
+        return result.status
+
+    def seconds_per_step(self, folder: str) -> float | None:
+        """By the clock, of a run that has a `status`; None where it is not known."""
+        line = self._index.get(folder)
+        return None if line is None else line.seconds_per_step
+
+    def write(self, spec: RunSpec, result: RunResult, seconds_per_step: float | None = None) -> None:
+        """Store the result of a run. Raises BibenchError when it cannot be written."""
+        path = self.folder(spec) / "result.json"
+        records.write(path, result, environment=environment.describe())
+        file = path.stat()
+        line = index.Line(spec.folder, result.status, file.st_size, file.st_mtime_ns, seconds_per_step)
+        self._index[spec.folder] = line
+        index.append(self.runs, line)
+
+    @cached_property
+    def remote(self) -> remote.Remote | None:
+        """The store that this folder is the working copy of, if it is one."""
+        return remote.of(self.root)
+
+    def fetch_result(self, spec: RunSpec) -> None:
+        """Get the result of a run that another machine trained, where this folder is a working copy."""
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/result.json")
 
     def result(self, spec: RunSpec) -> RunResult | None:
         """The result of a run, None before it has one. Raises RecordError for a damaged record."""
@@ -151,8 +210,15 @@ class RunStore:
         if spec.algorithm != PAPER:
             algorithms.get(spec.algorithm)
         path = self.model_path(spec)
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/{path.name}")
         if not path.exists():
             raise BibenchError(f"{path} is missing: train the run first.")
+        result = self.result(spec)
+        if result is not None and result.model_digest not in (None, fingerprint_files([path])):
+            raise BibenchError(
+                f"{path} is not the network that its result was measured on; delete the folder to train it again."
+            )
         try:
             return tf.keras.models.load_model(path, compile=False)
         except (OSError, ValueError, TypeError) as error:
@@ -164,5 +230,17 @@ def _without_defaults(specification: Any) -> dict[str, Any]:
     for each in dataclasses.fields(specification):
         value = getattr(specification, each.name)
         if value != each.default:
-            content[each.name] = _without_defaults(value) if dataclasses.is_dataclass(value) else value
+            content[each.name] = _recipe_content(value) if isinstance(value, Recipe) else value
     return content
+
+
+@cache
+def _only(spec: RunSpec) -> RunSpec:
+    # All runs that start from it have the same object, which knows its id.
+    return spec
+
+
+@cache
+def _recipe_content(recipe: Recipe) -> dict[str, Any]:
+    # Many runs have the same recipe.
+    return _without_defaults(recipe)

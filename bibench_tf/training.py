@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,11 +16,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf import environment, optimizers, records, tasks
+from bibench_tf import checkpoints, environment, optimizers, records, tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
 from bibench_tf.distribution import Devices, correct_variances, scope
 from bibench_tf.energy import EnergyMeter
+from bibench_tf.errors import StorageError
 from bibench_tf.memory import PeakMemory, forget_networks
 from bibench_tf.recipes import Precision, Recipe, learning_rate
 from bibench_tf.tasks import Task
@@ -27,6 +29,8 @@ from bibench_tf.tensorboard import EpochLogs
 
 # The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
 WARM_UP_STEPS = 5
+_RECORD = "progress.json"
+_TEMPORARY = ".tmp-"
 # The weight of the loss on labels beside a teacher (BiBench's GLUE code).
 _LABELS_SHARE = 0.5
 
@@ -265,16 +269,26 @@ class _Distillation(tf.keras.layers.Layer):
 
 
 def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Progress:
-    path = folder / "progress.json"
-    try:
-        progress = records.read(path, Progress) if path.exists() else None
-    except records.RecordError:
-        progress = None  # a new start costs time, never a wrong number
-    if progress is not None and progress.epochs_completed <= epochs:
-        state = str(folder / progress.checkpoint / "state")
-        if _is_readable(state):
-            checkpoint.read(state)
+    """The newest checkpoint that passes its checksums; one that does not is named on stderr.
+
+    A start from an earlier one, or from none, costs time and never gives a wrong number.
+    """
+    for left in folder.glob(f"{_TEMPORARY}*"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    saved = checkpoints.names(folder)
+    for number, name in enumerate(saved):
+        path = folder / name
+        try:
+            progress = records.read(path / _RECORD, Progress)
+        except records.RecordError:
+            progress = None
+        if progress is not None and progress.epochs_completed > epochs:
+            continue
+        if progress is not None and _is_readable(str(path / "state")):
+            checkpoint.read(str(path / "state"))
             return progress
+        then = f"go on from {saved[number + 1]}" if number + 1 < len(saved) else "start again"
+        print(f"bibench: {path} is damaged and not used; trying to {then}.", file=sys.stderr)
     return Progress(epochs_completed=0, checkpoint="")
 
 
@@ -290,20 +304,26 @@ def _is_readable(state: str) -> bool:
 
 
 def _save(checkpoint: tf.train.Checkpoint, folder: Path, progress: Progress) -> Progress:
-    """Write the weights to a new folder, then the record that names it, then drop the others."""
-    name = f"checkpoint-{progress.epochs_completed}"
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder))
-    try:
-        checkpoint.write(str(temporary / "state"))
-        shutil.rmtree(folder / name, ignore_errors=True)
-        temporary.rename(folder / name)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Write weights and record to a folder beside, rename it, then drop all but this checkpoint and the one before.
+
+    Raises StorageError when it cannot be written.
+    """
+    name = checkpoints.name_of(progress.epochs_completed)
     progress = dataclasses.replace(progress, checkpoint=name)
-    records.write(folder / "progress.json", progress, environment=environment.describe())
-    for other in folder.glob("checkpoint-*"):
-        if other.name != name:
-            shutil.rmtree(other, ignore_errors=True)
+    temporary = None
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        checkpoint.write(str(temporary / "state"))
+        records.write(temporary / _RECORD, progress, environment=environment.describe())
+        temporary.chmod(0o755)
+        shutil.rmtree(folder / name, ignore_errors=True)  # a damaged one
+        temporary.rename(folder / name)
+    except (OSError, tf.errors.OpError) as error:
+        raise StorageError.of(folder, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+    checkpoints.keep(folder, 2)
     return progress
 
 

@@ -348,7 +348,7 @@ def test_two_workers_learn_what_one_learns_also_when_one_of_them_was_killed(tmp_
     store, alone = RunStore(tmp_path / "0"), RunStore(tmp_path / "alone")
     baseline, binary = (alone_spec(alone, name) for name in ("full_precision", "fda"))
     assert store.result(baseline) is None
-    before = records.read(store.folder(baseline) / "progress.json", Progress)
+    before = records.read(store.folder(baseline) / "checkpoint-1" / "progress.json", Progress)
     assert before.epochs_completed == 1
     assert [code for code, _ in two_workers(tmp_path)] == [0, 0]
     assert not (tmp_path / "1").exists(), "the chief alone writes"

@@ -6,6 +6,7 @@ Run as a script, this file trains the run of the tests into the folder given: th
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 
 from bibench_tf import datasets, recipes, records, runner, training, zoo
 from bibench_tf.benchmark import Session
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.runs import RunResult, RunSpec, RunStore
 
@@ -166,41 +167,77 @@ def test_two_processes_on_one_folder_share_the_work(reference, tmp_path):
     assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["truncated progress", "missing checkpoint", "garbled checkpoint"])
-def test_a_damaged_checkpoint_costs_time_but_no_wrong_number(reference, tmp_path, damage):
-    data = tiny()
-
-    def train(recipe_epochs, folder):
-        model = training.initial_model(lambda: build(data), SPEC.seed)
-        folder.mkdir(exist_ok=True)
-        return training.train(model, data, RECIPE, seed=0, folder=folder, on_epoch=stop_after(recipe_epochs))
-
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """The folder of the run after two of three epochs."""
+    folder = tmp_path_factory.mktemp("interrupted")
     with pytest.raises(KeyboardInterrupt):
-        train(2, tmp_path / "run")
-    progress = tmp_path / "run" / "progress.json"
-    if damage == "truncated progress":
-        progress.write_text(progress.read_text()[:100])
-    if damage == "missing checkpoint":
-        (tmp_path / "run" / "checkpoint-2").rename(tmp_path / "elsewhere")
-    if damage == "garbled checkpoint":
-        for path in (tmp_path / "run" / "checkpoint-2").glob("*.data*"):
-            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    finished = train(99, tmp_path / "run")
-    assert [epoch["accuracy"] for epoch in finished.history] == [
-        epoch["accuracy"] for epoch in reference.result(SPEC).history
-    ]
+        trained_epochs(folder, stop_after=2)
+    return folder
+
+
+def trained_epochs(folder, stop_after=99):
+    """Train on; the epochs that this took, and the history."""
+    epochs = []
+
+    def on_epoch(progress):
+        epochs.append(progress.epochs_completed)
+        if progress.epochs_completed == stop_after:
+            raise KeyboardInterrupt
+
+    data = tiny()
+    model = training.initial_model(lambda: build(data), SPEC.seed)
+    progress = training.train(model, data, RECIPE, seed=0, folder=folder, on_epoch=on_epoch)
+    return epochs, progress.history
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damaged, epochs",
+    [({"checkpoint-2": "weights"}, [2, 3]), ({"checkpoint-2": "record", "checkpoint-1": "cut"}, [1, 2, 3])],
+)
+def test_a_damaged_checkpoint_costs_the_epochs_since_the_one_before(
+    reference, interrupted, tmp_path, capsys, damaged, epochs
+):
+    folder = tmp_path / "run"
+    shutil.copytree(interrupted, folder)
+    (folder / ".tmp-left").mkdir()  # by a process that was killed while it wrote
+    for name, how in damaged.items():
+        state = next((folder / name).glob("*.data*"))
+        if how == "weights":
+            flip_a_bit(state)
+        elif how == "record":
+            flip_a_bit(folder / name / "progress.json")
+        else:
+            state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
+    done, history = trained_epochs(folder)
+    assert done == epochs
+    assert [row["test_loss"] for row in history] == [row["test_loss"] for row in reference.result(SPEC).history]
+    said = capsys.readouterr().err
+    assert all(f"{folder / name} is damaged" in said for name in damaged)
+    assert not (folder / ".tmp-left").exists()
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-2", "checkpoint-3"], "the last two are kept"
+
+
+def test_what_cannot_be_written_ends_the_session_and_fails_no_run(tmp_path, monkeypatch):
+    spec = dataclasses.replace(SPEC, algorithm="bnn", recipe=dataclasses.replace(RECIPE, epochs=1))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left on device.*same command"):
+        patch.setattr(training.tf.train.Checkpoint, "write", full)
+        runner.execute([spec], Session(results=tmp_path, quiet=True))
+    assert RunStore(tmp_path).result(spec) is None
 
 
 def build(data):
     return zoo.build("vgg_small", algorithm="fda", input_shape=data.input_shape, num_classes=4, width=0.0625)
-
-
-def stop_after(epochs):
-    def stop(progress):
-        if progress.epochs_completed == epochs:
-            raise KeyboardInterrupt
-
-    return stop
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):

@@ -146,7 +146,7 @@ def test_a_task_without_classes(tmp_path, regression):
     )
     assert last["examples"] == 40 and "train_accuracy" not in last
     assert progress.history[1]["train_loss"] < progress.history[0]["train_loss"]
-    stored = records.read(tmp_path / "run" / "progress.json", training.Progress)
+    stored = records.read(tmp_path / "run" / progress.checkpoint / "progress.json", training.Progress)
     assert stored == progress and set(stored.figures) == {"loss", "closeness", "examples"}
 
 

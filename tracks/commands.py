@@ -20,6 +20,46 @@ _DEFAULT = Benchmark(
     architectures=("resnet20@0.5", "vgg_small@0.125", "bert_tiny2@0.5", "dfsmn_small@0.5", "pointnet_vanilla@0.25"),
 )
 _BY_SIZE = "by-size"
+# So many runs are listed one by one.
+_LISTED = 100
+
+
+class _Results(click.ParamType):
+    """A folder, or the URL of a store."""
+
+    name = "results"
+
+    def convert(self, value, param, ctx):
+        if not isinstance(value, str):
+            return value
+        if "://" in value:
+            return value
+        return click.Path(path_type=Path, file_okay=False).convert(value, param, ctx)
+
+
+def _opened(results: Path | str) -> Path:
+    """The results folder; of a store its working copy, with the records of the store."""
+    if isinstance(results, Path):
+        return results
+    from bibench_tf import remote
+
+    folder = remote.working_copy(results)
+    remote.of(folder).fetch_records()
+    return folder
+
+
+class _Shard(click.ParamType):
+    """I/N, the I-th of N parts."""
+
+    name = "shard"
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, tuple):
+            return value
+        part, _, parts = value.partition("/")
+        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+            self.fail(f"'{value}' is not I/N with I from 1 to N, such as 3/10", param, ctx)
+        return int(part), int(parts)
 
 
 class _Names(click.ParamType):
@@ -122,10 +162,11 @@ _COMMON = ("tasks", "architecture", *_TRAINING)
 _SESSION_OPTIONS = (
     click.option(
         "--results",
-        type=click.Path(path_type=Path, file_okay=False),
+        type=_Results(),
         default=Path("results"),
         show_default=True,
-        help="Folder of runs and report. What is there is not done again.",
+        metavar="FOLDER|URL",
+        help="Folder of runs and report, or its URL, such as s3://bucket/results. What is there is not done again.",
     ),
     click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."),
     click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."),
@@ -164,7 +205,47 @@ _SESSION_OPTIONS = (
         "recipe's batch is that of all devices together.",
     ),
     click.option("--tensorboard", is_flag=True, help="Keep the figures of every epoch for TensorBoard, run by run."),
+    click.option(
+        "--executor",
+        type=click.Choice(("local", "ray")),
+        default="local",
+        show_default=True,
+        help="Train on this machine, several runs at a time where it is large enough, or on a Ray cluster.",
+    ),
+    click.option("--ray-address", metavar="ADDRESS", help="The Ray cluster, such as auto, or HOST:PORT of its head."),
+    click.option(
+        "--cpus-per-run",
+        type=click.IntRange(min=1),
+        default=Session.cpus_per_run,
+        show_default=True,
+        metavar="N",
+        help="Cores of a run: the machine trains as many runs at a time as it has times that many.",
+    ),
+    click.option(
+        "--gpus-per-run",
+        type=click.FloatRange(min=0),
+        metavar="N",
+        help="Graphics cards of a run, 0.5 for two runs on one; then they decide how many runs are trained at a time.  "
+        "[default: 1 where there are some]",
+    ),
+    click.option(
+        "--shard",
+        type=_Shard(),
+        metavar="I/N",
+        help="Train the I-th of N parts of the runs, and nothing else; without it the same command finishes.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="No progress and no table."),
+)
+_EXECUTION = (
+    "xla",
+    "steps_per_execution",
+    "strategy",
+    "tensorboard",
+    "executor",
+    "ray_address",
+    "cpus_per_run",
+    "gpus_per_run",
+    "shard",
 )
 
 
@@ -174,11 +255,14 @@ def _benchmark_options(*names: str):
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
         def command(results, data_dir, download, quiet, algorithm_files, init, vocabulary, **values):
-            execution = {name: values.pop(name) for name in ("xla", "steps_per_execution", "strategy", "tensorboard")}
+            execution = {name: values.pop(name) for name in _EXECUTION}
             chosen = {name: values.pop(name) for name in names}
             vocabulary = vocabulary or _vocabulary_of(init)
             benchmark = dataclasses.replace(_DEFAULT, **chosen)
-            session = Session(results, data_dir, download, quiet, init=init, vocabulary=vocabulary, **execution)
+            execution["store"] = None if isinstance(results, Path) else results
+            session = Session(
+                _opened(results), data_dir, download, quiet, init=init, vocabulary=vocabulary, **execution
+            )
             return function(benchmark, session, algorithm_files, **values)
 
         for option in reversed((*(_ALL_OPTIONS[name] for name in names), *_SESSION_OPTIONS)):
@@ -214,8 +298,26 @@ def _run_tracks(tracks: Sequence[str], benchmark: Benchmark, session: Session, a
         return 0
     benchmark = _written_out(benchmark, session)
     _load_algorithms(algorithm_files)
+    if session.shard is not None:
+        return _train_shard(tracks, benchmark, session)
     execution.execute(tracks, benchmark, session)
     return _report(tracks, benchmark, session)
+
+
+def _train_shard(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> int:
+    from bibench_tf.runs import RunStore
+    from bibench_tf.tracks import execution
+
+    specs = execution.train(tracks, benchmark, session)
+    store = RunStore(session.results)
+    failed = sum(store.status(spec.folder) == "failed" for spec in specs)
+    if not session.quiet:
+        click.echo(
+            f"bibench: part {session.shard[0]} of {session.shard[1]}, {len(specs)} runs, {failed} failed. When all "
+            "parts are trained, the same command without --shard measures and reports.",
+            err=True,
+        )
+    return 1 if failed else 0
 
 
 def _written_out(benchmark: Benchmark, session: Session) -> Benchmark:
@@ -268,6 +370,7 @@ def _report(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> in
 
     scores = execution.score(tracks, benchmark, session.results)
     path = execution.write_report(scores, benchmark, session.results)
+    execution.upload(session)
     failures = sum(len(score.failures) for score in scores)
     if not session.quiet:
         click.echo(reports.to_text(scores))
@@ -489,7 +592,7 @@ def _count(
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("results", type=_Results())
 @click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
 @click.option("-q", "--quiet", is_flag=True, help="No table.")
 def report(results, algorithm_files, quiet):
@@ -499,28 +602,37 @@ def report(results, algorithm_files, quiet):
     Example:
       bibench report results
     """
+    results = _opened(results)
     stored = _stored(results)
     _load_algorithms(algorithm_files)
     return _report(stored.tracks, stored.benchmark, Session(results, quiet=quiet))
 
 
 @click.command()
-@click.argument("results", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("results", type=_Results())
 def status(results):
-    """Show which runs of a results folder are done.
+    """Show how far a results folder is: done, running, failed, and the time left.
+
+    Of more than a hundred runs, those that are completed or wait are only counted.
 
     \b
     Example:
       bibench status results
     """
-    from bibench_tf.tracks import execution
+    from bibench_tf import status as states
 
-    stored = _stored(results)
-    rows = execution.status(stored.tracks, stored.benchmark, results)
-    for state, line in rows:
-        click.echo(f"{state:<10} {line}")
-    done = sum(state == "completed" for state, _ in rows)
-    click.echo(f"{done} of {len(rows)} runs completed.")
+    results = _opened(results)
+    planned = states.read_plan(results)
+    if planned is None:  # results of an earlier version
+        from bibench_tf.tracks import execution
+
+        stored = _stored(results)
+        planned = [states.Planned.of(spec) for spec in execution.planned(stored.tracks, stored.benchmark)]
+    found = states.of(planned, results)
+    for state, run in found.runs:
+        if len(found.runs) <= _LISTED or state not in ("completed", "waiting"):
+            click.echo(f"{state:<10} {run.text}")
+    click.echo(found.sentence)
     return 0
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bibench_tf import distribution, environment, followers, recipes, records, report, runner
+from bibench_tf import distribution, environment, followers, locks, recipes, records, report, runner, status
 from bibench_tf.benchmark import BASELINE, PAPER, Benchmark, Session, parse_network
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunStore
+from bibench_tf.runs import RunSpec, RunStore
 from bibench_tf.scores import TrackScore
 from bibench_tf.tracks import NAMES, load, robustness
 from bibench_tf.tracks.base import check_networks, dataset_for, load_data, main_recipe, network_for
@@ -36,16 +36,47 @@ class StoredBenchmark:
 
 def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
     """Do everything the tracks need that is not done yet: train, then measure."""
+    train(tracks, benchmark, session)
+    for name in tracks:
+        load(name).measure(benchmark, session)
+
+
+def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list[RunSpec]:
+    """Train every run of the tracks that is not done yet, and is of the session's shard; returns those of the shard."""
     check_data(benchmark, session)
     # TensorFlow has to know its devices before it does anything else.
     distribution.devices(session.strategy)
     check_names(tracks, benchmark, session)
-    modules = [load(name) for name in tracks]
-    _store_benchmark(tracks, benchmark, session.results)
-    runner.execute([spec for module in modules for spec in module.plan(benchmark)], session)
+    specs = planned(tracks, benchmark)
+    stored = _store_benchmark(tracks, benchmark, session.results)
+    is_all = stored == StoredBenchmark(benchmark, tuple(tracks))
+    data = runner.data_loader(session)
+    status.write_plan(
+        (
+            status.Planned.of(spec, data(spec).train_examples)
+            for spec in (specs if is_all else planned(stored.tracks, stored.benchmark))
+        ),
+        session.results,
+    )
+    runner.execute(specs, session)
     followers.dismiss(session)
-    for module in modules:
-        module.measure(benchmark, session)
+    store = RunStore(session.results).remote
+    if store is not None:
+        store.upload_changed()
+        store.fetch_records()  # of what other machines have trained or measured meanwhile
+    return specs if session.shard is None else runner.shard(specs, *session.shard)
+
+
+def upload(session: Session) -> None:
+    """Put what was measured and reported into the session's store, where its results folder is a working copy."""
+    store = RunStore(session.results).remote
+    if store is not None:
+        store.upload_changed()
+
+
+def planned(tracks: Sequence[str], benchmark: Benchmark) -> list[RunSpec]:
+    """Every run of the tracks once, and one that others start from before those."""
+    return runner.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
 
 
 def check_data(benchmark: Benchmark, session: Session) -> None:
@@ -136,22 +167,6 @@ def _named(names: Collection[str], many: str) -> str:
     return ", ".join(names) if len(names) <= _NAMED_IN_TITLE else f"{len(names)} {many}"
 
 
-def status(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[tuple[str, str]]:
-    """State and description of every planned run: completed, diverged, failed, damaged, started or waiting."""
-    store = RunStore(results)
-    planned = runner.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
-    rows = []
-    for spec in planned:
-        try:
-            result = store.result(spec)
-            state = result.status if result else "started" if store.folder(spec).exists() else "waiting"
-        except records.RecordError:
-            state = "damaged"
-        run = f"{spec.task} {spec.architecture} {spec.algorithm} {spec.recipe.name} seed {spec.seed}"
-        rows.append((state, f"{run} {spec.id}"))
-    return rows
-
-
 def stored_benchmark(results: Path) -> StoredBenchmark | None:
     """The benchmark of a results folder; None where there is none yet."""
     path = results / FILE
@@ -167,16 +182,21 @@ _OWN = {
 }
 
 
-def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> None:
-    stored = stored_benchmark(results)
+def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> StoredBenchmark:
+    """Keep the benchmark with its results, together with the tracks that were run for it before."""
+    with locks.acquired(results / ".lock", timeout_s=-1):
+        stored = stored_benchmark(results)
+        record = _together(tracks, benchmark, stored)
+        if record != stored:
+            records.write(results / FILE, record, environment=environment.describe())
+    return record
+
+
+def _together(tracks: Sequence[str], benchmark: Benchmark, stored: StoredBenchmark | None) -> StoredBenchmark:
     before = ()
     if stored is not None:
         asked = {name: getattr(benchmark, name) for track in tracks for name in _OWN.get(track, ())}
         kept = {name: getattr(stored.benchmark, name) for names in _OWN.values() for name in names} | asked
         if dataclasses.replace(stored.benchmark, **asked) == dataclasses.replace(benchmark, **kept):
             benchmark, before = dataclasses.replace(benchmark, **kept), stored.tracks
-    together = [name for name in NAMES if name in (*before, *tracks)]
-    if stored is not None and stored.benchmark == benchmark and stored.tracks == tuple(together):
-        return
-    record = StoredBenchmark(benchmark, tuple(together))
-    records.write(results / FILE, record, environment=environment.describe())
+    return StoredBenchmark(benchmark, tuple(name for name in NAMES if name in (*before, *tracks)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import optimizers, records, report, runner, step_timing, training
+from bibench_tf import optimizers, records, report, runner, status, step_timing, training
 from bibench_tf.benchmark import ALGORITHMS, BASELINE, Benchmark, Session
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe, learning_rate
@@ -196,9 +196,10 @@ def test_every_seed_is_planned_and_the_first_shared():
 
 
 def test_status_lists_every_seed(tmp_path):
-    rows = execution.status(["training", "robustness"], TWO, tmp_path)
+    planned = [status.Planned.of(spec) for spec in execution.planned(["training", "robustness"], TWO)]
+    rows = status.of(planned, tmp_path).runs
     assert len(rows) == 8, "the robustness track needs no seed but the first"
-    assert sum("seed 1" in line for _, line in rows) == 4 and {state for state, _ in rows} == {"waiting"}
+    assert sum("seed 1" in run.text for _, run in rows) == 4 and {state for state, _ in rows} == {"waiting"}
 
 
 def test_the_score_of_two_seeds_by_hand(store):

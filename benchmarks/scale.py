@@ -1,0 +1,67 @@
+"""Plans, skips and surveys a store of 100,000 runs, and says what it took: seconds and memory.
+
+    python benchmarks/scale.py [RUNS]
+
+The runs are those of the training track: eight settings, nine algorithms, and as many seeds as it takes. Every run has
+a folder with a result; what is in it is not read, because the index knows it, so it is the same text for all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from bibench_tf import index
+from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.tracks import execution
+
+
+def main() -> None:
+    runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
+    benchmark = Benchmark(
+        architecture=("resnet20@0.5",), recipe="bibench_training", grid=("bibench",), seeds=-(-runs // 72)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        session = Session(Path(folder) / "results", quiet=True)
+        import bibench_tf.zoo  # noqa: F401  TensorFlow, whose time and memory are not the plan's
+
+        before_mib = _memory_mib()
+        specs = _timed("plan", lambda: execution.planned(["training"], benchmark))
+        _timed(f"write {len(specs):,} results", lambda: _fill(specs, session.results))
+        _timed("plan, store the plan, skip all", lambda: execution.train(["training"], benchmark, session))
+        print(f"{'memory of the process above that of TensorFlow':<50} {_memory_mib() - before_mib:8.0f} MiB")
+        print(f"{'memory of the process':<50} {_memory_mib():8.0f} MiB")
+        command = [sys.executable, "-m", "bibench_tf", "status", str(session.results)]
+        _timed("bibench status", lambda: subprocess.run(command, check=True))
+
+
+def _fill(specs, results: Path) -> None:
+    runs = results / "runs"
+    runs.mkdir(parents=True)
+    for spec in specs:
+        os.mkdir(runs / spec.folder)
+        path = runs / spec.folder / "result.json"
+        path.write_text("{}")
+        file = path.stat()
+        index.append(runs, index.Line(spec.folder, "completed", file.st_size, file.st_mtime_ns, 0.05))
+
+
+def _timed(what: str, do):
+    start_s = time.perf_counter()
+    result = do()
+    print(f"{what:<50} {time.perf_counter() - start_s:8.2f} s", flush=True)
+    return result
+
+
+def _memory_mib() -> float:
+    return psutil.Process().memory_info().rss / 2**20
+
+
+if __name__ == "__main__":
+    main()
