@@ -100,6 +100,13 @@ class RegionLoss(tf.keras.layers.Layer):
 
 
 def _over(losses: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Losses [B] of images, divided by the `count` of a batch and times B."""
-    images = tf.cast(tf.shape(losses)[0], losses.dtype)
-    return losses * images / tf.maximum(tf.cast(count, losses.dtype), 1.0)
+    """Losses [B] of images, divided by the `count` of a batch and times B.
+
+    With a strategy B and `count` are those of a replica's part; what counts is the batch of all replicas.
+    """
+    images, least = tf.cast(tf.shape(losses)[0], losses.dtype), 1.0
+    count = tf.cast(count, losses.dtype)
+    replica = tf.distribute.get_replica_context()
+    if replica is not None and replica.num_replicas_in_sync > 1:
+        count, least = replica.all_reduce(tf.distribute.ReduceOp.MEAN, count), 1.0 / replica.num_replicas_in_sync
+    return losses * images / tf.maximum(count, least)
