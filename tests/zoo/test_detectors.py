@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from bibench_tf.detection.annotations import BOX, COLUMNS
 from bibench_tf.errors import BibenchError
 
 KEYS = (BASELINE, *ALGORITHMS)
+QUICK = (BASELINE, "bnn", "xnorpp", "fda")
 # Small forms, and how many layers are binary. TensorFlow 2.15 with oneDNN crashes in the gradient of strided 1x1
 # convolutions of 8 channels, which a quarter of ssd_lite has.
 SMALL = {
@@ -69,7 +69,11 @@ def test_parameters_of_ssd300_are_those_of_the_paper():
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [*product(("faster_rcnn_resnet18", "ssd300_vgg16"), KEYS), ("ssd_lite", "full_precision"), ("ssd_lite", "bnn")],
+    [
+        pytest.param(name, key, marks=() if key in QUICK else pytest.mark.pairs)
+        for name, keys in (("faster_rcnn_resnet18", KEYS), ("ssd300_vgg16", KEYS), ("ssd_lite", (BASELINE, "bnn")))
+        for key in keys
+    ],
 )
 def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved, binary_layers):
     images, truth = batch(name, 4 if name == "ssd_lite" else 2)
@@ -88,7 +92,7 @@ def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved, bina
 
 
 @pytest.mark.parametrize("key", ["full_precision", "bnn", "xnorpp", "reactnet"])
-@pytest.mark.parametrize("name", ["ssd_lite", pytest.param("ssd300_vgg16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["ssd_lite", pytest.param("ssd300_vgg16", marks=pytest.mark.pairs)])
 def test_the_whole_of_a_single_shot_detector_is_converted(name, key, batch, converter, after_a_training):
     """Down to the suppression of what overlaps; outputs are known by their names, as the order changes."""
     images, _ = batch(name)
