@@ -222,7 +222,7 @@ def _short(name: str, epochs: int, batch_size: int, rate: float) -> Recipe:
 _QUICK_TEXT_FLOAT = dataclasses.replace(_BERT_FINE_TUNING, name="quick_text_float", learning_rate=3e-4)
 # Binary detectors learn more from full precision than from scratch in the same time.
 _QUICK_DETECTION_FLOAT = _short("quick_detection_float", epochs=12, batch_size=16, rate=2e-3)
-_CELLS_SHORT_FLOAT = dataclasses.replace(_QUICK_DETECTION_FLOAT, name="cells_short_float", epochs=60)
+_CELLS_SHORT_FLOAT = dataclasses.replace(_QUICK_DETECTION_FLOAT, name="cells_short_float", epochs=20)
 _SST2_SHORT_FLOAT = dataclasses.replace(_BERT_FINE_TUNING, name="sst2_short_float", epochs=2)
 
 _RECIPES = {
