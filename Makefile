@@ -33,14 +33,17 @@ install: $(INSTALLED)  ## create .venv with the exact versions of requirements/ 
 bench: install  ## install, then run the benchmark: bibench run
 	$(VENV)/bin/bibench run $(BENCH_ARGS)
 
-test: install  ## install, then run all tests
-	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile $(TEST_ARGS)
+test: install  ## install, then run all tests but those of test-pairs
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not pairs" $(TEST_ARGS)
+
+test-pairs: install  ## the tests of the other pairs of network and algorithm
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m pairs $(TEST_ARGS)
 
 test-fast: install  ## the tests that take less than about ten seconds each
-	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not slow" $(TEST_ARGS)
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not slow and not pairs" $(TEST_ARGS)
 
 test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlow 2.18 on Python 3.11
-	$(VENV_TF218)/bin/pytest -m "not addons" $(TF218_ARGS)
+	$(VENV_TF218)/bin/pytest -m "not addons and not pairs" $(TF218_ARGS)
 
 chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about ten minutes
 	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)

@@ -220,6 +220,9 @@ def _short(name: str, epochs: int, batch_size: int, rate: float) -> Recipe:
 
 # At three times this rate small BERTs from scratch stay at chance.
 _QUICK_TEXT_FLOAT = dataclasses.replace(_BERT_FINE_TUNING, name="quick_text_float", learning_rate=3e-4)
+# Binary detectors learn more from full precision than from scratch in the same time.
+_QUICK_DETECTION_FLOAT = _short("quick_detection_float", epochs=12, batch_size=16, rate=2e-3)
+_CELLS_SHORT_FLOAT = dataclasses.replace(_QUICK_DETECTION_FLOAT, name="cells_short_float", epochs=20)
 _SST2_SHORT_FLOAT = dataclasses.replace(_BERT_FINE_TUNING, name="sst2_short_float", epochs=2)
 
 _RECIPES = {
@@ -291,11 +294,12 @@ _RECIPES = {
         _short("quick_points", epochs=4, batch_size=32, rate=5e-3),
         _short("quick_parts", epochs=3, batch_size=16, rate=5e-3),
         _short("quick_speech", epochs=6, batch_size=32, rate=5e-3),
-        _short("quick_detection", epochs=12, batch_size=16, rate=2e-3),
+        _QUICK_DETECTION_FLOAT,
+        dataclasses.replace(_QUICK_DETECTION_FLOAT, name="quick_detection", start=_QUICK_DETECTION_FLOAT),
         _QUICK_TEXT_FLOAT,
         dataclasses.replace(_QUICK_TEXT_FLOAT, name="quick_text", epochs=2, start=_QUICK_TEXT_FLOAT, distils=True),
         # Real data in minutes on two cores: sentences, with a network that starts from a checkpoint of the user's;
-        # spoken digits; furniture.
+        # spoken digits; furniture; blood cells.
         _SST2_SHORT_FLOAT,
         dataclasses.replace(
             _SST2_SHORT_FLOAT,
@@ -307,6 +311,8 @@ _RECIPES = {
         ),
         _short("digits_short", epochs=10, batch_size=32, rate=5e-3),
         _short("furniture_short", epochs=60, batch_size=16, rate=2e-3),
+        _CELLS_SHORT_FLOAT,
+        dataclasses.replace(_CELLS_SHORT_FLOAT, name="cells_short", start=_CELLS_SHORT_FLOAT),
     )
 }
 

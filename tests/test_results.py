@@ -137,7 +137,8 @@ def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
 
 
 # Results on real data of one task each, and the least accuracy in full precision and with any algorithm.
-REAL = {"furniture": (0.6, 0.4), "spoken_digits": (0.85, 0.5)}
+# On SST-2 most binarized networks are at chance after the short training.
+REAL = {"furniture": (0.6, 0.4), "spoken_digits": (0.85, 0.5), "sst2": (0.8, 0.45)}
 
 
 @pytest.mark.parametrize("name", REAL)

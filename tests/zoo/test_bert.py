@@ -639,7 +639,7 @@ def test_similarities_of_minilm(minilm):
 QUICK = ("full_precision", "bnn", "reactnet", "fda")
 
 
-@pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in KEYS])
+@pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.pairs) for key in KEYS])
 def test_it_becomes_binary(key, batch, converter):
     """Six dense layers for each encoder layer, and the pooler; LCE has no binary products of activations."""
     model = small(key, binary_embeddings=key == "xnor")

@@ -82,7 +82,14 @@ DEEP = (
     "meliusnet_c",
     "reactnet_c",
 )
-NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in DEEP else name for name in SMALL]
+# Other forms of a network that is tried anyway: all of it, but for `make test-pairs` only.
+SIBLINGS = ("birealnet34", "quicknet", "quicknet_large", "reactnet_b", "resnet18_auto_b", "resnet34", "resnet_e34")
+
+
+def marked(names):
+    return [pytest.param(name, marks=pytest.mark.pairs) if name in (*DEEP, *SIBLINGS) else name for name in names]
+
+
 # Their small forms have fewer branches, bases or layers than the default.
 FEWER = ("abc_net", "group_net18", "group_net34", "wrpn")
 BATCH = 16
@@ -110,7 +117,7 @@ def test_every_network_is_tried():
     assert set(SMALL) == set(zoo.names("image_classification"))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", marked(SMALL))
 def test_it_learns_and_is_saved(name, batch, tmp_path):
     images, labels = batch
     model = small(name)
@@ -138,7 +145,7 @@ def test_it_learns_and_is_saved(name, batch, tmp_path):
     np.testing.assert_array_equal(loaded(images).numpy(), model(images).numpy())
 
 
-@pytest.mark.parametrize("name", [name for name in SMALL if name not in DEEP])
+@pytest.mark.parametrize("name", marked(name for name in SMALL if name not in DEEP))
 def test_it_becomes_binary(name, converter):
     file = converter.convert(small(name))
     assert flatbuffer.operators(file)["LceBconv2d"] == SMALL[name][1]

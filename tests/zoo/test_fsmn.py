@@ -86,7 +86,7 @@ def test_multiply_accumulates():
 
 
 def marked(name, key):
-    return pytest.param(name, key, marks=() if name == "dfsmn" or key in QUICK else pytest.mark.slow)
+    return pytest.param(name, key, marks=() if name == "dfsmn" or key in QUICK else pytest.mark.pairs)
 
 
 @pytest.mark.parametrize(("name", "key"), [marked(name, key) for name in NAMES for key in KEYS])
@@ -133,7 +133,7 @@ def test_options_are_checked():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in KEYS])
+@pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.pairs) for key in KEYS])
 def test_it_becomes_binary_but_for_the_memory_blocks(name, key, batch, converter, after_a_training):
     model = after_a_training(small(name, key))
     file = converter.convert(model)

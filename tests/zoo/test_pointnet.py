@@ -125,7 +125,7 @@ def test_multiply_accumulates():
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        pair if pair[0] == "pointnet_vanilla" or pair[1] == "bnn" else pytest.param(*pair, marks=pytest.mark.slow)
+        pair if pair[0] == "pointnet_vanilla" or pair[1] == "bnn" else pytest.param(*pair, marks=pytest.mark.pairs)
         for pair in ((name, key) for name in BINARY_LAYERS for key in KEYS)
     ],
 )
@@ -222,7 +222,7 @@ def test_options_are_checked():
 
 
 def converted(name, key):
-    return pytest.param(name, key, marks=() if (name, key) in QUICK else pytest.mark.slow)
+    return pytest.param(name, key, marks=() if (name, key) in QUICK else pytest.mark.pairs)
 
 
 # The layers of the other networks are those of the simplest, which is converted with every algorithm.
