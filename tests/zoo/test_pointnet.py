@@ -18,7 +18,7 @@ KEYS = ("full_precision", *ALGORITHMS)
 BIBENCH = {"pointnet": (3_461_577, 3_458_057), "pointnet_vanilla": (800_960, 799_808)}
 BINARY_LAYERS = {"pointnet": 15, "pointnet_vanilla": 4, "pointnet_segmentation": 18, "pointnet_vanilla_segmentation": 7}
 OF_PARTS = ("pointnet_segmentation", "pointnet_vanilla_segmentation")
-# Tried and converted in every run of the tests: without and with factors behind the layer, and with factors of its inputs.
+# Tried in every run of the tests: without and with factors behind the layer, and with factors of its inputs.
 QUICK = (
     ("pointnet_vanilla", "full_precision"),
     ("pointnet_vanilla", "xnor"),
