@@ -30,6 +30,8 @@ from bibench_tf.zoo.attention import (
 from bibench_tf.zoo.bert_checkpoint import load_checkpoint, read_sizes
 
 KEYS = ("full_precision", *ALGORITHMS)
+QUICK = ("full_precision", "bnn", "reactnet", "fda")
+MARKED = [key if key in QUICK else pytest.param(key, marks=pytest.mark.pairs) for key in KEYS]
 LENGTH, WORDS = 32, 3000  # as in sentiment_mini
 SMALL = {
     "sequence_length": LENGTH,
@@ -251,7 +253,7 @@ def test_padding_is_not_looked_at(key, batch):
     assert np.abs(model(seen) - expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("key", MARKED)
 def test_it_learns_and_is_saved(key, batch, binary_layers, take_steps, assert_saved):
     inputs, labels = batch
     model = small(key, layers=1, dropout=0.0, binary_embeddings=key == "dorefa")
@@ -636,10 +638,7 @@ def test_similarities_of_minilm(minilm):
 # ----- files
 
 
-QUICK = ("full_precision", "bnn", "reactnet", "fda")
-
-
-@pytest.mark.parametrize("key", [key if key in QUICK else pytest.param(key, marks=pytest.mark.pairs) for key in KEYS])
+@pytest.mark.parametrize("key", MARKED)
 def test_it_becomes_binary(key, batch, converter):
     """Six dense layers for each encoder layer, and the pooler; LCE has no binary products of activations."""
     model = small(key, binary_embeddings=key == "xnor")

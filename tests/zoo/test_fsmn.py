@@ -86,7 +86,7 @@ def test_multiply_accumulates():
 
 
 def marked(name, key):
-    return pytest.param(name, key, marks=() if name == "dfsmn" or key in QUICK else pytest.mark.pairs)
+    return pytest.param(name, key, marks=() if key in QUICK else pytest.mark.pairs)
 
 
 @pytest.mark.parametrize(("name", "key"), [marked(name, key) for name in NAMES for key in KEYS])

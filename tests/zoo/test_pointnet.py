@@ -18,7 +18,7 @@ KEYS = ("full_precision", *ALGORITHMS)
 BIBENCH = {"pointnet": (3_461_577, 3_458_057), "pointnet_vanilla": (800_960, 799_808)}
 BINARY_LAYERS = {"pointnet": 15, "pointnet_vanilla": 4, "pointnet_segmentation": 18, "pointnet_vanilla_segmentation": 7}
 OF_PARTS = ("pointnet_segmentation", "pointnet_vanilla_segmentation")
-# Converted in every run of the tests: without and with factors behind the layer, and with factors of its inputs.
+# Tried in every run of the tests: without and with factors behind the layer, and with factors of its inputs.
 QUICK = (
     ("pointnet_vanilla", "full_precision"),
     ("pointnet_vanilla", "xnor"),
@@ -125,8 +125,9 @@ def test_multiply_accumulates():
 @pytest.mark.parametrize(
     ("name", "key"),
     [
-        pair if pair[0] == "pointnet_vanilla" or pair[1] == "bnn" else pytest.param(*pair, marks=pytest.mark.pairs)
-        for pair in ((name, key) for name in BINARY_LAYERS for key in KEYS)
+        pytest.param(name, key, marks=() if key == "bnn" or (name, key) in QUICK else pytest.mark.pairs)
+        for name in BINARY_LAYERS
+        for key in KEYS
     ],
 )
 def test_it_learns_and_is_saved(name, key, batch, binary_layers, take_steps, assert_saved):
