@@ -186,13 +186,11 @@ def test_two_processes_give_the_scores_of_one_and_survive_a_kill(tmp_path, monke
     killer.start()
     runner.execute(specs, Session(store.root, quiet=True))
     assert len(killed) == 2, "both, of which one was training"
-    monkeypatch.setattr(local, "places", lambda session, runs: [local.Place((core,))])
-    runner.execute(specs, Session(tmp_path / "one", quiet=True))
     one = RunStore(tmp_path / "one")
+    with local.started(Session(one.root, quiet=True), [local.Place((core,))]) as workers:
+        assert all(workers.submit(spec).result()["done"] for spec in specs)
     for spec in specs:
-        assert store.result(spec).accuracy == one.result(spec).accuracy
-        # One thread of a worker adds in another order than the two of this process.
-        assert tiny_data.losses(store.result(spec)) == pytest.approx(tiny_data.losses(one.result(spec)), rel=1e-3)
-        assert store.result(spec).execution["has_neighbours"] and not one.result(spec).execution
+        assert tiny_data.outcome(store.result(spec)) == tiny_data.outcome(one.result(spec))
+        assert store.result(spec).execution["has_neighbours"]
         assert store.result(spec).energy_j is None, "it is that of the neighbours, too"
     assert len(list(store.runs.glob("*/result.json"))) == len(specs)
