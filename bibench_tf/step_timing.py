@@ -152,7 +152,7 @@ def training_function(
     update = optimizers.new(optimizer, _RATES[optimizer], precision=precision)
     loss_of = loss or tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
-    @tf.function
+    @tf.function(reduce_retracing=True)  # a batch of boxes has as many rows as its fullest image
     def step(x, y):
         with tf.GradientTape() as tape:
             value = loss_of(y, tf.cast(model(x, training=True), tf.float32))

@@ -164,6 +164,12 @@ def test_the_default_networks_of_the_architecture_track_are_those_of_the_tasks()
     assert {architecture.group_of(name) for name in quick.architectures} == {"cnn", "transformer", "mlp"}
 
 
+def test_a_task_stands_for_its_data_inside_the_package():
+    found = commands._DataSets().convert("detection, shapes_mini,point_classification,voc_folder:detection", None, None)
+    assert found == ("canvas_mini", "shapes_mini", "voc_folder:detection")
+    assert {datasets.task_of(name) for name in commands._EMBEDDED} == set(tasks.names())
+
+
 @pytest.fixture(scope="module")
 def benchmark(tmp_path_factory):
     """All six tracks with two networks, as small as they get."""

@@ -136,19 +136,25 @@ def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
         assert accuracies[BASELINE] == max(accuracies.values()), accuracies
 
 
-# Results on real data of one task each, and the least accuracy in full precision and with any algorithm.
+# Results of one task each: how many networks, and the least main figure in full precision and with any algorithm.
 # On SST-2 most binarized networks are at chance after the short training.
-REAL = {"furniture": (0.6, 0.4), "spoken_digits": (0.85, 0.5), "sst2": (0.8, 0.45)}
+OF_ONE_TASK = {
+    "bccd": (5, 0.3, 0.3),
+    "canvas_mini": (9, 0.5, 0.3),
+    "furniture": (9, 0.6, 0.4),
+    "spoken_digits": (9, 0.85, 0.5),
+    "sst2": (9, 0.8, 0.45),
+}
 
 
-@pytest.mark.parametrize("name", REAL)
-def test_real_data_are_scored_from_their_records_and_learnt(name):
+@pytest.mark.parametrize("name", OF_ONE_TASK)
+def test_a_task_is_scored_from_its_records_and_learnt(name):
     folder = FOLDER.parent / name
     benchmark = assert_scored_from_records(folder)
     store = RunStore(folder)
     accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in main_specs(benchmark).items()}
-    least, least_binary = REAL[name]
-    assert len(accuracies) == 9 and accuracies[BASELINE] > least and min(accuracies.values()) > least_binary
+    networks, least, least_binary = OF_ONE_TASK[name]
+    assert len(accuracies) == networks and accuracies[BASELINE] > least and min(accuracies.values()) > least_binary
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ _DEFAULT = Benchmark(
     tasks=("fashion_mini", "keywords_mini", "shapes_mini", "shapes_mini_parts", "sentiment_mini"),
     architectures=("resnet20@0.5", "vgg_small@0.125", "bert_tiny2@0.5", "dfsmn_small@0.5", "pointnet_vanilla@0.25"),
 )
+# The data sets inside the package, one for each task.
+_EMBEDDED = (*_DEFAULT.tasks, "canvas_mini")
 _BY_SIZE = "by-size"
 # So many runs are listed one by one.
 _LISTED = 100
@@ -74,18 +76,30 @@ class _Names(click.ParamType):
         return names or self.fail("give at least one name", param, ctx)
 
 
-def _names(option: str, help: str, default: Sequence[str] = (), shown: str = "", metavar: str = "A,B,.."):
+class _DataSets(_Names):
+    """Names of data sets; that of a task stands for its data set inside the package."""
+
+    def convert(self, value, param, ctx):
+        from bibench_tf import datasets
+
+        embedded = {datasets.task_of(name): name for name in _EMBEDDED}
+        return tuple(dict.fromkeys(embedded.get(name, name) for name in super().convert(value, param, ctx)))
+
+
+def _names(option: str, help: str, default: Sequence[str] = (), shown: str = "", metavar: str = "A,B,..", kind=_Names):
     """An option of names; `shown` says what it means where no names are the default."""
     how = {"default": ",".join(default), "show_default": True} if default else {"default": (), "show_default": shown}
-    return click.option(option, type=_Names(), metavar=metavar, help=help, **how)
+    return click.option(option, type=kind(), metavar=metavar, help=help, **how)
 
 
 _ALL_OPTIONS = {
     "tasks": _names(
         "--tasks",
-        "Data sets, NAME or NAME:FOLDER; tracks with one task take the first, robustness the first of images.",
+        "Data sets, NAME or NAME:FOLDER, or tasks, which stand for their data set inside the package; tracks with one "
+        "task take the first, robustness the first of images.",
         _DEFAULT.tasks,
         metavar="DATA,..",
+        kind=_DataSets,
     ),
     "architecture": _names(
         "--architecture",
