@@ -12,7 +12,7 @@ from PIL import Image
 
 from bibench_tf import corruptions, datasets
 from bibench_tf.corruptions import export
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, StorageError
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_write_that_fails_leaves_no_part_of_a_file(photos, tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(StorageError, match="No space"):
         export._write_png(tmp_path / "out" / "x.png", np.zeros((4, 4, 3), np.uint8))
     assert list((tmp_path / "out").iterdir()) == []
 
