@@ -84,13 +84,17 @@ def record_lost(spec: RunSpec, store: RunStore, error: str) -> None:
 
 def _one_after_the_other(pending: list[RunSpec], store: RunStore, load, bar: tqdm, session: Session) -> None:
     queue, held = deque(pending), 0
+    unfinished = {spec.id for spec in pending}
     while queue:
         spec = queue.popleft()
         if held > len(queue):
             # Only runs that other processes hold are left: there is nothing to do but wait.
             bar.set_description(f"waiting for another process: {spec.architecture} {spec.algorithm}")
             time.sleep(1)
-        if _execute_one(spec, store, load, bar, session):
+        # What another process holds may be what this one starts from.
+        is_ready = spec.parent is None or spec.parent.id not in unfinished
+        if is_ready and _execute_one(spec, store, load, bar, session):
+            unfinished.remove(spec.id)
             held = 0
         else:
             queue.append(spec)

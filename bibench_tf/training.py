@@ -273,8 +273,11 @@ def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Prog
 
     A start from an earlier one, or from none, costs time and never gives a wrong number.
     """
-    for left in folder.glob(f"{_TEMPORARY}*"):
-        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    for left in folder.glob(f"{_TEMPORARY}*"):  # of a process that was killed
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
     saved = checkpoints.names(folder)
     for number, name in enumerate(saved):
         path = folder / name
