@@ -21,7 +21,7 @@ SOURCES = setup.cfg pyproject.toml bibench_tf/__init__.py requirements/install.s
 find_python = $(call python_or_end,$(shell sh requirements/find_python.sh "$(1)" $(2)))
 python_or_end = $(if $(filter-out needs,$(firstword $(1))),$(1),$(error bibench $(1)))
 
-.PHONY: help install bench test test-fast test-tf218 chaos lint format clean
+.PHONY: help install bench test test-pairs test-cluster test-fast test-tf218 chaos lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -33,17 +33,20 @@ install: $(INSTALLED)  ## create .venv with the exact versions of requirements/ 
 bench: install  ## install, then run the benchmark: bibench run
 	$(VENV)/bin/bibench run $(BENCH_ARGS)
 
-test: install  ## install, then run all tests but those of test-pairs
-	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not pairs" $(TEST_ARGS)
+test: install  ## install, then run all tests but those of test-pairs and test-cluster
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not pairs and not cluster" $(TEST_ARGS)
 
 test-pairs: install  ## the tests of the other pairs of network and algorithm
 	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m pairs $(TEST_ARGS)
 
+test-cluster: install  ## the tests that kill processes and machines, one after the other
+	$(VENV)/bin/pytest -m cluster $(TEST_ARGS)
+
 test-fast: install  ## the tests that take less than about ten seconds each
-	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not slow and not pairs" $(TEST_ARGS)
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile -m "not slow and not pairs and not cluster" $(TEST_ARGS)
 
 test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlow 2.18 on Python 3.11
-	$(VENV_TF218)/bin/pytest -m "not addons and not pairs" $(TF218_ARGS)
+	$(VENV_TF218)/bin/pytest -m "not addons and not pairs and not cluster" $(TF218_ARGS)
 
 chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about ten minutes
 	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)

@@ -214,7 +214,7 @@ def matter(name):
     return not name.endswith(("batch_normalization/beta", "output_scale", "moving_mean", "moving_variance"))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("case", [*CASES])
 def test_two_devices_learn_what_one_learns(found, case):
     if case not in found:
@@ -232,7 +232,7 @@ def test_two_devices_learn_what_one_learns(found, case):
             np.testing.assert_allclose(weight, expected, rtol=2e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_all_replicas_have_the_same_state(found):
     """Weights, latent ones that were clipped among them, statistics and schedules."""
     assert found["devices"] == {"strategy": "mirrored", "replicas": 2, "workers": 1}
@@ -243,20 +243,20 @@ def test_all_replicas_have_the_same_state(found):
     assert recu["binary/tau"] == pytest.approx(tau_at(1, 2))
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_latent_weights_are_clipped(found):
     names = found["clipped"]["two"]["names"]
     kernel = found["clipped"]["two"]["weights"][names.index("binary/kernel")]
     assert np.abs(kernel).max() == 1.0
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_float16_learns_on_two_devices(found):
     first, second = found["float16"]["train_loss"]
     assert second < first < 2.0
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_batch_is_shared_out_in_order(found):
     whole = [*tiny().train_batches(16, seed=3, epoch=1).as_numpy_iterator()]
     assert len(found["parts"]) == len(whole) == 8
@@ -266,7 +266,7 @@ def test_a_batch_is_shared_out_in_order(found):
             np.testing.assert_array_equal(second, values[8:])
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_student_learns_from_its_teacher_on_two_devices(mirrored):
     one, two = (RunStore(mirrored / name).result(STUDENT) for name in ("one", "two"))
     assert two.status == "completed", two.error
@@ -281,7 +281,7 @@ def assert_same_history(result, expected):
             assert row[name] == pytest.approx(other[name], rel=1e-5 if "full" in result.spec["algorithm"] else 5e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_tensorboard_reads_the_figures_of_every_epoch(mirrored):
     store = RunStore(mirrored / "two")
     logged = scalars(store.folder(STUDENT) / "tensorboard")
@@ -336,7 +336,7 @@ def two_workers(folder, second="cli"):
             process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_two_workers_learn_what_one_learns_also_when_one_of_them_was_killed(tmp_path, monkeypatch):
     register(monkeypatch)
     with pytest.raises(SystemExit) as end:

@@ -165,6 +165,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_two_processes_give_the_scores_of_one_and_survive_a_kill(tmp_path, monkeypatch):
     monkeypatch.setenv(FILES_VARIABLE, str(Path(tiny_data.__file__)))
     monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny_data.tiny, "image_classification", ""))

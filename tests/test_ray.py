@@ -19,7 +19,7 @@ from bibench_tf.errors import BibenchError
 from bibench_tf.executors import local
 from bibench_tf.runs import RunStore
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 _path = Path(__file__).parent / "chaos" / "tiny_data.py"
 _spec = importlib.util.spec_from_file_location("tiny_data", _path)

@@ -8,6 +8,8 @@ import pytest
 
 from bibench_tf import datasets
 
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+
 
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory):
@@ -23,22 +25,18 @@ def campaign(tmp_path_factory):
             sys.modules.pop(name, None)
 
 
-@pytest.mark.slow
 def test_kills(campaign):
     assert campaign.kills(3) == 3
 
 
-@pytest.mark.slow
 def test_a_full_disk(campaign):
     campaign.full_disk()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() == 0, reason="the administrator may write everywhere; make chaos forbids it")
 def test_a_folder_that_may_not_be_written(campaign):
     campaign.read_only()
 
 
-@pytest.mark.slow
 def test_two_benchmarks_on_one_store(campaign):
     campaign.two_at_once()
