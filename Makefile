@@ -48,7 +48,7 @@ test-fast: install  ## the tests that take less than about ten seconds each
 test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlow 2.18 on Python 3.11
 	$(VENV_TF218)/bin/pytest -m "not addons and not pairs and not cluster" $(TF218_ARGS)
 
-chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about ten minutes
+chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about five minutes
 	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)
 
 lint: install  ## ruff: rules and formatting
