@@ -19,8 +19,9 @@ from pathlib import Path
 
 import click
 
-from bibench_tf.benchmark import ALGORITHMS, BASELINE, parse_network
+from bibench_tf import networks
 from bibench_tf.deploy.target import Measurement, Settings
+from bibench_tf.names import BASELINE, BIBENCH
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Ratios:
 @click.option("--network", default="resnet18", show_default=True, metavar="NETWORK[@WIDTH]")
 @click.option("--size", type=click.IntRange(min=8), default=224, show_default=True, help="Height and width of images.")
 @click.option("--classes", type=click.IntRange(min=2), default=1000, show_default=True)
-@click.option("--algorithms", default=",".join(ALGORITHMS), show_default=True)
+@click.option("--algorithms", default=",".join(BIBENCH), show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Least inferences of a round.")
@@ -61,11 +62,12 @@ class Ratios:
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
 def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json_file, csv_file) -> None:
     """Print the table, and write it where asked."""
-    from bibench_tf import environment, zoo
+    from bibench_tf import zoo
     from bibench_tf.deploy import flatbuffer, host
     from bibench_tf.deploy.convert import Converter
+    from bibench_tf.results import environment
 
-    name, width = parse_network(network)
+    name, width = networks.parse(network)
 
     def build(algorithm: str):
         return zoo.build(name, algorithm=algorithm, input_shape=(size, size, 3), num_classes=classes, width=width)

@@ -21,9 +21,10 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-from bibench_tf import datasets, step_timing, tasks
-from bibench_tf.benchmark import BASELINE, parse_network
+from bibench_tf import datasets, networks, tasks
 from bibench_tf.datasets import Dataset
+from bibench_tf.names import BASELINE
+from bibench_tf.training import step_timing
 
 # What a pipeline has ready while the others have their turn is taken before the clock starts.
 READY_BATCHES = 6
@@ -42,7 +43,7 @@ def main(names, data_dir, network, algorithm, batch_size, batches, rounds, csv_f
     """Print the table, and write it where asked."""
     rows = []
     for name in names.split(","):
-        data = datasets.get(name, data_dir).seen_by(parse_network(network)[0])
+        data = datasets.get(name, data_dir).seen_by(networks.parse(network)[0])
         turns = turns_of(data, network, algorithm, batch_size)
         rows.append({"dataset": name, **compare(measure(turns, batches, rounds), batches * batch_size)})
     table = pd.DataFrame(rows)

@@ -17,24 +17,25 @@ from pathlib import Path
 
 import psutil
 
-from bibench_tf import index
-from bibench_tf.benchmark import Benchmark, Session
-from bibench_tf.tracks import execution
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.results import index
+from bibench_tf.training.session import Session
 
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     benchmark = Benchmark(
-        architecture=("resnet20@0.5",), recipe="bibench_training", grid=("bibench",), seeds=-(-runs // 72)
+        networks=("resnet20@0.5",), recipe="bibench_training", grid=("bibench",), seeds=-(-runs // 72)
     )
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder) / "results", quiet=True)
         import bibench_tf.zoo  # noqa: F401  TensorFlow, whose time and memory are not the plan's
 
         before_mib = _memory_mib()
-        specs = _timed("plan", lambda: execution.planned(["training"], benchmark))
+        specs = _timed("plan", lambda: engine.planned(["training"], benchmark))
         _timed(f"write {len(specs):,} results", lambda: _fill(specs, session.results))
-        _timed("plan, store the plan, skip all", lambda: execution.train(["training"], benchmark, session))
+        _timed("plan, store the plan, skip all", lambda: engine.train(["training"], benchmark, session))
         print(f"{'memory of the process above that of TensorFlow':<50} {_memory_mib() - before_mib:8.0f} MiB")
         print(f"{'memory of the process':<50} {_memory_mib():8.0f} MiB")
         command = [sys.executable, "-m", "bibench_tf", "status", str(session.results)]

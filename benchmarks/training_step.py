@@ -26,8 +26,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bibench_tf import datasets, step_timing
-from bibench_tf.benchmark import ALGORITHMS, BASELINE, parse_network
+from bibench_tf import datasets, networks
+from bibench_tf.names import BASELINE, BIBENCH
+from bibench_tf.training import step_timing
 
 LARQ = "larq"
 
@@ -38,7 +39,7 @@ LARQ = "larq"
 @click.option("--size", type=click.IntRange(min=8), default=32, show_default=True, help="Height and width of images.")
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--algorithms", default=",".join(ALGORITHMS), show_default=True)
+@click.option("--algorithms", default=",".join(BIBENCH), show_default=True)
 @click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True)
 @click.option("--larq/--no-larq", "with_larq", default=True, help="Also Larq's stock quantizers.")
 @click.option("--torch", "with_torch", is_flag=True, help="Also the same network in plain PyTorch.")
@@ -52,7 +53,7 @@ def main(network, dataset, size, classes, batch_size, algorithms, rounds, with_l
     names = [BASELINE, *algorithms.split(",")]
     progress = partial(tqdm, unit="round", file=sys.stderr)
     if dataset:
-        data = datasets.get(dataset).seen_by(parse_network(network)[0])
+        data = datasets.get(dataset).seen_by(networks.parse(network)[0])
         rounds_ms = step_timing.measure(
             names, network=network, data=data, batch_size=batch_size, rounds=rounds, progress=progress
         ).rounds_ms
@@ -76,7 +77,7 @@ def network_step(network: str, algorithm: str, classes: int, images: np.ndarray,
     """A training step of a network of the zoo; `larq` takes Larq's stock quantizers and activation."""
     from bibench_tf import zoo
 
-    name, width = parse_network(network)
+    name, width = networks.parse(network)
     options = {"input_shape": images.shape[1:], "num_classes": classes, "width": width}
     if algorithm == LARQ:
         import larq

@@ -38,8 +38,9 @@ NETWORKS = {
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(data_dir, folder, epochs, seed) -> None:
     """Train what is not trained yet and write `results.csv`."""
-    from bibench_tf import complexity, datasets, recipes, records, training, zoo
-    from bibench_tf.benchmark import PAPER
+    from bibench_tf import complexity, datasets, files, recipes, zoo
+    from bibench_tf.names import PAPER
+    from bibench_tf.training import loop
 
     data = datasets.get("cifar10", data_dir=data_dir)
     recipe = recipes.get("cifar10_short", epochs=epochs)
@@ -48,13 +49,13 @@ def main(data_dir, folder, epochs, seed) -> None:
         build = partial(
             zoo.build, name, algorithm=PAPER, input_shape=data.input_shape, num_classes=data.num_classes, **options
         )
-        model = training.initial_model(build, seed)
+        model = loop.initial_model(build, seed)
         cost = complexity.count(model)
-        own = folder / f"{name}-{records.digest([options, dataclasses.asdict(recipe), seed])[:12]}"
+        own = folder / f"{name}-{files.digest([options, dataclasses.asdict(recipe), seed])[:12]}"
         own.mkdir(parents=True, exist_ok=True)
         steps = recipe.epochs * (data.train_examples // recipe.batch_size)
         with tqdm(total=steps, desc=title, unit="step", file=sys.stderr, mininterval=30) as bar:
-            progress = training.train(model, data, recipe, seed=seed, folder=own, on_step=bar.update)
+            progress = loop.train(model, data, recipe, seed=seed, folder=own, on_step=bar.update)
         rows.append(
             {
                 "network": title,

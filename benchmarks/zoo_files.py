@@ -26,9 +26,9 @@ def main(networks, csv_file) -> None:
     import tensorflow as tf
 
     from bibench_tf import complexity, zoo
-    from bibench_tf.benchmark import PAPER
     from bibench_tf.deploy import flatbuffer
     from bibench_tf.deploy.convert import Converter
+    from bibench_tf.names import PAPER
 
     rows = pd.read_csv(csv_file).to_dict("records") if csv_file.exists() else []
     done = {row["network"] for row in rows}

@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend."""
+"""The errors that a user can cause and correct, and that a program can catch."""
 
 from __future__ import annotations
 
@@ -7,28 +7,43 @@ from collections.abc import Iterable
 
 
 class BibenchError(Exception):
-    """A mistake or a situation the user can mend, told in one sentence.
+    """A user-correctable error, described in one sentence.
 
     The command line prints the sentence to stderr and exits with code 2.
     """
 
 
+class UnknownName(BibenchError, LookupError):
+    """A name that is in no registry; the message has the nearest name and all names."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        """`kind` is the word for what is looked up, such as `network`; `known` are the names there are."""
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        super().__init__(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+
+
+class InvalidOption(BibenchError, ValueError):
+    """An option, or a combination of options, that cannot be used."""
+
+
+class MissingData(BibenchError, FileNotFoundError):
+    """Data that are not there; the message says how to get them."""
+
+    def __str__(self) -> str:
+        """The sentence alone."""
+        return str(self.args[0])
+
+
 class StorageError(BibenchError):
-    """What cannot be written, because the disk is full or must not be written to. No run can go on, and none failed."""
+    """The disk is full or read-only. Stops the session; no run is marked failed."""
 
     @classmethod
     def of(cls, path: object, error: BaseException) -> StorageError:
         """The error for a path; `error` is one of the system's or of TensorFlow's."""
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
         return cls(
-            f"Cannot write to {path}: {reason}. What was written before is kept; make room or give the right to write, "
-            "and start the same command again."
+            f"Cannot write to {path}: {reason}. Files written before are kept; free some space or grant write "
+            "permission, and start the same command again."
         )
-
-
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> BibenchError:
-    """The error for a name that is not in a registry: names the nearest and lists all."""
-    known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f" Did you mean '{near[0]}'?" if near else ""
-    return BibenchError(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bibench_tf import records
+from bibench_tf import files
 from bibench_tf.deploy.target import OperationTime, Settings
 from bibench_tf.errors import BibenchError
 
@@ -211,7 +211,7 @@ def download(
     found = hashlib.sha256(content).hexdigest()
     if found != expected:
         raise BibenchError(f"{asset} of LCE {release} has the SHA-256 {found}, not {expected}: it was not kept.")
-    records.write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow as tf
 from larq.quantized_variable import QuantizedVariable
 
-from bibench_tf.deploy import untrusted
+from bibench_tf import model_checks
 from bibench_tf.errors import BibenchError
 
 Runtime = Literal["lce", "tflite", "tflite_int8"]
@@ -376,7 +376,7 @@ def _call_of_subclass(model: tf.keras.Model) -> _Call:
 
 
 def _call_of_saved_model(folder: Path) -> _Call:
-    untrusted.saved_model_config(folder)
+    model_checks.saved_model_config(folder)
     loaded = tf.saved_model.load(str(folder))
     if _SIGNATURE not in loaded.signatures:
         raise ConversionError(f"{folder} has no signature '{_SIGNATURE}' to convert.")

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
-from bibench_tf import environment
 from bibench_tf.deploy import flatbuffer as flatbuffers
 from bibench_tf.deploy import prefixes
 from bibench_tf.deploy.target import Device, Measurement, OperationTime, Round, Settings
 from bibench_tf.errors import BibenchError
+from bibench_tf.results import environment
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -259,14 +259,14 @@ def comparison(source: str, beside: bytes, *, timeout_s: float = 600) -> dict[st
 
     Raises BibenchError where the model has another input.
     """
-    from bibench_tf.deploy import sources
+    from bibench_tf import model_files
 
     graph = flatbuffers.graph(beside)
     # A detector's outputs do not tell its classes.
     classes = graph.tensors[graph.outputs[0]].shape[-1] if len(graph.outputs) == 1 else None
     shape = graph.tensors[graph.inputs[0]].shape[1:]
     in_zoo = source.startswith("zoo:")
-    model = sources.load(
+    model = model_files.load(
         source,
         algorithm="full_precision" if in_zoo else None,
         input_shape=shape,

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bibench_tf import records
 from bibench_tf.deploy import devices
 from bibench_tf.deploy.target import Device, Measurement, open_target
 from bibench_tf.errors import BibenchError
+from bibench_tf.results import records
 
 NOT_A_DEVICE = "emulated: not a device figure"
 

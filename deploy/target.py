@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bibench_tf.errors import BibenchError
-from bibench_tf.records import Provenance
+from bibench_tf.results.records import Provenance
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ import tensorflow as tf
 
 from bibench_tf import complexity
 from bibench_tf.errors import BibenchError
-from bibench_tf.records import write_atomically
+from bibench_tf.files import write_atomically
 
 FORMAT, VERSION = "bibench-tf weights", 1
 _HEADER = "bibench_tf"

@@ -16,7 +16,7 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 
 import bibench_tf  # noqa: F401  chooses Keras 2 where TensorFlow would take Keras 3
-from bibench_tf import memory
+from bibench_tf.training import memory
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and the processes they start inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -48,7 +48,7 @@ def test_only_the_same_network_on_the_same_input_is_comparable():
 def test_the_command_lists_them_all():
     from click.testing import CliRunner
 
-    from bibench_tf.deploy.commands import deploy
+    from bibench_tf.cli.deploy import deploy
 
     lines = CliRunner().invoke(deploy, ["published"]).output.splitlines()
     assert len(lines) == len(published.device_latency()) + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from bibench_tf.errors import unknown_name
+from bibench_tf.errors import UnknownName
 
 NAMES = ("task", "architecture", "robustness", "training", "complexity", "inference")
 
@@ -13,5 +13,5 @@ NAMES = ("task", "architecture", "robustness", "training", "complexity", "infere
 def load(name: str) -> ModuleType:
     """The module of a track: NAME, TITLE, plan(benchmark), measure(benchmark, session), score(benchmark, store)."""
     if name not in NAMES:
-        raise unknown_name("track", name, NAMES)
+        raise UnknownName("track", name, NAMES)
     return importlib.import_module(f"bibench_tf.tracks.{name}")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bibench_tf import datasets, recipes, tasks
-from bibench_tf.benchmark import BASELINE, Benchmark, Session, parse_network
+from bibench_tf import datasets, networks, recipes, tasks
+from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.datasets import Dataset
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BASELINE
 from bibench_tf.recipes import Recipe
-from bibench_tf.records import RecordError
-from bibench_tf.runs import RunResult, RunSpec, RunStore
+from bibench_tf.results.records import RecordError
+from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.tasks.classification import TOP1
+from bibench_tf.training.session import Session
 
 IMAGES = "image_classification"
 TEXTS = "text_classification"
@@ -21,7 +23,7 @@ def task_of_network(network: str) -> str:
     """The key of the task of a network, NAME or NAME@WIDTH. Raises BibenchError for an unknown one."""
     from bibench_tf import zoo  # imports TensorFlow, which a benchmark that names no network does not need
 
-    return zoo.task_of(parse_network(network)[0])
+    return zoo.task_of(networks.parse(network)[0])
 
 
 def network_for(benchmark: Benchmark, dataset: str) -> str:
@@ -30,18 +32,18 @@ def network_for(benchmark: Benchmark, dataset: str) -> str:
     Raises BibenchError for unknown names.
     """
     task = datasets.task_of(dataset)
-    named = (network for network in benchmark.architecture if task_of_network(network) == task)
+    named = (network for network in benchmark.networks if task_of_network(network) == task)
     return next(named, tasks.get(task).network)
 
 
 def dataset_for(benchmark: Benchmark, network: str) -> str:
     """The first data set of a benchmark that a network serves. Raises BibenchError where there is none."""
     task = task_of_network(network)
-    found = next((name for name in benchmark.tasks if datasets.task_of(name) == task), None)
+    found = next((name for name in benchmark.data if datasets.task_of(name) == task), None)
     if found is None:
         title = tasks.get(task).title.lower()
         raise BibenchError(
-            f"No data set of the benchmark ({', '.join(benchmark.tasks)}) fits the network '{network}', which is for "
+            f"No data set of the benchmark ({', '.join(benchmark.data)}) fits the network '{network}', which is for "
             f"{title}: add one by --tasks, or leave the network out."
         )
     return found
@@ -49,13 +51,13 @@ def dataset_for(benchmark: Benchmark, network: str) -> str:
 
 def check_networks(benchmark: Benchmark) -> None:
     """Raises BibenchError for a network of `architecture` that none of the benchmark's data sets fits."""
-    for network in benchmark.architecture:
+    for network in benchmark.networks:
         dataset_for(benchmark, network)
 
 
 def has_images(benchmark: Benchmark) -> bool:
     """Whether one of the benchmark's data sets is of images."""
-    return any(datasets.task_of(name) == IMAGES for name in benchmark.tasks)
+    return any(datasets.task_of(name) == IMAGES for name in benchmark.data)
 
 
 def load_data(name: str, session: Session, network: str | None = None) -> Dataset:
@@ -64,12 +66,12 @@ def load_data(name: str, session: Session, network: str | None = None) -> Datase
     Raises BibenchError for missing data.
     """
     data = datasets.get(name, session.data_dir, session.download, session.vocabulary)
-    return data if network is None else data.seen_by(parse_network(network)[0])
+    return data if network is None else data.seen_by(networks.parse(network)[0])
 
 
 def main_recipe(benchmark: Benchmark, dataset: str | None = None, network: str | None = None) -> Recipe:
     """The recipe of the binary networks on a data set with a network, by default the first and the one for it."""
-    dataset = benchmark.tasks[0] if dataset is None else dataset
+    dataset = benchmark.data[0] if dataset is None else dataset
     network = network_for(benchmark, dataset) if network is None else network
     task = datasets.task_of(dataset)
     return recipes.resolve(benchmark.recipe, task, dataset, network, benchmark.epochs, benchmark.precision)
@@ -79,15 +81,15 @@ def spec_for(benchmark: Benchmark, algorithm: str, dataset: str, network: str, r
     """One run. The baseline of a recipe that starts from full precision is the network it starts from."""
     if algorithm == BASELINE and recipe.start is not None:
         recipe = recipe.start
-    name, width = parse_network(network)
+    name, width = networks.parse(network)
     of_texts = datasets.task_of(dataset) == TEXTS
-    files = {"init": benchmark.init, "vocabulary": benchmark.vocabulary} if of_texts else {}
+    files = {"bert_checkpoint": benchmark.bert_checkpoint, "vocabulary": benchmark.vocabulary} if of_texts else {}
     return RunSpec(dataset, name, algorithm, recipe, benchmark.seed, width, **files)
 
 
 def main_specs(benchmark: Benchmark, task: str | None = None, architecture: str | None = None) -> dict[str, RunSpec]:
     """The runs of the baseline and every algorithm on one data set and network, by algorithm."""
-    dataset = benchmark.tasks[0] if task is None else task
+    dataset = benchmark.data[0] if task is None else task
     network = network_for(benchmark, dataset) if architecture is None else architecture
     recipe = main_recipe(benchmark, dataset, network)
     return {
@@ -97,7 +99,7 @@ def main_specs(benchmark: Benchmark, task: str | None = None, architecture: str 
 
 def read_result(store: RunStore, spec: RunSpec, failures: list[str]) -> RunResult | None:
     """The result of a completed run; any other becomes a sentence in `failures` and None."""
-    name = f"{spec.algorithm} on {spec.task} with {spec.architecture} ({spec.recipe.name}, seed {spec.seed})"
+    name = f"{spec.algorithm} on {spec.dataset} with {spec.network} ({spec.recipe.name}, seed {spec.seed})"
     try:
         result = store.result(spec)
     except RecordError as error:
@@ -118,17 +120,17 @@ def read_results(store: RunStore, specs: dict[str, RunSpec], failures: list[str]
 
 
 def metric_of(results: Iterable[RunResult | None]) -> str:
-    """The name of the main figure of results; where there is none, that of images."""
+    """The name of the main metric of results; where there is none, that of images."""
     return next((result.metric for result in results if result is not None), TOP1)
 
 
 def short_name(metric: str) -> str:
-    """The word for a main figure in columns and titles: top-1 accuracy is `accuracy`."""
+    """The word for a main metric in columns and titles: top-1 accuracy is `accuracy`."""
     return "accuracy" if metric == TOP1 else metric
 
 
 def column(name: str, metric: str) -> str:
-    """The column of the main figure of a data set or network."""
+    """The column of the main metric of a data set or network."""
     return f"{name} {short_name(metric)}"
 
 
@@ -144,7 +146,7 @@ def training_conditions(
     `trained` are those pairs, by default the first data set and the network for it; `every_seed` says that the runs are
     of all seeds, not of the first.
     """
-    pairs = list(dict.fromkeys(trained)) or [(benchmark.tasks[0], network_for(benchmark, benchmark.tasks[0]))]
+    pairs = list(dict.fromkeys(trained)) or [(benchmark.data[0], network_for(benchmark, benchmark.data[0]))]
     by_pair = {pair: main_recipe(benchmark, *pair) for pair in pairs}
     said = {pair: _recipe_text(recipe) for pair, recipe in by_pair.items()}
     precision = next(iter(by_pair.values())).precision
@@ -159,7 +161,7 @@ def training_conditions(
     }
     for result in filter(None, results):
         data = result.dataset
-        kind = "images" if datasets.task_of(result.spec["task"]) == IMAGES else "examples"
+        kind = "images" if datasets.task_of(result.spec["dataset"]) == IMAGES else "examples"
         conditions[f"data: {data['name']}"] = (
             f"{data['train_examples']:,} training and {data['test_examples']:,} test {kind}, "
             f"fingerprint {data['fingerprint'][:12]}"

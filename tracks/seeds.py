@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bibench_tf import bootstrap, metrics, statistics
-from bibench_tf.benchmark import Benchmark
-from bibench_tf.runs import RunResult, RunSpec, RunStore
-from bibench_tf.statistics import Estimate
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.results.runs import RunResult, RunSpec, RunStore
+from bibench_tf.stats import bootstrap, intervals, metrics
+from bibench_tf.stats.intervals import Estimate
 from bibench_tf.tracks.base import read_results
 
 
@@ -34,7 +34,7 @@ def mean_accuracy(found: Sequence[RunResult], chosen: Sequence[int]) -> float:
 
 
 def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:
-    """A note on the results whose main figure is below 0, where there are any."""
+    """A note on the results whose main metric is below 0, where there are any."""
     named = (
         f"{result.spec['algorithm']} on {result.dataset['name']} ({result.metric} {result.accuracy:.3f})"
         for result in results
@@ -46,7 +46,7 @@ def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:
 
 def mean(found: Sequence[RunResult | None], value: Callable[[RunResult], float]) -> Estimate | None:
     """The mean of a figure over the results of all seeds; None where one of them is missing."""
-    return statistics.mean([value(result) for result in found]) if all(found) else None
+    return intervals.mean([value(result) for result in found]) if all(found) else None
 
 
 def score(
@@ -64,7 +64,7 @@ def score(
     if not all(needed):
         return None
     try:
-        return statistics.jackknife(figure, benchmark.seeds)
+        return intervals.jackknife(figure, benchmark.seeds)
     except metrics.Undefined as error:
         failures.append(f"{what}: {error}")
         return None
@@ -91,7 +91,7 @@ def ranks(estimates: Mapping[str, Estimate | None], title: str, benchmark: Bench
     if benchmark.seeds == 1:
         return {key: {} for key in estimates}
     known = [key for key, estimate in estimates.items() if estimate is not None]
-    places = bootstrap.ranks(statistics.better([estimates[key] for key in known]))
+    places = bootstrap.ranks(intervals.better([estimates[key] for key in known]))
     texts = dict(zip(known, map(bootstrap.rank_text, places), strict=True))
     return {key: {title: texts.get(key)} for key in estimates}
 
@@ -115,7 +115,7 @@ def note(benchmark: Benchmark, metric: str) -> str:
     return (
         f"Figures are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
         f"{bootstrap.LEVEL * 100:g} % interval by Student's t over the seeds (t = "
-        f"{statistics.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
+        f"{intervals.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
         "places an algorithm may hold: two are told apart where their intervals do not overlap."
     )
 

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, image_input, scaled, stem_conv, stem_pool
 from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
 
 
+@networks.register()
 def abc_net(
     algorithm: str | Algorithm = "abc",
     input_shape: Sequence[int] = (224, 224, 3),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.dorefa import DoReFa
 from bibench_tf.algorithms.layers import BinaryConv2D
@@ -27,6 +27,7 @@ _XNOR_NET = XNOR(input_scale="spatial")
 _DOREFA_NET = DoReFa(activation_bits=2, weight_scale="layer")
 
 
+@networks.register()
 def binary_alexnet(
     algorithm: str | Algorithm = "bnn",
     input_shape: Sequence[int] = (224, 224, 3),
@@ -68,6 +69,7 @@ def binary_alexnet(
     return tf.keras.Model(image, x, name="binary_alexnet")
 
 
+@networks.register()
 def xnornet(
     algorithm: str | Algorithm = _XNOR_NET,
     input_shape: Sequence[int] = (224, 224, 3),
@@ -111,6 +113,7 @@ def xnornet(
     return tf.keras.Model(image, classifier(x, num_classes, use_bias=False), name="xnornet")
 
 
+@networks.register()
 def dorefanet(
     algorithm: str | Algorithm = _DOREFA_NET,
     input_shape: Sequence[int] = (224, 224, 3),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.attention import (
@@ -21,6 +21,7 @@ from bibench_tf.zoo.bert_checkpoint import Sizes, load_checkpoint, read_sizes
 from bibench_tf.zoo.blocks import scaled
 
 
+@networks.register(task="text_classification")
 def bert(
     algorithm: str | Algorithm = "full_precision",
     sequence_length: int = 128,
@@ -31,7 +32,7 @@ def bert(
     heads: int | None = None,
     intermediate: int | None = None,
     width: float = 1.0,
-    init: str | Path | None = None,
+    checkpoint: str | Path | None = None,
     binary_embeddings: bool = False,
     dropout: float = 0.1,
     name: str = "bert",
@@ -55,7 +56,7 @@ def bert(
     `layers`, `hidden`, `heads`, `intermediate` and `vocabulary_size` are those of BERT-Base (12, 768, 12, 3072, 30522)
     where nothing is said. `width` multiplies the heads, rounded but at least 1, and keeps their size, so that hidden is
     heads x head size; it multiplies intermediate as well.
-    `init` is the folder of a checkpoint (`bert_checkpoint`): its sizes are those of the network, and the network starts
+    `checkpoint` is the folder of a checkpoint (`bert_checkpoint`): its sizes are those of the network, and the network starts
     from its weights. `dropout` is the rate of all dropouts, of attention too.
 
     Inputs `token_ids` and `segment_ids` (B, L) int32, and `mask` (B, L) float32, 1 for tokens and 0 for padding, which
@@ -71,7 +72,7 @@ def bert(
         "intermediate": intermediate,
         "vocabulary_size": vocabulary_size,
     }
-    sizes = _sizes({option: size for option, size in asked.items() if size is not None}, width, init)
+    sizes = _sizes({option: size for option, size in asked.items() if size is not None}, width, checkpoint)
     _check(sizes, sequence_length, num_classes, dropout)
     network = _Layers(algorithms.get(algorithm), sizes, binary_embeddings, dropout)
     inputs = [
@@ -87,11 +88,12 @@ def bert(
     # Not `blocks.classifier`, which has two classes at least: a regression has one output.
     head = tf.keras.layers.Dense(num_classes, kernel_initializer=embedding_initializer(), name="head")
     model = tf.keras.Model(inputs, head(pooled), name=name)
-    if init is not None and tf.executing_eagerly():  # a network built only to be counted has no values
-        load_checkpoint(model, init)
+    if checkpoint is not None and tf.executing_eagerly():  # a network built only to be counted has no values
+        load_checkpoint(model, checkpoint)
     return model
 
 
+@networks.register(task="text_classification")
 def bert_base(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
     """BERT-Base: 12 layers of 768 channels, 12 heads, 3072 in between; 73 binary layers.
 
@@ -102,6 +104,7 @@ def bert_base(algorithm: str | Algorithm = "full_precision", **options) -> tf.ke
     return bert(algorithm, layers=12, hidden=768, heads=12, intermediate=3072, name="bert_base", **options)
 
 
+@networks.register(task="text_classification")
 def bert_tiny6(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
     """BERT-Tiny6, the sizes of TinyBERT with 6 layers: 768 channels, 12 heads, 3072 in between; 37 binary layers.
 
@@ -111,6 +114,7 @@ def bert_tiny6(algorithm: str | Algorithm = "full_precision", **options) -> tf.k
     return bert(algorithm, layers=6, hidden=768, heads=12, intermediate=3072, name="bert_tiny6", **options)
 
 
+@networks.register(task="text_classification")
 def bert_tiny4(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
     """BERT-Tiny4, the sizes of TinyBERT with 4 layers: 312 channels, 12 heads, 1200 in between; 25 binary layers.
 
@@ -120,6 +124,7 @@ def bert_tiny4(algorithm: str | Algorithm = "full_precision", **options) -> tf.k
     return bert(algorithm, layers=4, hidden=312, heads=12, intermediate=1200, name="bert_tiny4", **options)
 
 
+@networks.register(task="text_classification")
 def bert_tiny2(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
     """The smallest network of BERT's authors: 2 layers of 128 channels, 2 heads, 512 in between; 13 binary layers.
 
@@ -129,16 +134,16 @@ def bert_tiny2(algorithm: str | Algorithm = "full_precision", **options) -> tf.k
     return bert(algorithm, layers=2, hidden=128, heads=2, intermediate=512, name="bert_tiny2", **options)
 
 
-def _sizes(asked: dict[str, int], width: float, init) -> Sizes:
+def _sizes(asked: dict[str, int], width: float, checkpoint) -> Sizes:
     """The sizes of the network: those of the checkpoint, or those asked for, times the width."""
-    if init is None:
+    if checkpoint is None:
         sizes = dataclasses.replace(Sizes(), **asked)
     else:
-        sizes = read_sizes(init)
+        sizes = read_sizes(checkpoint)
         for option, size in asked.items():
             if getattr(sizes, option) != size:
                 raise BibenchError(
-                    f"The checkpoint {init} has {option} {getattr(sizes, option)}, not {size}: "
+                    f"The checkpoint {checkpoint} has {option} {getattr(sizes, option)}, not {size}: "
                     + _ADVICE.get(option, "take the network 'bert', which has the sizes of its checkpoint.")
                 )
         if width != 1.0:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.errors import BibenchError
@@ -144,6 +144,7 @@ def _binary_densenet(name, algorithm, input_shape, num_classes, width, stem) -> 
     )
 
 
+@networks.register()
 def binary_densenet28(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -159,6 +160,7 @@ def binary_densenet28(
     return _binary_densenet("binary_densenet28", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def binary_densenet37(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -173,6 +175,7 @@ def binary_densenet37(
     return _binary_densenet("binary_densenet37", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def binary_densenet37_dilated(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -184,6 +187,7 @@ def binary_densenet37_dilated(
     return _binary_densenet("binary_densenet37_dilated", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def binary_densenet45(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from bibench_tf import networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.zoo.resnet import resnet
 
@@ -49,6 +50,7 @@ def birealnet(
     )
 
 
+@networks.register()
 def birealnet18(
     algorithm: str | Algorithm = "bireal", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -61,6 +63,7 @@ def birealnet18(
     return birealnet("birealnet18", (2, 2, 2, 2), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def birealnet34(
     algorithm: str | Algorithm = "bireal", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

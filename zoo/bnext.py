@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.reactnet import ReActNet
 from bibench_tf.operations import Operations
@@ -130,6 +130,7 @@ def _unit(
     return tf.keras.layers.Add(name=f"{name}_add")([batch_norm(f"{name}_bn2")(y), shortcut])
 
 
+@networks.register()
 def bnext_t(
     algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -142,6 +143,7 @@ def bnext_t(
     return bnext("bnext_t", 32, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def bnext_s(
     algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -154,6 +156,7 @@ def bnext_s(
     return bnext("bnext_s", 48, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def bnext_m(
     algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -166,6 +169,7 @@ def bnext_m(
     return bnext("bnext_m", 48, (1, 4, 4, 8, 4), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def bnext_l(
     algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.detection.anchors import REGION_DEVIATIONS, Anchors, rpn_sizes
 from bibench_tf.detection.regions import ByImage, Proposals, RegionAlign
@@ -21,6 +21,7 @@ _RPN_CHANNELS = 256
 _REGION_SIZE = 14
 
 
+@networks.register(task="detection")
 def faster_rcnn_resnet18(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int | None] = (None, None, 3),

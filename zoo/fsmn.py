@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.operations import Operations
@@ -47,6 +47,7 @@ class OneSlopePReLU(tf.keras.layers.Layer):
         return Operations({}, 2 * math.prod(input_shape[1:]))
 
 
+@networks.register(task="keyword_spotting")
 def dfsmn(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (32, 32, 1),
@@ -85,6 +86,7 @@ def dfsmn(
     return tf.keras.Model(spectrogram, _head(x, num_classes), name="dfsmn")
 
 
+@networks.register(task="keyword_spotting")
 def dfsmn_small(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
     """D-FSMN with two layers in place of eight, for short runs; see `dfsmn`, which has the options.
 
@@ -95,6 +97,7 @@ def dfsmn_small(algorithm: str | Algorithm = "full_precision", **options) -> tf.
     return tf.keras.Model(model.inputs, model.outputs, name="dfsmn_small")
 
 
+@networks.register(task="keyword_spotting")
 def fsmn(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (32, 32, 1),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bireal import BiReal
 from bibench_tf.errors import BibenchError
@@ -140,6 +140,7 @@ class _Blocks:
         return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))
 
 
+@networks.register()
 def group_net18(
     algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -152,6 +153,7 @@ def group_net18(
     return group_net("group_net18", blocks_of(18), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def group_net34(
     algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from bibench_tf import networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.zoo import stems
 from bibench_tf.zoo.binary_densenet import CLIPPED, dense_network, normalized_conv
@@ -53,6 +54,7 @@ def _meliusnet(name, algorithm, input_shape, num_classes, width, stem, shuffle_g
     )
 
 
+@networks.register()
 def meliusnet22(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -68,6 +70,7 @@ def meliusnet22(
     return _meliusnet("meliusnet22", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def meliusnet23(
     algorithm: str | Algorithm = CLIPPED,
     input_shape=(224, 224, 3),
@@ -89,6 +92,7 @@ def meliusnet23(
     return _meliusnet("meliusnet23", algorithm, input_shape, num_classes, width, stem, shuffle_groups)
 
 
+@networks.register()
 def meliusnet29(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -103,6 +107,7 @@ def meliusnet29(
     return _meliusnet("meliusnet29", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def meliusnet42(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -116,6 +121,7 @@ def meliusnet42(
     return _meliusnet("meliusnet42", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def meliusnet59(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, *, stem="auto"
 ) -> tf.keras.Model:
@@ -129,6 +135,7 @@ def meliusnet59(
     return _meliusnet("meliusnet59", algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register(aliases=("meliusnet25_4",))
 def meliusnet_a(
     algorithm: str | Algorithm = CLIPPED,
     input_shape=(224, 224, 3),
@@ -150,6 +157,7 @@ def meliusnet_a(
     return _meliusnet("meliusnet_a", algorithm, input_shape, num_classes, width, stem, shuffle_groups)
 
 
+@networks.register(aliases=("meliusnet29_2",))
 def meliusnet_b(
     algorithm: str | Algorithm = CLIPPED,
     input_shape=(224, 224, 3),
@@ -171,6 +179,7 @@ def meliusnet_b(
     return _meliusnet("meliusnet_b", algorithm, input_shape, num_classes, width, stem, shuffle_groups)
 
 
+@networks.register()
 def meliusnet_c(
     algorithm: str | Algorithm = CLIPPED,
     input_shape=(224, 224, 3),
@@ -191,5 +200,3 @@ def meliusnet_c(
 
 
 # What the authors' later tables call these two.
-meliusnet25_4 = meliusnet_a
-meliusnet29_2 = meliusnet_b

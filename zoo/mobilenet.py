@@ -6,22 +6,15 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    choose_stem,
-    classifier,
-    float_conv,
-    image_input,
-    scaled,
-)
+from bibench_tf.zoo.blocks import activation_layer, batch_norm, choose_stem, classifier, float_conv, image_input, scaled
 
 # Channels and stride of each block.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
 
 
+@networks.register()
 def mobilenet_v1(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (224, 224, 3),

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import activation_layer, batch_norm, check_choice, check_classes, classifier, scaled
@@ -25,6 +25,7 @@ _POOLS = {
 }
 
 
+@networks.register(task="point_classification")
 def pointnet(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (1024, 6),
@@ -57,6 +58,7 @@ def pointnet(
     return _classifier("pointnet", algorithm, input_shape, num_classes, width, pool, transforms=True)
 
 
+@networks.register(task="point_classification")
 def pointnet_vanilla(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (1024, 6),
@@ -73,6 +75,7 @@ def pointnet_vanilla(
     return _classifier("pointnet_vanilla", algorithm, input_shape, num_classes, width, pool, transforms=False)
 
 
+@networks.register(task="part_segmentation")
 def pointnet_segmentation(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (2048, 6),
@@ -101,6 +104,7 @@ def pointnet_segmentation(
     return _segmentation("pointnet_segmentation", algorithm, *shape, width, pool, transforms=True)
 
 
+@networks.register(task="part_segmentation")
 def pointnet_vanilla_segmentation(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (2048, 6),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.zoo.blocks import (
@@ -36,6 +36,7 @@ class BlurFilter(tf.keras.initializers.Initializer):
         return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
 
 
+@networks.register()
 def quicknet(
     algorithm: str | Algorithm = _PAPER,
     input_shape: Sequence[int] = (224, 224, 3),
@@ -63,6 +64,7 @@ def quicknet(
     return _quicknet("quicknet", (4, 4, 4, 4), (64, 128, 256, 512), algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def quicknet_small(
     algorithm: str | Algorithm = _PAPER,
     input_shape: Sequence[int] = (224, 224, 3),
@@ -81,6 +83,7 @@ def quicknet_small(
     return _quicknet("quicknet_small", (4, 4, 4, 4), widths, algorithm, input_shape, num_classes, width, stem)
 
 
+@networks.register()
 def quicknet_large(
     algorithm: str | Algorithm = _PAPER,
     input_shape: Sequence[int] = (224, 224, 3),

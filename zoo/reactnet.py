@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, float_conv, image_input, scaled
@@ -107,6 +107,7 @@ def _pointwise(x: tf.Tensor, algorithm: Algorithm, channels: int, float_groups: 
     return RPReLU(name=f"{name}_activation2")(tf.keras.layers.Add(name=f"{name}_add2")([y, x]))
 
 
+@networks.register()
 def reactnet_a(
     algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -119,6 +120,7 @@ def reactnet_a(
     return reactnet("reactnet_a", algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def reactnet_b(
     algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -130,6 +132,7 @@ def reactnet_b(
     return reactnet("reactnet_b", algorithm, input_shape, num_classes, width, widening_groups=4, **options)
 
 
+@networks.register()
 def reactnet_c(
     algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

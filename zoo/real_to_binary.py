@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.zoo.blocks import (
     activation_layer,
@@ -25,6 +25,7 @@ from bibench_tf.zoo.blocks import (
 GATE_REDUCTION = 8
 
 
+@networks.register()
 def real_to_binary(
     algorithm: str | Algorithm = "bnn",
     input_shape: Sequence[int] = (224, 224, 3),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import (
@@ -151,6 +151,7 @@ class ResidualBlocks:
         return self.activate(tf.keras.layers.Add(name=f"{name}_add")([y, x]), f"{name}_activation")
 
 
+@networks.register()
 def resnet18(
     algorithm: str | Algorithm = "full_precision", input_shape=(224, 224, 3), num_classes=1000, **options
 ) -> tf.keras.Model:
@@ -170,6 +171,7 @@ def resnet18(
     )
 
 
+@networks.register()
 def resnet34(
     algorithm: str | Algorithm = "full_precision", input_shape=(224, 224, 3), num_classes=1000, **options
 ) -> tf.keras.Model:
@@ -189,6 +191,7 @@ def resnet34(
     )
 
 
+@networks.register()
 def resnet20(
     algorithm: str | Algorithm = "full_precision", input_shape=(32, 32, 3), num_classes=10, **options
 ) -> tf.keras.Model:

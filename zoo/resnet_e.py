@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.zoo import stems
@@ -51,6 +51,7 @@ def resnet_e(
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
+@networks.register()
 def resnet_e18(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -63,6 +64,7 @@ def resnet_e18(
     return resnet_e("resnet_e18", (2, 2, 2, 2), algorithm, input_shape, num_classes, width, **options)
 
 
+@networks.register()
 def resnet_e34(
     algorithm: str | Algorithm = CLIPPED, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

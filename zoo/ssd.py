@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.detection.anchors import SSD300_RATIOS, SSD300_SIZES, SSD300_STRIDES, level_sizes, ssd_sizes
 from bibench_tf.errors import BibenchError
@@ -21,6 +21,7 @@ _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512
 _EXTRA = ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1))
 
 
+@networks.register(task="detection")
 def ssd300_vgg16(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (300, 300, 3),
@@ -84,6 +85,7 @@ def ssd300_vgg16(
     return single_shot(image, maps, SSD300_STRIDES, sizes, num_classes, "ssd300_vgg16", max_detections)
 
 
+@networks.register(task="detection")
 def ssd_lite(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (128, 128, 3),

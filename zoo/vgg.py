@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.zoo.blocks import (
     activation_layer,
@@ -22,6 +22,7 @@ from bibench_tf.zoo.blocks import (
 )
 
 
+@networks.register()
 def vgg_small(
     algorithm: str | Algorithm = "full_precision",
     input_shape: Sequence[int] = (32, 32, 3),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms
+from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.wrpn import WRPN
 from bibench_tf.errors import BibenchError
@@ -30,6 +30,7 @@ AUTO_A = (2, 4, 2, 2, 2, 4, 4, 4, 4, 4, 4, 4)
 AUTO_B = (3, 4, 4, 3, 1, 4, 4, 4, 3, 3, 3, 3)
 
 
+@networks.register()
 def wrpn(
     algorithm: str | Algorithm = "wrpn",
     input_shape: Sequence[int] = (224, 224, 3),
@@ -112,6 +113,7 @@ def shen_resnet18(
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
+@networks.register()
 def resnet18_auto_a(
     algorithm: str | Algorithm = _SHEN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:
@@ -124,6 +126,7 @@ def resnet18_auto_a(
     return shen_resnet18(algorithm, input_shape, num_classes, width, code=AUTO_A, name="resnet18_auto_a", **options)
 
 
+@networks.register()
 def resnet18_auto_b(
     algorithm: str | Algorithm = _SHEN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
 ) -> tf.keras.Model:

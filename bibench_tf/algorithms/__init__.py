@@ -1,7 +1,7 @@
 """Binarization algorithms, one file each, and their registry."""
 
 from bibench_tf.algorithms import keras_version  # noqa: F401  first: Larq cannot even be imported under Keras 3
-from bibench_tf.algorithms.abc import ABC
+from bibench_tf.algorithms.abc_net import ABC
 from bibench_tf.algorithms.activations import hard_tanh  # registered with Keras, for networks that are loaded
 from bibench_tf.algorithms.base import Algorithm
 from bibench_tf.algorithms.bireal import BiReal

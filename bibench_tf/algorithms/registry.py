@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.errors import BibenchError, UnknownName
 
 ENTRY_POINT_GROUP = "bibench_tf.algorithms"
 FILES_VARIABLE = "BIBENCH_ALGORITHM_FILES"
@@ -55,7 +55,7 @@ def get(key: str | Algorithm, **options) -> Algorithm:
         return key
     _load_plug_ins()
     if key not in _registered:
-        raise unknown_name("algorithm", key, _registered)
+        raise UnknownName("algorithm", key, _registered)
     try:
         return _registered[key](**options)
     except TypeError as error:

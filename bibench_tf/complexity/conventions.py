@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from bibench_tf import metrics
 from bibench_tf.complexity.costs import LOW_BITS, ModelCost
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.stats import metrics
 
 # Floats are bfloat16 in the paper that defines it; with these 16 bits ReActNet-A has the 7.9e9 of its abstract.
 _ACE_FLOAT_BITS = 16
@@ -34,7 +34,7 @@ def derive(convention: str, cost: ModelCost, baseline: ModelCost | None = None) 
     missing baseline.
     """
     if convention not in CONVENTIONS:
-        raise unknown_name("convention", convention, CONVENTIONS)
+        raise UnknownName("convention", convention, CONVENTIONS)
     chosen = CONVENTIONS[convention]
     if chosen.needs_baseline and baseline is None:
         raise BibenchError(f"Convention '{convention}' compares with the full-precision network, which is not given.")

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bibench_tf.benchmark import PAPER, parse_network
+from bibench_tf import networks
 from bibench_tf.complexity import functions
 from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, Call, bits_of, role_of, short_name, tally
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import PAPER
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -62,7 +63,7 @@ def unallocated(
     # The only place where the core looks at the zoo: a count of a network is about the zoo.
     from bibench_tf import zoo
 
-    name, width = parse_network(name)
+    name, width = networks.parse(name)
     given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
     if width != 1.0:
         given["width"] = width

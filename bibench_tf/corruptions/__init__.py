@@ -16,7 +16,7 @@ import numpy as np
 from bibench_tf.corruptions import blur, colour, digital, noise, spatter, weather
 from bibench_tf.corruptions.draws import Draws
 from bibench_tf.corruptions.severities import PARAMETERS, SEVERITIES
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.errors import BibenchError, UnknownName
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -91,9 +91,9 @@ def check(name: str, channels: int, severity: int = 1, table: str = "cifar10") -
     cannot work on.
     """
     if name not in _ALL:
-        raise unknown_name("corruption", name, _ALL)
+        raise UnknownName("corruption", name, _ALL)
     if table not in PARAMETERS:
-        raise unknown_name("table of severities", table, PARAMETERS)
+        raise UnknownName("table of severities", table, PARAMETERS)
     if severity not in (0, *SEVERITIES):
         raise BibenchError(f"The severity of a corruption is a number from 1 to 5, or 0 for none, not {severity}.")
     if channels not in (1, 3):

@@ -16,8 +16,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from bibench_tf import corruptions, records
+from bibench_tf import corruptions, files
 from bibench_tf.errors import BibenchError
+from bibench_tf.results import records
 
 SETTINGS_FILE = "corruptions.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -149,7 +150,7 @@ def _read(path: Path) -> np.ndarray:
 def _write_png(path: Path, image: np.ndarray) -> None:
     stream = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, "PNG")
-    records.write_atomically(path, lambda temporary: temporary.write_bytes(stream.getvalue()))
+    files.write_atomically(path, lambda temporary: temporary.write_bytes(stream.getvalue()))
 
 
 def corrupt_dataset(
@@ -200,14 +201,14 @@ def corrupt_dataset(
                 file.flush()
                 _write_labels(target / "labels.npy", np.tile(np.concatenate(labels), len(severities)))
 
-            records.write_atomically(target / f"{corruption}.npy", fill)
+            files.write_atomically(target / f"{corruption}.npy", fill)
             outcome.written += 1
     return outcome
 
 
 def _write_labels(path: Path, labels: np.ndarray) -> None:
     labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
-    records.write_atomically(path, lambda temporary: np.save(temporary, labels))
+    files.write_atomically(path, lambda temporary: np.save(temporary, labels))
 
 
 def _in_threads(function: Callable, items: Sequence, workers: int, progress: tqdm) -> Iterator[None]:

@@ -32,18 +32,9 @@ from bibench_tf.datasets import (
     voc_folder,
     wav_folder,
 )
-from bibench_tf.datasets.base import (
-    ArrayDataset,
-    ArrayImages,
-    Dataset,
-    Examples,
-    ImageDataset,
-    RecordImages,
-    Splits,
-    fingerprint_arrays,
-    fingerprint_files,
-)
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.datasets.base import ArrayDataset, ArrayImages, Dataset, Examples, ImageDataset, RecordImages, Splits
+from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.files import fingerprint_arrays, fingerprint_files
 
 __all__ = [
     "ArrayDataset",
@@ -147,7 +138,7 @@ def describe(name: str) -> Entry:
         return _ENTRIES[name]
     found = tuple(entry_points(group="bibench_tf.datasets", name=name))
     if not found:
-        raise unknown_name("data set", name, names())
+        raise UnknownName("data set", name, names())
     factory = found[0].load()
     return Entry(factory, getattr(factory, "task", _IMAGES), getattr(factory, "description", found[0].value))
 

@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from bibench_tf.datasets import unusable
-from bibench_tf.datasets.base import fingerprint_description
 from bibench_tf.datasets.detection import STORED_COLUMNS, Annotated
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_description
 
 # How the files end that are complete.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}

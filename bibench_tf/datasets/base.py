@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import abc
-import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -321,30 +319,6 @@ class RecordImages(ImageDataset):
         from bibench_tf.datasets import pipelines
 
         return pipelines.record_test_batches(self, batch_size, limit, corrupt)
-
-
-def fingerprint_arrays(arrays: Iterable[np.ndarray]) -> str:
-    """SHA-256 over type, shape and bytes of `arrays`, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def fingerprint_files(files: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of `files` in the given order, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    for file in files:
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def fingerprint_description(description: Mapping[str, Any]) -> str:
-    """SHA-256 over a description in plain JSON values, for data too large to read whole."""
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 from bibench_tf.datasets import fashion_mini
-from bibench_tf.datasets.base import fingerprint_description
 from bibench_tf.datasets.detection import SSD300, STORED_COLUMNS, Annotated, DetectionDataset, DetectionSplits, View
+from bibench_tf.files import fingerprint_description
 
 SIDE = 128
 TRAIN, TEST = 1600, 400

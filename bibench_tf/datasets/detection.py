@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import numpy as np
 
 from bibench_tf.datasets.base import Dataset
-from bibench_tf.errors import BibenchError, unknown_name
+from bibench_tf.errors import BibenchError, UnknownName
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -51,7 +51,7 @@ class View:
                 f"of {self.divisor}."
             )
         if self.augmentation not in AUGMENTATIONS:
-            raise unknown_name("augmentation", self.augmentation, AUGMENTATIONS)
+            raise UnknownName("augmentation", self.augmentation, AUGMENTATIONS)
 
 
 SSD300 = View((300, 300))
@@ -113,7 +113,7 @@ class DetectionDataset(Dataset):
     def __post_init__(self):
         """Raises BibenchError for an unknown protocol."""
         if self.protocol not in PROTOCOLS:
-            raise unknown_name("protocol", self.protocol, PROTOCOLS)
+            raise UnknownName("protocol", self.protocol, PROTOCOLS)
 
     @property
     def network_options(self) -> Mapping[str, Any]:

@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import texts
-from bibench_tf.datasets.base import Examples, fingerprint_files
+from bibench_tf.datasets.base import Examples
 from bibench_tf.datasets.tfds_prepared import prepared, read
 from bibench_tf.datasets.wordpiece import Vocabulary
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_files
 
 _OFFICIAL = ("train", "validation")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets.base import Splits
-from bibench_tf.records import write_atomically
+from bibench_tf.files import write_atomically
 
 SEED = 2023
 TRAIN_PER_CLASS = 800

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets.keywords_mini import FILE, STORED_HZ, WORDS, compressed
-from bibench_tf.records import write_atomically
+from bibench_tf.files import write_atomically
 
 SEED = 2023
 PER_WORD = {"train": 160, "test": 40}

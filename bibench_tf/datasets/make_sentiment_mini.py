@@ -25,7 +25,7 @@ import numpy as np
 
 from bibench_tf.datasets.sentiment_mini import FILE
 from bibench_tf.datasets.wordpiece import DEFAULT, SPECIAL
-from bibench_tf.records import write_atomically
+from bibench_tf.files import write_atomically
 
 SEED = 2023
 LEAST = 1.5

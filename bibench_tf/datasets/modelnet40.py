@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import points
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_files
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.datasets.tfds_prepared import ByHand, prepared, read
+from bibench_tf.files import fingerprint_files
 
 # Points of a prepared cloud, of which each epoch takes some: as many as the HDF5 files have.
 POOL = 2048

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bibench_tf.datasets import point_files, points, unusable
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_arrays
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_arrays
 
 NAMES = "shape_names.txt"
 LISTS = {"train": "train_files.txt", "test": "test_files.txt"}

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import points
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_files
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.datasets.tfds_prepared import ByHand, prepared, read
+from bibench_tf.files import fingerprint_files
 
 # Points of a prepared cloud, and of those that a network sees: what is usual for this data set.
 POOL = 2048

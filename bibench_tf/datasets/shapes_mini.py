@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from bibench_tf.datasets import points
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_arrays
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_arrays
 
 POINTS = 256
 TRAIN, TEST = 1600, 400

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import speech
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_description
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.datasets.tfds_prepared import prepared, read
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_description
 
 SILENCE = "_silence_"
 # Silent clips that are added to the training split, as a part of it. Source: BiBench.

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from bibench_tf.datasets import wordpiece
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_description
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.datasets.wordpiece import Vocabulary
+from bibench_tf.files import fingerprint_description
 
 if TYPE_CHECKING:
     import tensorflow as tf

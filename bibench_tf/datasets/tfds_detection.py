@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bibench_tf.datasets.base import fingerprint_description
 from bibench_tf.datasets.detection import DetectionDataset, DetectionSplits, Recorded, View
 from bibench_tf.datasets.tfds_prepared import Prepared, prepared
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_description
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -5,15 +5,10 @@ from __future__ import annotations
 from functools import lru_cache, partial
 from pathlib import Path
 
-from bibench_tf.datasets.base import (
-    ArrayImages,
-    RecordImages,
-    Splits,
-    fingerprint_description,
-    fingerprint_files,
-)
+from bibench_tf.datasets.base import ArrayImages, RecordImages, Splits
 from bibench_tf.datasets.tfds_prepared import ByHand, prepared
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_description, fingerprint_files
 
 _IMAGENET_ARCHIVES = ByHand(("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"), "image-net.org")
 

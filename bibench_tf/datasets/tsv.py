@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import texts, unusable
-from bibench_tf.datasets.base import Examples, fingerprint_files
+from bibench_tf.datasets.base import Examples
 from bibench_tf.datasets.wordpiece import Vocabulary
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_files
 
 TRAIN = "train.tsv"
 TESTS = ("dev.tsv", "test.tsv")

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets import speech, unusable
-from bibench_tf.datasets.base import ArrayDataset, Examples, fingerprint_description
+from bibench_tf.datasets.base import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_description
 
 NOISE_FOLDER = "_background_noise_"
 TEST_LIST = "testing_list.txt"

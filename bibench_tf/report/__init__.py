@@ -6,12 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bibench_tf import records
 from bibench_tf.errors import BibenchError
 from bibench_tf.report import colours, data, html, markdown
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.tables import algorithms
 from bibench_tf.report.text import to_text
-from bibench_tf.scores import TrackScore
 
 __all__ = ["to_text", "write"]
 
@@ -38,7 +37,7 @@ def write(
     _check_names(scores)
     files = _render(scores, title=title, conditions=conditions, failures=failures)
     for name, content in files.items():
-        records.write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
+        files.write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
     return folder / "report.html"
 
 

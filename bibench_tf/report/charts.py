@@ -14,10 +14,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bibench_tf.benchmark import BASELINE
+from bibench_tf.names import BASELINE
 from bibench_tf.report import colours
+from bibench_tf.report.scores import Chart
 from bibench_tf.report.tables import is_missing, template
-from bibench_tf.scores import Chart
 
 # Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
 _INK = "#010203"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from bibench_tf.benchmark import ALGORITHMS, BASELINE
+from bibench_tf.names import BASELINE, BIBENCH
 
 #: The baseline takes the colour of the text, so that it is black on white and white on black.
 TEXT = "currentColor"
@@ -16,7 +16,7 @@ _OTHER = ("#4a74a8", "#a9bccf", "#c2a266", "#7d8890", "#7fa88b", "#a98aa5")
 
 def assign(algorithms: Iterable[str]) -> dict[str, str]:
     """A CSS colour for each algorithm: fixed for the built-in ones, in the order given for a user's own."""
-    colours = {BASELINE: TEXT, **dict(zip(ALGORITHMS, _BUILT_IN, strict=True))}
+    colours = {BASELINE: TEXT, **dict(zip(BIBENCH, _BUILT_IN, strict=True))}
     added = [key for key in dict.fromkeys(algorithms) if key not in colours]
     return colours | _cycle(added, _ADDED)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.tables import algorithms, flat, is_missing, score_of
-from bibench_tf.scores import TrackScore
 
 
 def overall_csv(scores: Sequence[TrackScore]) -> str:

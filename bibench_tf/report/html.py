@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from bibench_tf import __version__
-from bibench_tf.benchmark import BASELINE
+from bibench_tf.names import BASELINE
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.style import CSS
 from bibench_tf.report.tables import (
     INCOMPLETE,
@@ -23,7 +24,6 @@ from bibench_tf.report.tables import (
     unscored,
 )
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
-from bibench_tf.scores import TrackScore
 
 # The page may style itself and nothing more, should a string ever get past the escaping.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

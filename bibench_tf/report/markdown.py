@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.tables import (
     INCOMPLETE,
     MISSING,
@@ -19,7 +20,6 @@ from bibench_tf.report.tables import (
     unscored,
 )
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
-from bibench_tf.scores import TrackScore
 
 
 def render(

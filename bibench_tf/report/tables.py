@@ -10,8 +10,8 @@ from numbers import Integral, Real
 
 import pandas as pd
 
-from bibench_tf.benchmark import BASELINE
-from bibench_tf.scores import TrackScore
+from bibench_tf.names import BASELINE
+from bibench_tf.report.scores import TrackScore
 
 MISSING = "–"
 INCOMPLETE = "†"

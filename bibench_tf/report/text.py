@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.tables import MISSING, Grid, algorithms, best, figures, gaps, partial, percent
-from bibench_tf.scores import TrackScore
 
 # A wider table of figures is turned on its side.
 _WIDTH = 120

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bibench_tf.errors import unknown_name
+from bibench_tf.errors import UnknownName
 from bibench_tf.tasks.base import Evaluation, Task
 from bibench_tf.tasks.classification import ImageClassification, KeywordSpotting, PointClassification
 from bibench_tf.tasks.detection import Detection
@@ -35,5 +35,5 @@ def names() -> list[str]:
 def get(key: str) -> Task:
     """The task called `key`. Raises BibenchError for an unknown one."""
     if key not in _TASKS:
-        raise unknown_name("task", key, _TASKS)
+        raise UnknownName("task", key, _TASKS)
     return _TASKS[key]

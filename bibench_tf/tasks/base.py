@@ -27,8 +27,8 @@ class Evaluation(abc.ABC):
         """Take in a batch: the labels of the data set and what the network gives for its inputs."""
 
     @abc.abstractmethod
-    def figures(self) -> dict[str, float]:
-        """The figures over all batches by name, the task's main figure among them, and `loss` where there is one."""
+    def metrics(self) -> dict[str, float]:
+        """The figures over all batches by name, the task's main metric among them, and `loss` where there is one."""
 
 
 class Task(abc.ABC):
@@ -48,7 +48,7 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def metric(self, data: Dataset) -> str:
-        """The name of the main figure, the one BiBench calls accuracy; at most 1, and more is better."""
+        """The name of the main metric, the one BiBench calls accuracy; at most 1, and more is better."""
 
     def loss(self, data: Dataset) -> tf.keras.losses.Loss:
         """The training loss, of labels and of what the training graph gives: the softmax cross-entropy of logits.

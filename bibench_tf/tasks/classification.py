@@ -91,7 +91,7 @@ class ClassificationEvaluation(Evaluation):
         better = (outputs >= outputs[rows, labels][:, np.newaxis]).sum(axis=1) - 1
         self._correct[5] += int((better < 5).sum())
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and accuracies from 0 to 1."""
         figures = {"loss": self._loss / self._examples, TOP1: self._correct[1] / self._examples}
         return figures | ({"top-5 accuracy": self._correct[5] / self._examples} if self._top5 else {})

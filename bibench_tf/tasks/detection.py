@@ -143,11 +143,11 @@ class DetectionEvaluation(Evaluation):
         self._founds.append(average_precision.found_in(labels, outputs, self._images))
         self._images += len(labels)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The figures of the protocol, from 0 to 1.
 
         For VOC `mAP@0.5` and the average precision of each class, for COCO its twelve figures. Those of a class or a
-        size of which there are no objects are left out; the main figure is NaN where there is no object at all. There
+        size of which there are no objects are left out; the main metric is NaN where there is no object at all. There
         is no `loss`: that needs the training graph.
         """
         truth, found = (

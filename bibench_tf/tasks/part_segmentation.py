@@ -102,7 +102,7 @@ class SegmentationEvaluation(Evaluation):
         own = self._owner == category[:, np.newaxis]
         return (ious * own).sum(axis=1) / own.sum(axis=1)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and figures from 0 to 1; categories without shapes do not count."""
         categories, ious = np.concatenate(self._shape_categories), np.concatenate(self._shape_ious)
         return {

@@ -73,7 +73,7 @@ class TextEvaluation(Evaluation):
         self._loss -= float(log_softmax(outputs)[np.arange(len(labels)), labels].sum())
         np.add.at(self._confusion, (labels, outputs.argmax(axis=1)), 1)
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and the figures of the data set."""
         return {"loss": self._loss / int(self._confusion.sum())} | {
             name: _OF_CLASSES[name](self._confusion) for name in self._metrics
@@ -94,7 +94,7 @@ class NumberEvaluation(Evaluation):
         self._labels.append(np.asarray(labels, np.float64))
         self._outputs.append(outputs[:, 0].astype(np.float64))
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """Mean squared error, and the figures of the data set."""
         labels, outputs = np.concatenate(self._labels), np.concatenate(self._outputs)
         return {"loss": float(np.mean((labels - outputs) ** 2))} | {

@@ -5,11 +5,11 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms.abc import ABC, InputBases, KernelBases, base_factors, kernel_bases
-from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.algorithms.abc_net import ABC, InputBases, KernelBases, base_factors, kernel_bases
 from bibench_tf.deploy import audit, convert, flatbuffer
 from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 
 layers = tf.keras.layers
 
@@ -220,7 +220,7 @@ def test_what_a_layer_costs():
 
 def test_it_is_registered_beside_the_eight():
     assert algorithms.get("abc") == ABC(5, 5) and algorithms.get("abc", weight_bases=3).weight_bases == 3
-    assert not {"abc", "wrpn"} & set(ALGORITHMS) and {"abc", "wrpn"} <= set(algorithms.names())
+    assert not {"abc", "wrpn"} & set(BIBENCH) and {"abc", "wrpn"} <= set(algorithms.names())
     for option in ("weight_bases", "activation_bases"):
         with pytest.raises(BibenchError, match=option):
             algorithms.get("abc", **{option: 0})

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.names import BIBENCH
 
 CHANNELS = 8
 # Statistics and factors over a whole sample or layer mix the groups; these have none.
@@ -24,7 +24,7 @@ def network(key, groups, shape, **options):
 
 @pytest.mark.parametrize("shape", [(7, CHANNELS), (6, 5, CHANNELS)])
 @pytest.mark.parametrize("groups", [2, CHANNELS])
-@pytest.mark.parametrize("key", ALGORITHMS)
+@pytest.mark.parametrize("key", BIBENCH)
 def test_every_weight_has_a_gradient(key, groups, shape):
     """Of a layer that was built for inference first, as all layers of functional models are."""
     model, layer = network(key, groups, shape, use_bias=True)
@@ -36,7 +36,7 @@ def test_every_weight_has_a_gradient(key, groups, shape):
         assert np.abs(tf.convert_to_tensor(gradient)).max() > 0, weight.name
 
 
-@pytest.mark.parametrize("key", [key for key in ALGORITHMS if key != "fda"])  # FDA adds noise in training only
+@pytest.mark.parametrize("key", [key for key in BIBENCH if key != "fda"])  # FDA adds noise in training only
 @pytest.mark.parametrize("groups", [2, CHANNELS])
 def test_training_computes_what_inference_does(key, groups):
     model, layer = network(key, groups, (6, 5, CHANNELS), use_bias=True)

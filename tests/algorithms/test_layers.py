@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import ScheduleCallback
-from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.names import BIBENCH
 
 BINARY = [key for key in algorithms.names() if key != "full_precision"]
 KINDS = {
@@ -28,7 +28,7 @@ def randomised(layer, rng):
     return layer
 
 
-@pytest.mark.parametrize("key", ALGORITHMS)
+@pytest.mark.parametrize("key", BIBENCH)
 @pytest.mark.parametrize(
     "options",
     [{}, {"strides": 2}, {"padding": "valid"}, {"dilation_rate": 2}, {"groups": 4}, {"use_bias": True}],

@@ -9,7 +9,7 @@ from bibench_tf.algorithms import quantizers, xnor
 from bibench_tf.algorithms.fda import FourierInputSign, FourierKernelSign, fourier_slope
 from bibench_tf.algorithms.reactnet import ShiftedSign
 from bibench_tf.algorithms.recu import RectifiedClampSign, VarianceScaledSign, tau_at
-from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.names import BIBENCH
 
 BOUNDARIES = np.array([-2, -1.0001, -1, -0.9999, -0.5, -1e-8, -0.0, 0.0, 1e-8, 0.5, 0.9999, 1, 1.0001, 2], "float32")
 
@@ -36,14 +36,14 @@ def rng():
     return np.random.default_rng(3)
 
 
-@pytest.mark.parametrize("key", ALGORITHMS)
+@pytest.mark.parametrize("key", BIBENCH)
 def test_input_sign_of_zero_is_plus_one(key):
     quantizer = algorithms.get(key).input_quantizer()
     y = quantizer(BOUNDARIES.reshape(2, 7))
     np.testing.assert_array_equal(y, sign(BOUNDARIES).reshape(2, 7))
 
 
-@pytest.mark.parametrize("key", ALGORITHMS)
+@pytest.mark.parametrize("key", BIBENCH)
 def test_kernels_are_binary_with_one_positive_scale_per_filter(key, rng):
     layer = algorithms.get(key).conv2d(5, 3)
     layer.build((None, 8, 8, 6))

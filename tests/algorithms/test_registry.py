@@ -6,8 +6,8 @@ import pytest
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import registry
-from bibench_tf.benchmark import ALGORITHMS, BASELINE
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BASELINE, BIBENCH
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +19,7 @@ def restore(monkeypatch):
 
 def test_names_are_the_baseline_and_the_eight():
     assert algorithms.names()[0] == BASELINE
-    assert algorithms.names()[1:9] == list(ALGORITHMS)
+    assert algorithms.names()[1:9] == list(BIBENCH)
 
 
 def test_an_unknown_key_names_the_nearest_and_lists_all():

@@ -25,10 +25,11 @@ from pathlib import Path
 import numpy as np
 import tiny_data
 
-from bibench_tf import checkpoints, runner
-from bibench_tf.benchmark import Session
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunStore
+from bibench_tf.results import checkpoints
+from bibench_tf.results.runs import RunStore
+from bibench_tf.training import runner
+from bibench_tf.training.session import Session
 
 # FDA has all that a run can have to go on from: optimizer, batch normalization, schedules, noise weights, a start.
 SPECS = tiny_data.specs("fda")

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from bibench_tf import datasets
+from bibench_tf import datasets, files
 from bibench_tf.recipes import Recipe
-from bibench_tf.runs import RunResult, RunSpec
+from bibench_tf.results.runs import RunResult, RunSpec
 
 START = Recipe("tiny_start", epochs=3, batch_size=8, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 RECIPE = dataclasses.replace(START, name="tiny_binary", start=START)
@@ -42,7 +42,7 @@ def tiny(data_dir=None, download=False):
         test_examples=32,
         mean=(90.0,),
         std=(60.0,),
-        fingerprint=datasets.fingerprint_arrays(arrays),
+        fingerprint=files.fingerprint_arrays(arrays),
         load=lambda: arrays,
         padding=1,
     )
@@ -56,7 +56,7 @@ def outcome(result: RunResult) -> dict:
         "status": result.status,
         "accuracy": result.accuracy,
         "test_loss": result.test_loss,
-        "figures": result.figures,
+        "figures": result.metrics,
         "history": history,
     }
 

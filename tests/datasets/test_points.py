@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from bibench_tf import datasets
+from bibench_tf import datasets, files
 from bibench_tf.datasets import point_files, points, shapes_mini, unusable
 from bibench_tf.errors import BibenchError
 
@@ -63,7 +63,7 @@ def written_out(cloud):
 
 def test_generated_shapes_are_the_same_everywhere():
     train, test = shapes_mini._clouds(shapes_mini.TRAIN, shapes_mini._SEED), shapes_mini._clouds(400, 2024)
-    assert datasets.fingerprint_arrays([*train, *test]) == shapes_mini.SHA256
+    assert files.fingerprint_arrays([*train, *test]) == shapes_mini.SHA256
     # No transcendental function, whose last bit may differ, and no float in what is hashed.
     names = shapes_mini._posed.__code__.co_names + shapes_mini._circle.__code__.co_names
     assert not {"sin", "cos", "tan", "arctan2", "exp", "log", "power", "dot", "matmul", "einsum"} & set(names)

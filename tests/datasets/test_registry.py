@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from bibench_tf import datasets
+from bibench_tf import datasets, files
 from bibench_tf.errors import BibenchError
 
 
@@ -83,8 +83,8 @@ def test_array_fingerprint_sees_bytes_shape_and_type():
     changed = base.copy()
     changed[3] ^= 1
     variants = [base, changed, base.reshape(2, 3), base.view(np.int8)]
-    assert len({datasets.fingerprint_arrays([variant]) for variant in variants}) == 4
-    assert datasets.fingerprint_arrays([base[::-1]]) == datasets.fingerprint_arrays([base[::-1].copy()])
+    assert len({files.fingerprint_arrays([variant]) for variant in variants}) == 4
+    assert files.fingerprint_arrays([base[::-1]]) == files.fingerprint_arrays([base[::-1].copy()])
 
 
 def test_describing_a_data_set_imports_no_tensorflow():

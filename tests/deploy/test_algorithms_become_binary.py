@@ -13,15 +13,15 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms, zoo
-from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.datasets import fashion_mini
 from bibench_tf.deploy import audit, convert, flatbuffer, host
 from bibench_tf.deploy.convert import Converter
+from bibench_tf.names import BIBENCH
 
 layers = tf.keras.layers
 IMAGES = 200
 VARIANTS = {
-    **{name: lambda name=name: algorithms.get(name) for name in ALGORITHMS},
+    **{name: lambda name=name: algorithms.get(name) for name in BIBENCH},
     "xnor-spatial": lambda: algorithms.get("xnor", input_scale="spatial"),
     "dorefa-layer": lambda: algorithms.get("dorefa", weight_scale="layer"),
 }
@@ -175,7 +175,7 @@ PAIRS = [
         algorithm, network, marks=() if network == "resnet20" or algorithm == "reactnet" else pytest.mark.pairs
     )
     for network in NETWORKS
-    for algorithm in (ALGORITHMS if network != "resnet34" else ("xnorpp", "reactnet"))
+    for algorithm in (BIBENCH if network != "resnet34" else ("xnorpp", "reactnet"))
 ]
 
 

@@ -12,8 +12,9 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, zoo
+from bibench_tf.cli import deploy
 from bibench_tf.deploy import audit as audits
-from bibench_tf.deploy import commands, flatbuffer
+from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import ConversionError, Converter
 from bibench_tf.errors import BibenchError
 
@@ -319,12 +320,12 @@ def files(tmp_path_factory, converter):
 @pytest.mark.parametrize(("name", "code"), [("good", 0), ("bad", 1)])
 def test_require_binary_decides_the_exit_code(files, name, code):
     command = [str(files / f"{name}.tflite"), "--require-binary"]
-    assert CliRunner().invoke(commands.audit, command).exit_code == code
-    assert CliRunner().invoke(commands.audit, command[:1]).exit_code == 0
+    assert CliRunner().invoke(deploy.audit, command).exit_code == code
+    assert CliRunner().invoke(deploy.audit, command[:1]).exit_code == 0
 
 
 def test_the_json_is_what_the_documentation_says(files):
-    outcome = CliRunner().invoke(commands.audit, [str(files / "bad.keras"), "--json"])
+    outcome = CliRunner().invoke(deploy.audit, [str(files / "bad.keras"), "--json"])
     data = json.loads(outcome.stdout)
     assert (data["kind"], data["version"], data["fallbacks"]) == ("deploy_audit", audits.VERSION, ["it"])
     assert data["macs"] == 8 * 8 * 9 * 32 * 32 and data["binary_share"] == 0
@@ -334,7 +335,7 @@ def test_the_json_is_what_the_documentation_says(files):
 
 def test_the_convert_command(files, tmp_path):
     output = tmp_path / "out.tflite"
-    outcome = CliRunner().invoke(commands.convert, [str(files / "bad.keras"), "-o", str(output)])
+    outcome = CliRunner().invoke(deploy.convert, [str(files / "bad.keras"), "-o", str(output)])
     assert outcome.exit_code == 0, outcome.output
     assert f"{output.stat().st_size:,} bytes" in outcome.stdout
     assert "1 layers were meant to be binary" in outcome.stdout and "bibench deploy audit" in outcome.stdout
@@ -344,6 +345,6 @@ def test_the_convert_command(files, tmp_path):
 
 def test_a_graph_without_keras_layers_is_converted(converter, files, tmp_path):
     tf.keras.models.load_model(files / "good.keras").export(tmp_path / "plain")
-    outcome = CliRunner().invoke(commands.audit, [str(tmp_path / "plain"), "--require-binary"])
+    outcome = CliRunner().invoke(deploy.audit, [str(tmp_path / "plain"), "--require-binary"])
     assert outcome.exit_code == 0, outcome.output
     assert "LceBconv2d" in outcome.stdout

@@ -13,11 +13,11 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.deploy import convert as conversion
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.deploy.convert import ConversionError, Converter
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 
 layers = tf.keras.layers
 RNG = np.random.default_rng(7)
@@ -67,7 +67,7 @@ def assert_same(expected, given):
     assert np.mean(difference < 1e-3) >= 0.9
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", BIBENCH)
 def test_every_binary_layer_runs_on_bits(converter, name):
     model = network(algorithms.get(name))
     content = converter.convert(model)

@@ -10,8 +10,8 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, datasets, zoo
+from bibench_tf.cli.deploy import deploy
 from bibench_tf.deploy import dabnn
-from bibench_tf.deploy.commands import deploy
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.resnet import resnet
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf import records
 from bibench_tf.cli import main
 from bibench_tf.deploy import devices
 from bibench_tf.deploy.devices import Facts
 from bibench_tf.deploy.target import Measurement, Settings, open_target
+from bibench_tf.results import records
 
 # The chips of BiBench's inference track and how many cores each has.
 CORES = {

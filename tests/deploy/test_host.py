@@ -12,8 +12,8 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bibench_tf import algorithms
+from bibench_tf.cli.deploy import deploy
 from bibench_tf.deploy import convert, host, prefixes
-from bibench_tf.deploy.commands import deploy
 from bibench_tf.deploy.prefixes import Operator
 from bibench_tf.deploy.target import Measurement, Settings
 from bibench_tf.errors import BibenchError

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf import algorithms
-from bibench_tf.deploy import sources
+from bibench_tf import algorithms, model_files
 from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
@@ -37,7 +36,7 @@ def model():
 def test_every_format_gives_the_same_network(model, tmp_path, name):
     path = tmp_path / name
     model.save(path, save_format="tf" if "." not in name else None)
-    loaded = sources.load(path)
+    loaded = model_files.load(path)
     np.testing.assert_array_equal(loaded(IMAGES), model(IMAGES))
     assert type(loaded.get_layer("binary").input_quantizer).__name__ == "ShiftedSign"
 
@@ -46,38 +45,38 @@ def test_larqs_layers_are_known(tmp_path):
     quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": "magnitude_aware_sign"}
     model = tf.keras.Sequential([layers.Input((12, 12, 3)), lq.layers.QuantConv2D(4, 3, **quantizers)])
     model.save(tmp_path / "larq.h5")
-    np.testing.assert_array_equal(sources.load(str(tmp_path / "larq.h5"))(IMAGES), model(IMAGES))
+    np.testing.assert_array_equal(model_files.load(str(tmp_path / "larq.h5"))(IMAGES), model(IMAGES))
 
 
 def test_networks_of_the_zoo():
-    model = sources.load("zoo:resnet20", algorithm="bnn", input_shape=(8, 8, 1), num_classes=3, width=0.5)
+    model = model_files.load("zoo:resnet20", algorithm="bnn", input_shape=(8, 8, 1), num_classes=3, width=0.5)
     assert model.output_shape == (None, 3)
     assert model.get_layer("stem_conv").filters == 8
-    assert sources.load("zoo:resnet20@0.25", algorithm="bnn", width=1.0).get_layer("stem_conv").filters == 4
+    assert model_files.load("zoo:resnet20@0.25", algorithm="bnn", width=1.0).get_layer("stem_conv").filters == 4
     with pytest.raises(BibenchError, match="zoo:resnet20 needs an algorithm"):
-        sources.load("zoo:resnet20")
+        model_files.load("zoo:resnet20")
     with pytest.raises(BibenchError, match="Did you mean 'resnet20'"):
-        sources.load("zoo:resnet2", algorithm="bnn")
+        model_files.load("zoo:resnet2", algorithm="bnn")
 
 
 def test_what_is_no_model(tmp_path, model):
     with pytest.raises(BibenchError, match="There is no model"):
-        sources.load(tmp_path / "none.keras")
+        model_files.load(tmp_path / "none.keras")
     with pytest.raises(BibenchError, match="no saved_model.pb"):
-        sources.load(tmp_path)
+        model_files.load(tmp_path)
     (tmp_path / "text.keras").write_text("hello")
     with pytest.raises(BibenchError, match="neither a .keras file"):
-        sources.load(tmp_path / "text.keras")
+        model_files.load(tmp_path / "text.keras")
     model.save_weights(tmp_path / "weights.h5")
     with pytest.raises(BibenchError, match="weights without a model"):
-        sources.load(tmp_path / "weights.h5")
+        model_files.load(tmp_path / "weights.h5")
 
 
 def test_a_graph_without_keras_layers(tmp_path, model):
     model.export(tmp_path / "plain")
-    assert sources.plain_saved_model(tmp_path / "plain")
+    assert model_files.plain_saved_model(tmp_path / "plain")
     with pytest.raises(BibenchError, match="without Keras layers: it can be converted"):
-        sources.load(tmp_path / "plain")
+        model_files.load(tmp_path / "plain")
 
 
 # Malicious files. Each would write into `ran` if anything of it was executed.
@@ -107,14 +106,14 @@ def test_a_lambda_is_refused_in_every_format(tmp_path, ran, name):
     if ran.exists():
         ran.unlink()  # saving a graph traces it
     with pytest.raises(BibenchError, match="layer 'harmless' is a Lambda, which holds Python code"):
-        sources.load(path)
+        model_files.load(path)
 
 
 def test_an_hdf5_file_called_keras_is_still_looked_into(tmp_path, ran):
     lambda_model(ran).save(tmp_path / "model.h5")
     (tmp_path / "model.h5").rename(tmp_path / "model.keras")
     with pytest.raises(BibenchError, match="Lambda"):
-        sources.load(tmp_path / "model.keras")
+        model_files.load(tmp_path / "model.keras")
 
 
 def rewrite(path, change, extra=()):
@@ -149,7 +148,7 @@ def test_a_python_function_by_module_and_name_is_refused(dense_file, ran, monkey
 
     rewrite(dense_file, change)
     with pytest.raises(BibenchError, match="'Path' of the Python module 'pathlib'"):
-        sources.load(dense_file)
+        model_files.load(dense_file)
 
 
 def test_a_module_is_not_imported_for_a_file(dense_file, tmp_path, ran, monkeypatch):
@@ -166,7 +165,7 @@ def test_a_module_is_not_imported_for_a_file(dense_file, tmp_path, ran, monkeypa
 
     rewrite(dense_file, change)
     with pytest.raises(BibenchError, match="'Thing' of the Python module 'payload', which is not registered"):
-        sources.load(dense_file)
+        model_files.load(dense_file)
     assert "payload" not in sys.modules
 
 
@@ -178,7 +177,7 @@ def test_functions_of_tensorflow_that_reach_files_are_refused(dense_file, ran, f
 
     rewrite(dense_file, change)
     with pytest.raises(BibenchError, match=f"calls the TensorFlow function '{function}'"):
-        sources.load(dense_file)
+        model_files.load(dense_file)
 
 
 def test_functions_of_keras_are_not_layers(dense_file):
@@ -188,7 +187,7 @@ def test_functions_of_keras_are_not_layers(dense_file):
 
     rewrite(dense_file, change)
     with pytest.raises(BibenchError, match="'load_model' of the Python module 'keras.models'"):
-        sources.load(dense_file)
+        model_files.load(dense_file)
 
 
 def test_operations_on_tensors_are_loaded(tmp_path):
@@ -196,7 +195,7 @@ def test_operations_on_tensors_are_loaded(tmp_path):
     model = tf.keras.Model(row, tf.concat([tf.math.exp(row) + 1.0, tf.nn.relu(row)], axis=-1))
     model.save(tmp_path / "operations.keras")
     rows = np.float32([[1, -2, 3]])
-    np.testing.assert_array_equal(sources.load(tmp_path / "operations.keras")(rows), model(rows))
+    np.testing.assert_array_equal(model_files.load(tmp_path / "operations.keras")(rows), model(rows))
 
 
 def test_pickled_weights_are_refused(dense_file):
@@ -204,7 +203,7 @@ def test_pickled_weights_are_refused(dense_file):
     np.savez(buffer, weights=np.array([{"any": "object"}], dtype=object))
     rewrite(dense_file, lambda config: None, {"model.weights.npz": buffer.getvalue()})
     with pytest.raises(BibenchError, match=r"model.weights.npz', which can hold code"):
-        sources.load(dense_file)
+        model_files.load(dense_file)
 
 
 def test_a_lambda_hidden_in_a_hand_made_hdf5_file(tmp_path):
@@ -213,7 +212,7 @@ def test_a_lambda_hidden_in_a_hand_made_hdf5_file(tmp_path):
         outer = {"class_name": "TimeDistributed", "config": {"name": "outer", "layer": inner}}
         file.attrs["model_config"] = json.dumps({"class_name": "Sequential", "config": {"layers": [outer]}})
     with pytest.raises(BibenchError, match="layer 'deep' is a Lambda"):
-        sources.load(tmp_path / "hidden.h5")
+        model_files.load(tmp_path / "hidden.h5")
 
 
 def test_a_graph_that_writes_files_is_refused(tmp_path, ran):
@@ -226,6 +225,6 @@ def test_a_graph_that_writes_files_is_refused(tmp_path, ran):
 
     tf.saved_model.save(module, str(tmp_path / "writer"), serve)
     with pytest.raises(BibenchError, match="contains the operation WriteFile"):
-        sources.load(tmp_path / "writer")
+        model_files.load(tmp_path / "writer")
     with pytest.raises(BibenchError, match="contains the operation WriteFile"):
-        sources.plain_saved_model(tmp_path / "writer")
+        model_files.plain_saved_model(tmp_path / "writer")

@@ -96,7 +96,7 @@ def test_notes_of_all_are_printed_once():
 
 
 def test_records_carry_the_provenance(tmp_path):
-    from bibench_tf import records
+    from bibench_tf.results import records
 
     measured = {"../net one.tflite": measurement(5.0), "emu.tflite": measurement(6.0, device=EMULATED)}
     paths = report.store(tmp_path, measured, {"../net one.tflite": b"abc", "emu.tflite": b"def"})

@@ -14,10 +14,10 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, datasets, zoo
-from bibench_tf.benchmark import ALGORITHMS
+from bibench_tf.cli.deploy import deploy
 from bibench_tf.deploy import weights
-from bibench_tf.deploy.commands import deploy
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 
 layers = tf.keras.layers
 
@@ -53,7 +53,7 @@ def kernels(model):
     return {layer.name: layer for layer in model.layers if hasattr(layer, "kernel_quantizer")}
 
 
-@pytest.mark.parametrize("name", [*ALGORITHMS, "dorefa by layer"])
+@pytest.mark.parametrize("name", [*BIBENCH, "dorefa by layer"])
 def test_the_restored_network_computes_the_same_bits(tmp_path, images, name):
     options = {"weight_scale": "layer"} if " " in name else {}
     name = name.split(" ")[0]

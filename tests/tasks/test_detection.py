@@ -52,7 +52,7 @@ def figures(*batches, protocol="voc2012"):
     evaluation = TASK.evaluation(data(protocol))
     for batch in batches:
         evaluation.update(*batch)
-    return evaluation.figures()
+    return evaluation.metrics()
 
 
 BOX, ELSEWHERE = (10, 20, 30, 60), (100, 100, 120, 120)

@@ -32,7 +32,7 @@ def figures(*batches):
     evaluation = tasks.get("part_segmentation").evaluation(data())
     for labels, outputs in batches:
         evaluation.update(np.array(labels, np.int32), np.array(outputs, np.float32))
-    return evaluation.figures()
+    return evaluation.metrics()
 
 
 def sure(parts):

@@ -26,7 +26,7 @@ def evaluate(labels, answers, classes=2, batch=3):
     for start in range(0, len(labels), batch):
         outputs = np.eye(classes, dtype=np.float32)[np.array(answers[start : start + batch])]
         evaluation.update(np.array(labels[start : start + batch], np.int32), outputs)
-    return evaluation.figures()
+    return evaluation.metrics()
 
 
 def test_figures_of_a_case_worked_by_hand():
@@ -94,7 +94,7 @@ def scored(labels, outputs, batch=2):
     for start in range(0, len(labels), batch):
         part = slice(start, start + batch)
         evaluation.update(np.array(labels[part], np.float32), np.array(outputs[part], np.float32)[:, np.newaxis])
-    return evaluation.figures()
+    return evaluation.metrics()
 
 
 def test_correlations_against_formulas_of_their_own():

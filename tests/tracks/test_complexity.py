@@ -9,15 +9,20 @@ import pandas as pd
 import pytest
 
 from bibench_tf import complexity as counting
-from bibench_tf import datasets, metrics, records, zoo
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf import datasets, files, zoo
+from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.complexity import LayerCost, Macs, Weights
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import complexity, complexity_pareto, complexity_text
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.stats import metrics
 from bibench_tf.tracks.base import main_specs
+from bibench_tf.tracks.theoretical_complexity import pareto
+from bibench_tf.tracks.theoretical_complexity import text as complexity_text
+from bibench_tf.tracks.theoretical_complexity import track as complexity
+from bibench_tf.training.session import Session
 
-BENCHMARK = Benchmark(architecture="resnet20@0.25", algorithms=("bnn", "xnorpp"))
+BENCHMARK = Benchmark(networks="resnet20@0.25", algorithms=("bnn", "xnorpp"))
 
 
 def layer(binary, floats, macs, mac_bits):
@@ -129,7 +134,7 @@ def test_a_record_with_layers_of_the_first_version_is_refused(counted):
         for name in ("role", "mac_pairs", "other", "weights"):
             del old[name]
         old |= {"macs": 1, "mac_bits": 1, "weights_binary": 1, "weights_float": 0, "bits": 1}
-    content["sha256"] = records.digest({name: value for name, value in content.items() if name != "sha256"})
+    content["sha256"] = files.digest({name: value for name, value in content.items() if name != "sha256"})
     path.write_text(json.dumps(content))
     failures = complexity.score(BENCHMARK, RunStore(counted)).failures
     assert any("does not fit Complexity" in failure or "KeyError" in failure for failure in failures)
@@ -200,7 +205,7 @@ def test_conventions_by_name():
 
 def test_front_is_what_no_other_point_beats():
     points = [(3, 70), (1, 50), (2, 60), (2, 55), (4, 65), (1, 49)]
-    assert complexity_pareto.front(points) == [(1, 50), (2, 60), (3, 70)]
+    assert pareto.front(points) == [(1, 50), (2, 60), (3, 70)]
 
 
 def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path):
@@ -210,7 +215,7 @@ def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path)
             accuracy = {"full_precision": 0.9, "bnn": 0.8}[algorithm]
             result = RunResult(spec.id, dataclasses.asdict(spec), "completed", accuracy=accuracy)
             records.write(store.folder(spec) / "result.json", result)
-    measured = complexity_pareto.measured_points(BENCHMARK, counted)
+    measured = pareto.measured_points(BENCHMARK, counted)
     assert [(point.name, point.top1_percent) for point in measured] == [("full_precision", 90), ("bnn", 80)]
     charts = complexity.score(BENCHMARK, store).charts[1:]
     assert [chart.kind for chart in charts] == ["points", "points"]
@@ -218,16 +223,16 @@ def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path)
     assert charts[1].series["bnn"] == [((800 + 32 * 200) / 1000, 80)]
     assert measured[1].operations == 10_000 + 40_000 / 64
     assert measured[1].size_mib == (800 + 32 * 200) / 8 / 2**20
-    figure = complexity_pareto.draw(complexity_pareto.published_points(), measured, "some_task")
+    figure = pareto.draw(pareto.published_points(), measured, "some_task")
     for axes in figure.axes:
         known, front, own, own_front = axes.lines
         assert known.get_markerfacecolor() == "white" != own.get_markerfacecolor()
         assert len(own.get_xdata()) == 2
         assert 3 < len(front.get_xdata()) < len(known.get_xdata())
-    complexity_pareto.write(tmp_path / "pareto.svg", BENCHMARK, counted)
+    pareto.write(tmp_path / "pareto.svg", BENCHMARK, counted)
     assert (tmp_path / "pareto.svg").read_text().startswith("<?xml")
     with pytest.raises(BibenchError, match="Cannot write the plot"):
-        complexity_pareto.write(tmp_path / "pareto.abc", BENCHMARK, counted)
+        pareto.write(tmp_path / "pareto.abc", BENCHMARK, counted)
 
 
 @pytest.mark.parametrize(

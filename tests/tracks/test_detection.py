@@ -7,14 +7,19 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bibench_tf import datasets
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import predict
 from bibench_tf.datasets import canvas_mini, fashion_mini
 from bibench_tf.datasets.detection import DetectionDataset, DetectionSplits, View
-from bibench_tf.runs import RunStore
-from bibench_tf.tracks import base, execution, inference_records, predict, task_pictures
+from bibench_tf.results.runs import RunStore
+from bibench_tf.tracks import base
+from bibench_tf.tracks.hardware_inference import record as inference_record
+from bibench_tf.tracks.learning_task import pictures
+from bibench_tf.training.session import Session
 
 TRACKS = ("task", "complexity", "inference")
-BENCHMARK = Benchmark(tasks=("tiny_canvases",), architecture=("ssd_lite@0.5",), algorithms=("bnn",), epochs=1)
+BENCHMARK = Benchmark(data=("tiny_canvases",), architecture=("ssd_lite@0.5",), algorithms=("bnn",), epochs=1)
 
 
 def canvases(data_dir=None, download=False):
@@ -43,9 +48,9 @@ def done(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(datasets._ENTRIES, "tiny_canvases", datasets.Entry(canvases, "detection", "A few canvases"))
         session = Session(tmp_path_factory.mktemp("results"), quiet=True)
-        execution.execute(TRACKS, BENCHMARK, session)
-        scores = execution.score(TRACKS, BENCHMARK, session.results)
-        report = execution.write_report(scores, BENCHMARK, session.results)
+        engine.execute(TRACKS, BENCHMARK, session)
+        scores = engine.score(TRACKS, BENCHMARK, session.results)
+        report = engine.write_report(scores, BENCHMARK, session.results)
         yield session.results, {score.track: score for score in scores}, report
 
 
@@ -62,7 +67,7 @@ def test_trained_counted_and_converted(done):
     assert set(chart.series) == {"full_precision", "bnn"}
     store = RunStore(results)
     for spec in base.main_specs(BENCHMARK).values():
-        record = inference_records.read(store.folder(spec) / inference_records.FILE)
+        record = inference_record.read(store.folder(spec) / inference_record.FILE)
         assert record.parity.same and record.parity.images == 8 and record.parity.metric == "mAP@0.5"
         assert record.parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy, abs=1e-3)
         assert record.binary_operations == record.binary_layers == (8 if spec.algorithm == "bnn" else 0)
@@ -83,9 +88,9 @@ def test_the_report_shows_what_is_found(done):
     assert page.count('src="data:image/jpeg;base64,') == 3 and "img-src data:" in page
     assert "![tiny_canvases: found by bnn](task-picture-3.jpg)" in (report.parent / "report.md").read_text()
     # What is there is not drawn again.
-    drawn = RunStore(results).folder(base.main_specs(BENCHMARK)["bnn"]) / task_pictures.FOUND
+    drawn = RunStore(results).folder(base.main_specs(BENCHMARK)["bnn"]) / pictures.FOUND
     before = drawn.stat().st_mtime_ns
-    task_pictures.draw(BENCHMARK, Session(results, quiet=True))
+    pictures.draw(BENCHMARK, Session(results, quiet=True))
     assert drawn.stat().st_mtime_ns == before
 
 

@@ -10,15 +10,21 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from bibench_tf import algorithms, datasets, records, zoo
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf import algorithms, datasets, zoo
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import predict, tracks
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import NAMES, base, commands, execution, inference, inference_records, predict
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.tracks import NAMES, base
+from bibench_tf.tracks.hardware_inference import record
+from bibench_tf.tracks.hardware_inference import track as inference
+from bibench_tf.training.session import Session
 
 layers = tf.keras.layers
 BENCHMARK = Benchmark(
-    tasks=("tiny_points", "tiny_images"),
+    data=("tiny_points", "tiny_images"),
     architecture=("tiny_net", "vgg_small@0.0625"),
     architectures=("vgg_small@0.0625", "tiny_net"),
     algorithms=("bnn",),
@@ -101,8 +107,8 @@ def registered():
 def done(registered, tmp_path_factory):
     """All six tracks."""
     session = Session(tmp_path_factory.mktemp("results"), quiet=True, retime_rounds=3)
-    execution.execute(NAMES, BENCHMARK, session)
-    return session.results, {score.track: score for score in execution.score(NAMES, BENCHMARK, session.results)}
+    engine.execute(NAMES, BENCHMARK, session)
+    return session.results, {score.track: score for score in engine.score(NAMES, BENCHMARK, session.results)}
 
 
 @pytest.mark.slow
@@ -130,7 +136,7 @@ def test_a_file_with_two_inputs_computes_what_keras_does(done):
     assert list(table["run on bits"]) == [0, 1]
     store = RunStore(results)
     for spec in inference.plan(BENCHMARK):
-        parity = inference_records.read(store.folder(spec) / inference_records.FILE).parity
+        parity = record.read(store.folder(spec) / record.FILE).parity
         assert parity.same and parity.median_difference < 1e-5 and parity.images == 60
         assert parity.keras_accuracy == parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy)
 
@@ -138,9 +144,9 @@ def test_a_file_with_two_inputs_computes_what_keras_does(done):
 @pytest.mark.slow
 def test_the_title_names_data_and_networks(done):
     results, scores = done
-    path = execution.write_report(list(scores.values()), BENCHMARK, results)
+    path = engine.write_report(list(scores.values()), BENCHMARK, results)
     assert "tiny_points, tiny_images, tiny_net, vgg_small@0.0625" in path.read_text()
-    alone = execution.write_report([scores["robustness"]], BENCHMARK, results)
+    alone = engine.write_report([scores["robustness"]], BENCHMARK, results)
     assert "benchmark: tiny_images, vgg_small@0.0625" in alone.read_text()
 
 
@@ -185,9 +191,9 @@ def test_predictions_of_other_data_are_refused(run):
 
 def test_a_benchmark_without_images_leaves_the_robustness_track_out(registered, monkeypatch):
     asked = []
-    monkeypatch.setattr(commands, "_run_tracks", lambda tracks, *given: asked.append(tuple(tracks)) or 0)
-    answer = CliRunner().invoke(commands.run, ["--tasks", "tiny_points"])
+    monkeypatch.setattr(tracks, "_run_tracks", lambda tracks, *given: asked.append(tuple(tracks)) or 0)
+    answer = CliRunner().invoke(tracks.run, ["--tasks", "tiny_points"])
     assert asked.pop() == ("task", "architecture", "training", "complexity", "inference")
     assert "robustness track" in answer.output and "left out" in answer.output
-    CliRunner().invoke(commands.run, ["--tasks", "tiny_points,tiny_images"])
+    CliRunner().invoke(tracks.run, ["--tasks", "tiny_points,tiny_images"])
     assert asked.pop() == NAMES

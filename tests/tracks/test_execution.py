@@ -6,10 +6,13 @@ import dataclasses
 
 import pytest
 
-from bibench_tf import environment
-from bibench_tf.benchmark import Benchmark, Session
-from bibench_tf.runs import RunSpec
-from bibench_tf.tracks import base, commands, execution
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import tracks as commands
+from bibench_tf.results import environment
+from bibench_tf.results.runs import RunSpec
+from bibench_tf.tracks import base
+from bibench_tf.training.session import Session
 
 BENCHMARK = Benchmark(algorithms=("bnn",))
 
@@ -21,8 +24,8 @@ def no_description(monkeypatch):
 
 def stored_after(folder, *steps):
     for tracks, benchmark in steps:
-        execution._store_benchmark(tracks, benchmark, folder)
-    return execution.stored_benchmark(folder)
+        engine._store_benchmark(tracks, benchmark, folder)
+    return engine.stored_benchmark(folder)
 
 
 def test_a_track_keeps_what_the_others_asked_for(tmp_path):

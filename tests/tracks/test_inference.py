@@ -12,13 +12,20 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from bibench_tf import algorithms, datasets, metrics, records
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf import algorithms, datasets, files
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import tracks
 from bibench_tf.deploy import convert, flatbuffer, host
 from bibench_tf.deploy.target import Device, Measurement, Round, Settings
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import base, commands, inference, inference_figures, inference_records
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.stats import metrics
+from bibench_tf.tracks import base
+from bibench_tf.tracks.hardware_inference import record as inference_record
+from bibench_tf.tracks.hardware_inference import tables
+from bibench_tf.tracks.hardware_inference import track as inference
+from bibench_tf.training.session import Session
 
 layers = tf.keras.layers
 BENCHMARK = Benchmark(algorithms=("bnn", "xnor"))
@@ -54,22 +61,22 @@ def write_record(store, algorithm, **changes):
         binary_operations=18,
         parity=inference.Parity(60, 1e-7, 2e-3, 1.0, 0.5, 0.5),
     )
-    path = store.folder(spec) / inference_records.FILE
+    path = store.folder(spec) / inference_record.FILE
     records.write(path, dataclasses.replace(record, **changes))
     return path
 
 
 def write_device(store, algorithm, device, ms, baseline_ms=None, **changes):
-    record = inference_records.DeviceMeasurement(
+    record = inference_record.DeviceMeasurement(
         run_id=SPECS[algorithm].id,
         target=device.target,
-        version=inference_records.VERSION,
+        version=inference_record.VERSION,
         file_sha256=algorithm,
         baseline_sha256=None if algorithm == "full_precision" else "full_precision",
         network=measurement(device, ms),
         baseline=None if baseline_ms is None else measurement(device, baseline_ms),
     )
-    path = store.folder(SPECS[algorithm]) / inference_records.device_file(device.target)
+    path = store.folder(SPECS[algorithm]) / inference_record.device_file(device.target)
     records.write(path, dataclasses.replace(record, **changes))
     return path
 
@@ -164,17 +171,17 @@ def test_an_emulator_is_neither_shown_nor_scored(store):
 def test_published_figures_stand_beside_the_same_network_only(store):
     assert not any(note.startswith("published") for note in inference.score(BENCHMARK, store).notes)
     deployed = {
-        "bnn": inference_records.Inference("id", "r", "d", 1, inference_records.VERSION, input_shape=(224, 224, 3))
+        "bnn": inference_record.Inference("id", "r", "d", 1, inference_record.VERSION, input_shape=(224, 224, 3))
     }
     for network, shown in (("resnet18", True), ("resnet18@0.5", False), ("vgg_small", False)):
         benchmark = dataclasses.replace(BENCHMARK, architecture=network)
-        notes = inference_figures._published(benchmark, deployed)
+        notes = tables._published(benchmark, deployed)
         assert bool(notes) == shown
         assert all(note.startswith("published: ") and "@" in note for note in notes)
 
 
 def test_files_of_devices():
-    names = [inference_records.device_file(name) for name in ("host", "adb:a/b", "adb:a:b", "ssh:pi@board", "../x")]
+    names = [inference_record.device_file(name) for name in ("host", "adb:a/b", "adb:a:b", "ssh:pi@board", "../x")]
     assert names[0] == "latency-host.json"
     assert len(set(names)) == 5
     assert all(set(name) <= set(string.ascii_letters + string.digits + "-._") for name in names)
@@ -208,7 +215,7 @@ def test_a_wrong_conversion_has_no_score(store):
 
 
 def test_without_a_baseline_there_is_no_score(store):
-    (store.folder(SPECS["full_precision"]) / inference_records.FILE).unlink()
+    (store.folder(SPECS["full_precision"]) / inference_record.FILE).unlink()
     score = inference.score(BENCHMARK, store)
     assert set(score.scores.values()) == {None}
     assert score.failures[0] == "full_precision: trained, but its inference is not measured yet."
@@ -224,7 +231,7 @@ def test_another_file_needs_another_measurement(store):
 
 def test_runs_that_are_not_there(store):
     write_result(store, SPECS["bnn"], status="diverged", error="the loss is NaN")
-    path = store.folder(SPECS["xnor"]) / inference_records.FILE
+    path = store.folder(SPECS["xnor"]) / inference_record.FILE
     path.write_text(path.read_text().replace("500", "5"))
     score = inference.score(BENCHMARK, store)
     assert score.scores == {"full_precision": 1, "bnn": None, "xnor": None}
@@ -243,10 +250,10 @@ def test_a_damaged_device_record_is_named(store):
 def newer_schema(path):
     content = records.read_envelope(path)
     content["schema"] = records.SCHEMA + 1
-    path.write_text(json.dumps({**content, "sha256": records.digest(content)}))
+    path.write_text(json.dumps({**content, "sha256": files.digest(content)}))
 
 
-@pytest.mark.parametrize("name", [inference_records.FILE, "latency-host.json", "result.json"])
+@pytest.mark.parametrize("name", [inference_record.FILE, "latency-host.json", "result.json"])
 def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
     newer_schema(store.folder(SPECS["bnn"]) / name)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
@@ -259,18 +266,18 @@ def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
 
 
 def test_a_newer_version_of_this_track_is_refused_too(store):
-    write_record(store, "bnn", version=inference_records.VERSION + 1)
+    write_record(store, "bnn", version=inference_record.VERSION + 1)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
         inference.score(BENCHMARK, store)
 
 
 def test_what_an_earlier_version_measured_is_told_and_measured_again(store):
     spec = SPECS["bnn"]
-    path = store.folder(spec) / inference_records.FILE
+    path = store.folder(spec) / inference_record.FILE
     # As version 1 wrote it: the latency in the same record.
     earlier = {"run_id": spec.id, "result": "r", "baseline": "b", "version": 1, "latency": {"median_ms": 1.0}}
     content = {**records.read_envelope(path), "data": earlier}
-    path.write_text(json.dumps({**content, "sha256": records.digest(content)}))
+    path.write_text(json.dumps({**content, "sha256": files.digest(content)}))
     score = inference.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert f"{path} was measured by an earlier version" in score.failures[0]
@@ -290,7 +297,7 @@ def test_the_same_device_twice_is_refused(tmp_path):
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_training(tmp_path):
-    result = CliRunner().invoke(commands.inference, ["--target", "toaster", "--results", str(tmp_path / "r")])
+    result = CliRunner().invoke(tracks.inference, ["--target", "toaster", "--results", str(tmp_path / "r")])
     assert "There is no target 'toaster'" in str(result.exception)
     assert not (tmp_path / "r").exists()
 
@@ -372,8 +379,8 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     assert score.scores["full_precision"] == 1
     assert all(value > 0 for value in score.scores.values())
     for algorithm, spec in SPECS.items():
-        record = inference_records.read(trained.folder(spec) / inference_records.FILE)
-        content = (trained.folder(spec) / inference_records.MODEL_FILE).read_bytes()
+        record = inference_record.read(trained.folder(spec) / inference_record.FILE)
+        content = (trained.folder(spec) / inference_record.MODEL_FILE).read_bytes()
         assert record.size_bytes == len(content)
         binary = 0 if algorithm == "full_precision" else 1
         assert (record.binary_layers, record.binary_operations) == (binary, binary)
@@ -381,7 +388,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
         assert record.parity.images == 60
         assert record.parity.median_difference < 1e-5
         assert record.parity.deployed_accuracy == pytest.approx(record.parity.keras_accuracy, abs=0.05)
-        on_host = inference_records.read_device(trained.folder(spec) / "latency-host.json")
+        on_host = inference_record.read_device(trained.folder(spec) / "latency-host.json")
         assert [each.count >= 5 for each in on_host.network.rounds] == [True, True]
         assert (on_host.baseline is None) == (algorithm == "full_precision")
         envelope = records.read_envelope(trained.folder(spec) / "latency-host.json")
@@ -391,7 +398,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     measure(trained)
 
     # A device more, of which only the times are missing.
-    phone = Fake(PHONE, refused=((trained.folder(SPECS["xnor"]) / inference_records.MODEL_FILE).read_bytes(),))
+    phone = Fake(PHONE, refused=((trained.folder(SPECS["xnor"]) / inference_record.MODEL_FILE).read_bytes(),))
     monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(phone))
     before = snapshot(trained, "latency-host.json")
     measure(trained, targets=("adb:SER/1",))
@@ -412,7 +419,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(STUB)))
     before = inference.score(BENCHMARK, trained).scores
     measure(trained, targets=("ssh:me@stub",))
-    path = trained.folder(SPECS["bnn"]) / inference_records.device_file("ssh:me@stub")
+    path = trained.folder(SPECS["bnn"]) / inference_record.device_file("ssh:me@stub")
     assert records.read_envelope(path)["provenance"] == "emulated"
     assert inference.score(BENCHMARK, trained).scores == before
 
@@ -420,10 +427,10 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
 def test_what_is_missing_is_done_again(trained, monkeypatch):
     monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
     measure(trained)
-    before = snapshot(trained, inference_records.FILE)
-    (trained.folder(SPECS["bnn"]) / inference_records.MODEL_FILE).write_bytes(b"something else")
+    before = snapshot(trained, inference_record.FILE)
+    (trained.folder(SPECS["bnn"]) / inference_record.MODEL_FILE).write_bytes(b"something else")
     measure(trained)
-    after = snapshot(trained, inference_records.FILE)
+    after = snapshot(trained, inference_record.FILE)
     assert [name for name in SPECS if before[name] != after[name]] == ["bnn"]
     assert not inference.score(BENCHMARK, trained).failures
 

@@ -8,15 +8,24 @@ import math
 
 import pytest
 
-from bibench_tf import datasets, records, tasks
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf import datasets, tasks
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import tracks
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import architecture, base, commands, execution, robustness, task, training, training_grid
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.tracks import base
+from bibench_tf.tracks.corruption_robustness import track as robustness
+from bibench_tf.tracks.learning_task import track as task
+from bibench_tf.tracks.neural_architecture import track as architecture
+from bibench_tf.tracks.training_consumption import grid
+from bibench_tf.tracks.training_consumption import track as training
+from bibench_tf.training.session import Session
 
 CNN, BERT, DFSMN = "vgg_small@0.125", "bert_tiny4@0.25", "dfsmn_small@0.5"
 BENCHMARK = Benchmark(
-    tasks=("fashion_mini", "keywords_mini", "glue_cola"),
+    data=("fashion_mini", "keywords_mini", "glue_cola"),
     architecture=(BERT, CNN),
     architectures=("resnet20@0.5", CNN, BERT, DFSMN),
     algorithms=("bnn", "recu"),
@@ -40,7 +49,7 @@ def put(store, spec, accuracy, metric="top-1 accuracy", figures=None):
         train_step_time_ms=10.0,
         metric=metric,
         figures={"loss": 0.5, metric: accuracy, **(figures or {})},
-        dataset={"name": spec.task, "fingerprint": "f" * 64, "train_examples": 1000, "test_examples": 50},
+        dataset={"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 1000, "test_examples": 50},
         history=[{"epoch": 1, "accuracy": accuracy, "train_loss": 1.0}],
     )
     records.write(store.folder(spec) / "result.json", result)
@@ -74,7 +83,7 @@ def test_the_network_is_the_first_named_for_the_task_or_its_default():
 
 
 def test_every_task_has_its_recipe():
-    specs = {name: base.main_specs(BENCHMARK, name)["bnn"] for name in BENCHMARK.tasks}
+    specs = {name: base.main_specs(BENCHMARK, name)["bnn"] for name in BENCHMARK.data}
     assert len({spec.recipe.name for spec in specs.values()}) == 3
     assert specs["fashion_mini"].recipe.name == "quick" and specs["fashion_mini"].width == 0.125
     assert (specs["keywords_mini"].architecture, specs["keywords_mini"].width) == ("dfsmn_small", 0.5)
@@ -82,7 +91,7 @@ def test_every_task_has_its_recipe():
 
 def test_files_for_texts_belong_to_runs_of_texts_alone():
     with_files = dataclasses.replace(BENCHMARK, init="a" * 64, vocabulary="b" * 64)
-    specs = {name: base.main_specs(with_files, name)["bnn"] for name in BENCHMARK.tasks}
+    specs = {name: base.main_specs(with_files, name)["bnn"] for name in BENCHMARK.data}
     assert (specs["glue_cola"].init, specs["glue_cola"].vocabulary) == ("a" * 64, "b" * 64)
     for name in ("fashion_mini", "keywords_mini"):
         assert specs[name] == base.main_specs(BENCHMARK, name)["bnn"]
@@ -114,7 +123,7 @@ def test_task_conditions_name_recipe_network_and_data_of_each_task(filled):
         assert conditions[f"recipe: {name} with {network}"].startswith(f"{recipe.name}: {recipe.epochs} epoch")
         assert conditions[f"network: {name}"] == network
     assert "test images" in conditions["data: fashion_mini"] and "test examples" in conditions["data: glue_cola"]
-    one = task.score(dataclasses.replace(BENCHMARK, tasks=("fashion_mini",)), filled).conditions
+    one = task.score(dataclasses.replace(BENCHMARK, data=("fashion_mini",)), filled).conditions
     assert set(one) == {"recipe", "seed", "data: fashion_mini"}
 
 
@@ -160,56 +169,56 @@ def test_the_architecture_track_shares_its_runs_with_the_task_track():
 @pytest.mark.parametrize("change", [{"architectures": ("bert_base",)}, {"architecture": ("bert_base",)}])
 def test_a_network_that_no_data_fit_is_refused_before_anything_is_written(change, tmp_path):
     fitting = dataclasses.replace(
-        BENCHMARK, tasks=("fashion_mini", "keywords_mini"), architecture=(), architectures=(CNN,)
+        BENCHMARK, data=("fashion_mini", "keywords_mini"), architecture=(), architectures=(CNN,)
     )
     benchmark = dataclasses.replace(fitting, **change)
     said = (
         r"No data set of the benchmark \(fashion_mini, keywords_mini\) fits the network 'bert_base', which is for text"
     )
     with pytest.raises(BibenchError, match=said):
-        execution.execute(["architecture"], benchmark, Session(tmp_path / "results", quiet=True))
+        engine.execute(["architecture"], benchmark, Session(tmp_path / "results", quiet=True))
     assert not (tmp_path / "results").exists()
 
 
 def test_robustness_takes_the_first_images_and_says_where_there_are_none():
-    later = dataclasses.replace(BENCHMARK, tasks=("keywords_mini", "fashion_mini", "cifar10"))
-    assert {spec.task for spec in robustness.plan(later)} == {"fashion_mini"}
+    later = dataclasses.replace(BENCHMARK, data=("keywords_mini", "fashion_mini", "cifar10"))
+    assert {spec.dataset for spec in robustness.plan(later)} == {"fashion_mini"}
     with pytest.raises(BibenchError, match="corrupts images, and there are none in keywords_mini"):
-        robustness.plan(dataclasses.replace(BENCHMARK, tasks=("keywords_mini",)))
+        robustness.plan(dataclasses.replace(BENCHMARK, data=("keywords_mini",)))
 
 
 def test_the_training_grid_of_a_recipe_with_a_teacher_is_from_scratch():
-    benchmark = dataclasses.replace(BENCHMARK, tasks=("sentiment_mini",))
-    recipe = training_grid.recipe_for(base.main_recipe(benchmark), "sgd-1e-1-step")
+    benchmark = dataclasses.replace(BENCHMARK, data=("sentiment_mini",))
+    recipe = grid.recipe_for(base.main_recipe(benchmark), "sgd-1e-1-step")
     assert (recipe.start, recipe.distils, recipe.warm_up, recipe.nesterov) == (None, False, 0.0, False)
-    assert {spec.task for spec in training.plan(benchmark)} == {"sentiment_mini"}
+    assert {spec.dataset for spec in training.plan(benchmark)} == {"sentiment_mini"}
 
 
 def test_a_stored_benchmark_of_one_network_is_read(tmp_path):
     old = {**dataclasses.asdict(BENCHMARK), "architecture": "resnet20", "tasks": ["fashion_mini"]}
     del old["init"], old["vocabulary"]
     benchmark = Benchmark.from_dict(json.loads(json.dumps(old)))
-    assert benchmark == dataclasses.replace(BENCHMARK, architecture=("resnet20",), tasks=("fashion_mini",))
+    assert benchmark == dataclasses.replace(BENCHMARK, architecture=("resnet20",), data=("fashion_mini",))
     assert base.network_for(benchmark, "fashion_mini") == "resnet20"
-    assert Benchmark(architecture="resnet20").architecture == ("resnet20",)
-    execution._store_benchmark(["task"], benchmark, tmp_path)
-    assert execution.stored_benchmark(tmp_path).benchmark == benchmark
+    assert Benchmark(networks="resnet20").architecture == ("resnet20",)
+    engine._store_benchmark(["task"], benchmark, tmp_path)
+    assert engine.stored_benchmark(tmp_path).benchmark == benchmark
 
 
 def written_out(**changes):
     asked = dataclasses.replace(BENCHMARK, severities="by-size", **changes)
-    return commands._written_out(asked, Session("unused"))
+    return tracks._written_out(asked, Session("unused"))
 
 
 def test_networks_that_are_not_named_are_the_defaults_that_fit():
-    images = written_out(tasks=("fashion_mini",), architectures=())
+    images = written_out(data=("fashion_mini",), architectures=())
     assert images.architectures == ("resnet20@0.5", "vgg_small@0.125")
-    speech = written_out(tasks=("keywords_mini",), architectures=(), architecture=())
+    speech = written_out(data=("keywords_mini",), architectures=(), architecture=())
     assert speech.architectures and {base.task_of_network(name) for name in speech.architectures} == {
         "keyword_spotting"
     }
     assert speech.severities == "cifar10", "no images: nothing to look at"
-    named = written_out(tasks=("fashion_mini",), architectures=("resnet20",))
+    named = written_out(data=("fashion_mini",), architectures=("resnet20",))
     assert named.architectures == ("resnet20",)
 
 
@@ -217,19 +226,19 @@ def test_files_for_texts_need_texts(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
     session = Session("unused", vocabulary=tmp_path / "vocab.txt")
     asked = dataclasses.replace(BENCHMARK, severities="by-size")
-    settled = commands._written_out(asked, session)
+    settled = tracks._written_out(asked, session)
     assert settled.vocabulary and len(settled.vocabulary) == 64 and settled.init is None
     with pytest.raises(BibenchError, match="none of the data sets is of texts"):
-        commands._written_out(dataclasses.replace(asked, tasks=("fashion_mini",)), session)
-    assert commands._vocabulary_of(tmp_path) == tmp_path / "vocab.txt"
+        tracks._written_out(dataclasses.replace(asked, data=("fashion_mini",)), session)
+    assert tracks._vocabulary_of(tmp_path) == tmp_path / "vocab.txt"
     with pytest.raises(BibenchError, match="name the vocabulary of this checkpoint"):
-        commands._vocabulary_of(tmp_path / "none")
+        tracks._vocabulary_of(tmp_path / "none")
 
 
 def test_scoring_needs_no_data(filled, monkeypatch):
     monkeypatch.setattr(datasets, "get", lambda *arguments, **options: pytest.fail("data are not there"))
     assert not task.score(BENCHMARK, filled).failures
-    assert execution.trained_pairs(["task", "robustness"], BENCHMARK) == [
+    assert engine.trained_pairs(["task", "robustness"], BENCHMARK) == [
         ("fashion_mini", CNN),
         ("keywords_mini", DFSMN),
         ("glue_cola", BERT),

@@ -9,15 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import bootstrap, corruptions, datasets, metrics, records
-from bibench_tf.benchmark import Benchmark, Session
+from bibench_tf import corruptions, datasets, files
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.cli import tracks
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import base, commands, robustness
-from bibench_tf.tracks import robustness_figures as figures
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.stats import bootstrap, metrics
+from bibench_tf.tracks import base
+from bibench_tf.tracks.corruption_robustness import resampling as figures
+from bibench_tf.tracks.corruption_robustness import track as robustness
+from bibench_tf.training.session import Session
 
 NAMES = ("brightness", "contrast", "gaussian_noise")
-BENCHMARK = Benchmark(tasks=("tiny",), algorithms=("bnn", "xnor"), corruptions=NAMES, corrupted_images=200)
+BENCHMARK = Benchmark(data=("tiny",), algorithms=("bnn", "xnor"), corruptions=NAMES, corrupted_images=200)
 FINGERPRINT = "f1"
 
 
@@ -220,7 +225,7 @@ def with_data(path, change):
     """Change the data of a record and sign it again."""
     content = json.loads(path.read_text())
     change(content)
-    content["sha256"] = records.digest({key: value for key, value in content.items() if key != "sha256"})
+    content["sha256"] = files.digest({key: value for key, value in content.items() if key != "sha256"})
     path.write_text(json.dumps(content))
 
 
@@ -672,6 +677,6 @@ def test_the_guide_is_true(capsys):
     interval, certain = capsys.readouterr().out.splitlines()
     assert certain == "True" and re.fullmatch(r"0\.\d+ to 0\.\d+", interval)
     assert f"{bootstrap.RESAMPLES:,} times" in text and f"at {bootstrap.LEVEL:.0%}".replace("%", " %") in text
-    command = commands.robustness
+    command = tracks.robustness
     options = {option for parameter in command.params for option in parameter.opts}
     assert set(re.findall(r"^\| `(--[\w-]+)`", text, re.M)) <= options

@@ -5,14 +5,18 @@ import math
 
 import pytest
 
-from bibench_tf import records
-from bibench_tf.benchmark import Benchmark
+from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.errors import BibenchError
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import architecture, base, task, training, training_grid
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.tracks import base
+from bibench_tf.tracks.learning_task import track as task
+from bibench_tf.tracks.neural_architecture import track as architecture
+from bibench_tf.tracks.training_consumption import grid
+from bibench_tf.tracks.training_consumption import track as training
 
 BENCHMARK = Benchmark(
-    tasks=("fashion_mini", "cifar10"),
+    data=("fashion_mini", "cifar10"),
     architecture="resnet20",
     architectures=("resnet20", "vgg_small@0.25"),
     algorithms=("bnn", "recu"),
@@ -28,7 +32,7 @@ def store(tmp_path):
 def put(store, spec, accuracy=None, step_time_ms=10.0, **fields):
     history = [{"epoch": 1, "accuracy": accuracy, "train_loss": 1.0}]
     completed = {"accuracy": accuracy, "best_accuracy": accuracy, "test_loss": 1.0, "history": history}
-    data = {"name": spec.task, "fingerprint": "f" * 64, "train_examples": 10, "test_examples": 5}
+    data = {"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 10, "test_examples": 5}
     result = RunResult(
         run_id=spec.id,
         spec=dataclasses.asdict(spec),
@@ -63,7 +67,7 @@ def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
     fill(store, specs, {"full_precision": 0.8})
     put(store, specs["bnn"], status="diverged", error="the loss was not finite")
     put(store, specs["recu"], status="failed", error="no memory")
-    score = task.score(dataclasses.replace(BENCHMARK, tasks=("fashion_mini",)), store)
+    score = task.score(dataclasses.replace(BENCHMARK, data=("fashion_mini",)), store)
     assert score.scores == {"full_precision": 1.0, "bnn": None, "recu": None}
     assert any("bnn" in line and "diverged" in line for line in score.failures)
     assert any("recu" in line and "no memory" in line for line in score.failures)
@@ -74,7 +78,7 @@ def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
 
 def test_without_the_baseline_nothing_is_scored(store):
     fill(store, base.main_specs(BENCHMARK), {"bnn": 0.6, "recu": 0.7})
-    score = task.score(dataclasses.replace(BENCHMARK, tasks=("fashion_mini",)), store)
+    score = task.score(dataclasses.replace(BENCHMARK, data=("fashion_mini",)), store)
     assert set(score.scores.values()) == {None}
 
 
@@ -127,7 +131,7 @@ def test_the_grid_shares_the_main_runs_and_follows_bibench():
 @pytest.mark.parametrize("setting", ["adam", "adam-x-cosine", "lion-1e-3-cosine", "sgd-1e-1-linear", "sgd--1-step", ""])
 def test_a_bad_setting_is_one_sentence(setting):
     with pytest.raises(BibenchError, match="OPTIMIZER-RATE-SCHEDULE"):
-        training_grid.recipe_for(base.main_recipe(BENCHMARK), setting)
+        grid.recipe_for(base.main_recipe(BENCHMARK), setting)
 
 
 def test_the_baseline_of_a_recipe_with_a_start_is_that_start():
@@ -145,7 +149,7 @@ SEEDS = {"full_precision": (0.79, 0.81), "bnn": (0.60, 0.602), "recu": (0.70, 0.
 @pytest.fixture
 def seeded(store):
     benchmark = dataclasses.replace(
-        BENCHMARK, tasks=("fashion_mini",), architectures=("resnet20",), algorithms=("bnn", "recu", "xnor"), seeds=2
+        BENCHMARK, data=("fashion_mini",), architectures=("resnet20",), algorithms=("bnn", "recu", "xnor"), seeds=2
     )
     for index, one in enumerate(benchmark.by_seed):
         fill(store, base.main_specs(one), {algorithm: both[index] for algorithm, both in SEEDS.items()})
@@ -219,7 +223,7 @@ def test_charts_carry_the_intervals(track, seeded):
 
 
 def test_curves_over_epochs_are_means_of_seeds(store):
-    benchmark = dataclasses.replace(BENCHMARK, tasks=("fashion_mini",), algorithms=("bnn",), epochs=2, seeds=2)
+    benchmark = dataclasses.replace(BENCHMARK, data=("fashion_mini",), algorithms=("bnn",), epochs=2, seeds=2)
     for index, one in enumerate(benchmark.by_seed):
         for spec in base.main_specs(one).values():
             history = [{"epoch": 1, "accuracy": 0.2 + 0.2 * index}, {"epoch": 2, "accuracy": 0.5}]

@@ -10,16 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import optimizers, records, report, runner, status, step_timing, training
-from bibench_tf.benchmark import ALGORITHMS, BASELINE, Benchmark, Session
+from bibench_tf import report
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BASELINE, BIBENCH
 from bibench_tf.recipes import Recipe, learning_rate
-from bibench_tf.runs import RunResult, RunStore
-from bibench_tf.tracks import base, execution, training_grid, training_records
-from bibench_tf.tracks import training as track
+from bibench_tf.results import records, status
+from bibench_tf.results.runs import RunResult, RunStore
+from bibench_tf.tracks import base
+from bibench_tf.tracks.training_consumption import grid, record, track
+from bibench_tf.training import loop, optimizers, runner, step_timing
+from bibench_tf.training.session import Session
 
 BIBENCH = Benchmark(
-    tasks=("cifar10",), architecture="resnet18", recipe="bibench_training", grid=("bibench",), algorithms=ALGORITHMS
+    data=("cifar10",), architecture="resnet18", recipe="bibench_training", grid=("bibench",), algorithms=BIBENCH
 )
 GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 # (optimizer, rate, schedule, weight decay), as the reference's configurations state them.
@@ -34,7 +39,7 @@ STATED = {
     for schedule in ("cosine", "step")
 }
 TWO = Benchmark(
-    tasks=("fashion_mini",),
+    data=("fashion_mini",),
     architecture="resnet20",
     algorithms=("bnn",),
     grid=("adam-2e-3-cosine", "sgd-1e-1-step"),
@@ -48,7 +53,7 @@ def store(tmp_path):
 
 
 def put(store, spec, accuracy, step_time_ms=10.0, **fields):
-    data = {"name": spec.task, "fingerprint": "f" * 64, "train_examples": 640, "test_examples": 5}
+    data = {"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 640, "test_examples": 5}
     figures = {"accuracy": accuracy, "best_accuracy": accuracy, "test_loss": 1.0, "train_step_time_ms": step_time_ms}
     result = RunResult(spec.id, dataclasses.asdict(spec), dataset=data, **{"status": "completed", **figures, **fields})
     records.write(store.folder(spec) / "result.json", result)
@@ -57,7 +62,7 @@ def put(store, spec, accuracy, step_time_ms=10.0, **fields):
 def fill(store, benchmark, accuracies, times_ms=None, **fields):
     """Records of all runs; both figures are by algorithm, setting and seed."""
     for seed, one in enumerate(benchmark.by_seed):
-        for index, setting in enumerate(training_grid.expand(benchmark.grid)):
+        for index, setting in enumerate(grid.expand(benchmark.grid)):
             for algorithm, spec in track.grid_specs(one, setting).items():
                 time_ms = times_ms[algorithm][index][seed] if times_ms else 10.0
                 put(store, spec, accuracies[algorithm][index][seed], time_ms, **fields)
@@ -75,13 +80,13 @@ def row(score, algorithm):
 def test_bibenchs_grid_is_72_runs_each_as_stated():
     specs = track.plan(BIBENCH)
     assert len(specs) == len({spec.id for spec in specs}) == 72
-    for algorithm in (BASELINE, *ALGORITHMS):
+    for algorithm in (BASELINE, *BIBENCH):
         of_algorithm = [spec.recipe for spec in specs if spec.algorithm == algorithm]
         stated = {(one.optimizer, one.learning_rate, one.schedule, one.weight_decay) for one in of_algorithm}
         assert len(of_algorithm) == 8 and stated == STATED
     for spec in specs:
         recipe = spec.recipe
-        assert (spec.task, spec.architecture, spec.width, spec.seed) == ("cifar10", "resnet18", 1.0, 0)
+        assert (spec.dataset, spec.network, spec.width, spec.seed) == ("cifar10", "resnet18", 1.0, 0)
         assert (recipe.epochs, recipe.batch_size, recipe.momentum) == (200, 128, 0.9)
         assert recipe.start is None and spec.parent is None and recipe.augment and not recipe.per_step
         rates = [learning_rate(recipe, epoch) / recipe.learning_rate for epoch in (0, 99, 100, 149, 150, 199)]
@@ -108,7 +113,7 @@ def test_the_binary_networks_of_bibenchs_grid_have_hardtanh():
 
 def test_the_released_grid_differs_in_the_momentum_of_sgd_with_steps_alone():
     ours, released = (
-        {setting: training_grid.recipe_for(base.main_recipe(BIBENCH), setting) for setting in training_grid.GRIDS[name]}
+        {setting: grid.recipe_for(base.main_recipe(BIBENCH), setting) for setting in grid.GRIDS[name]}
         for name in ("bibench", "bibench-released")
     )
     for (setting, one), other in zip(ours.items(), released.values(), strict=True):
@@ -119,7 +124,7 @@ def test_the_released_grid_differs_in_the_momentum_of_sgd_with_steps_alone():
 
 def test_the_quick_grid_is_two_by_two_and_shares_the_quick_run():
     benchmark = Benchmark()
-    specs = [list(track.grid_specs(benchmark, setting).values()) for setting in training_grid.expand(benchmark.grid)]
+    specs = [list(track.grid_specs(benchmark, setting).values()) for setting in grid.expand(benchmark.grid)]
     assert specs[0] == list(base.main_specs(benchmark).values())
     recipes = [of_setting[0].recipe for of_setting in specs]
     assert [(one.optimizer, one.schedule) for one in recipes] == [
@@ -164,7 +169,7 @@ def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatc
     for per_step in (False, True):
         rates = used[per_step] = []
         (tmp_path / str(per_step)).mkdir()
-        training.train(
+        loop.train(
             tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(4, 4, 1)), tf.keras.layers.Dense(2)]),
             data,
             dataclasses.replace(recipe, per_step=per_step, milestones=(0.25, 0.75)),
@@ -177,14 +182,14 @@ def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatc
 
 
 def test_a_grid_can_be_mixed_with_settings_and_names_each_once():
-    settings = training_grid.expand(("adam-1e-3-cosine", "bibench", "radam-1e-3-constant"))
+    settings = grid.expand(("adam-1e-3-cosine", "bibench", "radam-1e-3-constant"))
     assert settings[0] == "adam-1e-3-cosine" and len(settings) == 9 and settings[-1] == "radam-1e-3-constant"
 
 
 @pytest.mark.parametrize("setting", ["sgd_plain-inf-step", "sgd-nan-step", "bibench-paper", "adam-1e-3-quick"])
 def test_what_is_neither_a_setting_nor_a_grid_is_named(setting):
     with pytest.raises(BibenchError, match=f"'{setting}'.*bibench-released"):
-        training_grid.recipe_for(base.main_recipe(BIBENCH), setting)
+        grid.recipe_for(base.main_recipe(BIBENCH), setting)
 
 
 def test_every_seed_is_planned_and_the_first_shared():
@@ -196,7 +201,7 @@ def test_every_seed_is_planned_and_the_first_shared():
 
 
 def test_status_lists_every_seed(tmp_path):
-    planned = [status.Planned.of(spec) for spec in execution.planned(["training", "robustness"], TWO)]
+    planned = [status.Planned.of(spec) for spec in engine.planned(["training", "robustness"], TWO)]
     rows = status.of(planned, tmp_path).runs
     assert len(rows) == 8, "the robustness track needs no seed but the first"
     assert sum("seed 1" in run.text for _, run in rows) == 4 and {state for state, _ in rows} == {"waiting"}
@@ -305,8 +310,8 @@ def retimed(benchmark, store, rounds_ms):
     recipe = base.main_recipe(benchmark)
     options = {"input_shape": (28, 28, 1), "num_classes": 10}
     times = step_timing.StepTimes("resnet20", options, recipe.batch_size, recipe.optimizer, rounds_ms)
-    path = training_records.path(store.root, "fashion_mini", "resnet20", recipe)
-    records.write(path, training_records.Retiming("fashion_mini", times))
+    path = record.path(store.root, "fashion_mini", "resnet20", recipe)
+    records.write(path, record.Retiming("fashion_mini", times))
     return path
 
 
@@ -360,8 +365,8 @@ def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithm
     assert calls[-1][1:] == (3, 64, "mixed_bfloat16")
     track.measure(dataclasses.replace(TWO, algorithms=("bnn", "fda")), dataclasses.replace(session, retime_rounds=3))
     assert calls[-1][0] == (BASELINE, "bnn", "fda")
-    (path,) = (tmp_path / training_records.FOLDER).glob("*.json")
-    assert training_records.read(path).rounds == 3
+    (path,) = (tmp_path / record.FOLDER).glob("*.json")
+    assert record.read(path).rounds == 3
     assert records.read_envelope(path)["environment"]["cpu"]
 
 
@@ -388,4 +393,4 @@ def test_the_example_of_the_guide(capsys):
 
 def test_the_guide_names_every_grid_and_its_settings():
     text = GUIDE.read_text(encoding="utf-8")
-    assert all(f"`{name}`" in text for name in training_grid.GRIDS)
+    assert all(f"`{name}`" in text for name in grid.GRIDS)

@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
-from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import runner
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 from bibench_tf.zoo.attention import (
     BinaryEmbedding,
     DotProductAttention,
@@ -29,7 +29,7 @@ from bibench_tf.zoo.attention import (
 )
 from bibench_tf.zoo.bert_checkpoint import load_checkpoint, read_sizes
 
-KEYS = ("full_precision", *ALGORITHMS)
+KEYS = ("full_precision", *BIBENCH)
 QUICK = ("full_precision", "bnn", "reactnet", "fda")
 MARKED = [key if key in QUICK else pytest.param(key, marks=pytest.mark.pairs) for key in KEYS]
 LENGTH, WORDS = 32, 3000  # as in sentiment_mini
@@ -593,7 +593,7 @@ def test_sizes_are_those_of_the_checkpoint(tmp_path):
     with pytest.raises(BibenchError, match="own vocabulary"):
         of_checkpoint(folder, vocabulary_size=30)
     with pytest.raises(BibenchError, match="take the network 'bert'"):
-        zoo.bert_tiny4(sequence_length=8, init=folder)
+        zoo.bert_tiny4(sequence_length=8, checkpoint=folder)
     with pytest.raises(BibenchError, match="leave out the width"):
         of_checkpoint(folder, width=0.5)
     with pytest.raises(BibenchError, match="1 to 16 tokens"):
@@ -624,7 +624,7 @@ def test_similarities_of_minilm(minilm):
     rows = [[ids[word] for word in ("[CLS]", *text.split(), "[SEP]")] for text in texts]
     token_ids = np.array([row + [0] * (32 - len(row)) for row in rows], np.int32)
     mask = (token_ids > 0).astype(np.float32)
-    model = zoo.bert(init=minilm, sequence_length=32)
+    model = zoo.bert(checkpoint=minilm, sequence_length=32)
     assert parameters(model) - parameters(model.get_layer("head")) == 22_713_216
     encoder = tf.keras.Model(model.inputs, model.get_layer("layer6_output_norm").output)
     tokens = encoder([token_ids, np.zeros_like(token_ids), mask]).numpy()

@@ -11,10 +11,10 @@ import tensorflow as tf
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.algorithms.layers import BinaryConv2D
-from bibench_tf.benchmark import PAPER
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import PAPER
 from bibench_tf.zoo import stems
 from bibench_tf.zoo.binary_densenet import channel_shuffle, dense_block, dense_network, transition_width
 from bibench_tf.zoo.meliusnet import melius_block

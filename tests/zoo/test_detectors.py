@@ -9,15 +9,15 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import datasets, tasks, zoo
-from bibench_tf.benchmark import ALGORITHMS, BASELINE
 from bibench_tf.complexity.counting import count, without_memory
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import runner
 from bibench_tf.detection import training
 from bibench_tf.detection.annotations import BOX, COLUMNS
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BASELINE, BIBENCH
 
-KEYS = (BASELINE, *ALGORITHMS)
+KEYS = (BASELINE, *BIBENCH)
 QUICK = (BASELINE, "xnorpp", "fda")
 # Small forms, and how many layers are binary. TensorFlow 2.15 with oneDNN crashes in the gradient of strided 1x1
 # convolutions of 8 channels, which a quarter of ssd_lite has.

@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
-from bibench_tf.benchmark import PAPER
 from bibench_tf.deploy import flatbuffer
+from bibench_tf.names import PAPER
 
 # A small form of each network: its options, and how many binary operations the converted file has.
 # Networks without a binarization of their own are tried with BNN.

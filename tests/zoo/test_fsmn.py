@@ -7,12 +7,12 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
-from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 
 NAMES = ("dfsmn", "fsmn")
-KEYS = ("full_precision", *ALGORITHMS)
+KEYS = ("full_precision", *BIBENCH)
 # Of D-FSMN without its head, from BiBench's code: in full precision, and with BNN, whose memory blocks are dense there.
 BIBENCH_FULL_PRECISION, BIBENCH_BNN = 587_936, 1_234_075
 # One convolution in the front end, and two dense ones in each of two layers; depthwise ones stay float.

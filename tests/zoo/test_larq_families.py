@@ -12,8 +12,8 @@ from larq.models import ModelProfile
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.xnor import SpatiallyScaledSign
-from bibench_tf.benchmark import PAPER
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import PAPER
 
 ALEXNETS = ("binary_alexnet", "xnornet", "dorefanet")
 

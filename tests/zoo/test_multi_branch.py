@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, zoo
-from bibench_tf.algorithms.abc import ABC
+from bibench_tf.algorithms.abc_net import ABC
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.group_net import SoftGate

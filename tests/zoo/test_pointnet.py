@@ -7,13 +7,13 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
-from bibench_tf.benchmark import ALGORITHMS
 from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BIBENCH
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform, offset_of
 
-KEYS = ("full_precision", *ALGORITHMS)
+KEYS = ("full_precision", *BIBENCH)
 # Without the head, from BiBench's code: in full precision and with BNN. How many layers are binary, at any width.
 BIBENCH = {"pointnet": (3_461_577, 3_458_057), "pointnet_vanilla": (800_960, 799_808)}
 BINARY_LAYERS = {"pointnet": 15, "pointnet_vanilla": 4, "pointnet_segmentation": 18, "pointnet_vanilla_segmentation": 7}

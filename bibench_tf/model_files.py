@@ -1,0 +1,130 @@
+"""What the user names as a model: a Keras file, a SavedModel, or a network of the zoo."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+ZOO_PREFIX = "zoo:"
+_IMAGENET = {"input_shape": (224, 224, 3), "num_classes": 1000}
+
+
+def load(
+    source: str | Path,
+    *,
+    algorithm: str | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    num_classes: int | None = None,
+    width: float = 1.0,
+    **network_options,
+) -> tf.keras.Model:
+    """The Keras model that `source` names: a .keras or .h5 file, a SavedModel folder, or `zoo:NAME[@WIDTH]`.
+
+    A network of the zoo needs the name of its `algorithm`, unless its paper has one of its own, and takes
+    `input_shape`, `num_classes` and `width`; @WIDTH goes before `width`; `network_options` are further options of its
+    builder. Without a size, networks of images have ImageNet's and all others that of their builder. For files
+    `algorithm` only sees to it that an algorithm of a plug-in is registered. Larq's and this package's classes are
+    known. Code in a file is never run. Raises BibenchError when there is no such source, when it cannot be loaded, and
+    when loading it would run code.
+    """
+    from bibench_tf import algorithms, zoo
+
+    if str(source).startswith(ZOO_PREFIX):
+        options = {"input_shape": input_shape, "num_classes": num_classes, "width": width, **network_options}
+        return _from_zoo(str(source)[len(ZOO_PREFIX) :], algorithm, options)
+    # The classes in the file must be registered before Keras reads it: those of the zoo, of plug-ins, and a user's own.
+    zoo.names()
+    if algorithm is not None:
+        algorithms.get(algorithm)
+    else:
+        algorithms.names()
+    path = Path(source)
+    if plain_saved_model(path):
+        raise BibenchError(
+            f"{path} is a SavedModel without Keras layers: it can be converted (bibench deploy convert), and the "
+            "converted file audited, but its layers are not known."
+        )
+    return _from_file(path)
+
+
+def plain_saved_model(source: str | Path) -> bool:
+    """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`."""
+    from bibench_tf import model_checks
+
+    folder = Path(source)
+    return (folder / "saved_model.pb").is_file() and model_checks.saved_model_config(folder) is None
+
+
+def _from_zoo(network: str, algorithm: str | None, options: dict) -> tf.keras.Model:
+    from bibench_tf import networks, zoo
+    from bibench_tf.names import PAPER
+
+    name, own_width = networks.parse(network)
+    if zoo.task_of(name) == "image_classification":
+        options = {**options, **{key: value for key, value in _IMAGENET.items() if options[key] is None}}
+    options = {key: value for key, value in options.items() if value is not None}
+    if algorithm is None and not zoo.has_own_binarization(name):
+        raise BibenchError(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
+    if "@" in network:
+        options["width"] = own_width
+    return zoo.build(name, algorithm=algorithm or PAPER, **options)
+
+
+def _from_file(path: Path) -> tf.keras.Model:
+    import h5py
+    import tensorflow as tf
+
+    from bibench_tf import model_checks
+
+    if not path.exists():
+        raise BibenchError(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
+    # The same questions in the same order as Keras: a file is what its content says, except .keras.
+    try:
+        if path.is_dir():
+            if not (path / "saved_model.pb").is_file():
+                raise BibenchError(f"{path} is not a SavedModel: it has no saved_model.pb.")
+            return _rebuild(model_checks.saved_model_config(path), path / "variables" / "variables")
+        if path.suffix == ".keras" and zipfile.is_zipfile(path):
+            model_checks.check_keras(path)
+            model = tf.keras.models.load_model(path, compile=False)
+        elif h5py.is_hdf5(path):
+            model = _rebuild(model_checks.hdf5_config(path), path)
+        else:
+            raise BibenchError(f"{path} is neither a .keras file, nor an HDF5 file (.h5), nor a SavedModel folder.")
+    except BibenchError:
+        raise
+    except Exception as error:  # Keras has no error of its own for a file it cannot read
+        raise BibenchError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    if not isinstance(model, tf.keras.Model):
+        raise BibenchError(f"{path} holds a {type(model).__name__}, not a Keras model.")
+    return model
+
+
+def _rebuild(config: dict, weights: Path) -> tf.keras.Model:
+    """The model of a configuration, with weights from an HDF5 file or a checkpoint.
+
+    Keras' own loader of these formats does not find registered functions, such as Larq's hard_tanh, and takes
+    the code of layers it does not know from the SavedModel.
+    """
+    import tensorflow as tf
+
+    model = tf.keras.models.model_from_json(json.dumps(_functions_by_name(config)))
+    status = model.load_weights(weights)
+    if status is not None:
+        status.expect_partial().assert_existing_objects_matched()
+    return model
+
+
+def _functions_by_name(value):
+    if isinstance(value, dict):
+        if value.get("class_name") == "function" and isinstance(value.get("config"), str):
+            return value["config"]
+        return {key: _functions_by_name(item) for key, item in value.items()}
+    return [_functions_by_name(item) for item in value] if isinstance(value, list) else value

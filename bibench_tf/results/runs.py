@@ -1,0 +1,247 @@
+"""Runs: what is trained, under which id, and where its results are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from bibench_tf import files, recipes
+from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_files
+from bibench_tf.names import PAPER
+from bibench_tf.recipes import Recipe
+from bibench_tf.results import environment, index, records, stores
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+
+def files_digest(path: Path) -> str:
+    """SHA-256 over the names and contents of a folder's files, or over one file, as 64 hexadecimal digits.
+
+    Hidden files are left out. Raises BibenchError for what is missing, empty or cannot be read.
+    """
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+            names = [file.relative_to(path).as_posix() for file in files]
+        else:
+            files, names = [path], []
+        if not files:
+            raise BibenchError(f"There are no files in {path}.")
+        return files.digest([names, fingerprint_files(files)])
+    except OSError as error:
+        raise BibenchError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training: everything that decides its outcome, apart from the machine.
+
+    `bert_checkpoint` and `vocabulary` are the digests (`files_digest`) of the user's checkpoint that the network starts from, and
+    of the user's word pieces that its texts are cut by.
+    """
+
+    dataset: str
+    network: str
+    algorithm: str
+    recipe: Recipe
+    seed: int = 0
+    width: float = 1.0
+    bert_checkpoint: str | None = None
+    vocabulary: str | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Twelve hexadecimal digits of the specification's SHA-256.
+
+        Fields at their default are left out, so that a field added later does not change the ids of earlier runs.
+        """
+        return files.digest(_without_defaults(self))[:12]
+
+    @cached_property
+    def folder(self) -> str:
+        """The name of its folder."""
+        return f"{self.network}-{self.algorithm}-{self.id}"
+
+    @cached_property
+    def parent(self) -> RunSpec | None:
+        """The full-precision run whose weights this one starts from."""
+        if self.recipe.start is None or self.algorithm == "full_precision":
+            return None
+        return _only(dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start))
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunSpec:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(**{**data, "recipe": recipes.from_dict(data["recipe"])})
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of a run.
+
+    `accuracy` is the task's main metric on the test split, which BiBench calls accuracy everywhere: at most 1, more is
+    better. `metric` is its name. `metrics` are all test metrics of the last epoch by name, the loss among them.
+    `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
+    checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size sampled while
+    training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
+    `energy_j` is what the processor packages of the whole machine used in the steps of `train_time_s`. What the
+    platform does not tell is None. `execution` holds the options of the session that its times depend on.
+    `model_digest` is that of the file of the trained network (`files.fingerprint_files`).
+    """
+
+    run_id: str
+    spec: dict[str, Any]
+    status: Literal["completed", "diverged", "failed"]
+    error: str | None = None
+    accuracy: float | None = None
+    best_accuracy: float | None = None
+    test_loss: float | None = None
+    train_step_time_ms: float | None = None
+    train_time_s: float | None = None
+    peak_process_memory_mib: float | None = None
+    peak_gpu_memory_mib: float | None = None
+    energy_j: float | None = None
+    execution: dict[str, Any] = field(default_factory=dict)
+    epochs_completed: int = 0
+    trainable_parameters: int | None = None
+    dataset: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    metric: str = "top-1 accuracy"
+    metrics: dict[str, float] = field(default_factory=dict)
+    model_digest: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what was learnt, by which measurements name the training they belong to.
+
+        It does not change when later versions add fields to results.
+        """
+        return files.digest([self.run_id, self.dataset, self.accuracy, self.test_loss, self.history])
+
+
+class RunStore:
+    """The runs of one results folder, each in `runs/<network>-<algorithm>-<id>`."""
+
+    def __init__(self, folder: Path | str):
+        self.root = Path(folder)
+        self.runs = self.root / "runs"
+
+    def folder(self, spec: RunSpec) -> Path:
+        """Where the files of a run are, whether it exists or not."""
+        return self.runs / spec.folder
+
+    @cached_property
+    def _index(self) -> dict[str, index.Line]:
+        return index.read(self.runs)
+
+    def status(self, folder: str) -> str | None:
+        """`completed`, `diverged` or `failed` by the name of a run's folder; None before there is a result.
+
+        A result that the index knows is not read. Raises RecordError for a damaged record.
+        """
+        path = f"{self.runs}/{folder}/result.json"
+        try:
+            file = os.stat(path)
+        except OSError:
+            return None
+        line = self._index.get(folder)
+        if line is not None and line.is_of(file):
+            return line.status
+        result = records.read(Path(path), RunResult)
+        if not folder.endswith(f"-{result.run_id}"):
+            raise records.RecordError(f"{path} belongs to run {result.run_id}; it is not scored.")
+        step_time_ms = result.train_step_time_ms
+        line = index.Line(folder, result.status, file.st_size, file.st_mtime_ns, step_time_ms and step_time_ms / 1e3)
+        self._index[folder] = line
+        index.append(self.runs, line)
+        return result.status
+
+    def seconds_per_step(self, folder: str) -> float | None:
+        """By the clock, of a run that has a `status`; None where it is not known."""
+        line = self._index.get(folder)
+        return None if line is None else line.seconds_per_step
+
+    def write(self, spec: RunSpec, result: RunResult, seconds_per_step: float | None = None) -> None:
+        """Store the result of a run. Raises BibenchError when it cannot be written."""
+        path = self.folder(spec) / "result.json"
+        records.write(path, result, environment=environment.describe())
+        file = path.stat()
+        line = index.Line(spec.folder, result.status, file.st_size, file.st_mtime_ns, seconds_per_step)
+        self._index[spec.folder] = line
+        index.append(self.runs, line)
+
+    @cached_property
+    def remote(self) -> stores.Remote | None:
+        """The store that this folder is the working copy of, if it is one."""
+        return stores.of(self.root)
+
+    def fetch_result(self, spec: RunSpec) -> None:
+        """Get the result of a run that another machine trained, where this folder is a working copy."""
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/result.json")
+
+    def result(self, spec: RunSpec) -> RunResult | None:
+        """The result of a run, None before it has one. Raises RecordError for a damaged record."""
+        path = self.folder(spec) / "result.json"
+        if not path.exists():
+            return None
+        result = records.read(path, RunResult)
+        if result.run_id != spec.id:
+            raise records.RecordError(f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored.")
+        return result
+
+    def model_path(self, spec: RunSpec) -> Path:
+        """The trained network of a run, a Keras file."""
+        return self.folder(spec) / "model.keras"
+
+    def model(self, spec: RunSpec) -> tf.keras.Model:
+        """The trained network of a run, for inference. Raises BibenchError when there is none."""
+        import tensorflow as tf
+
+        from bibench_tf import algorithms, zoo
+
+        # The classes in the file must be registered before Keras reads it: those of the zoo, and a user's own.
+        zoo.names()
+        if spec.algorithm != PAPER:
+            algorithms.get(spec.algorithm)
+        path = self.model_path(spec)
+        if self.remote is not None:
+            self.remote.fetch(f"runs/{spec.folder}/{path.name}")
+        if not path.exists():
+            raise BibenchError(f"{path} is missing: train the run first.")
+        result = self.result(spec)
+        if result is not None and result.model_digest not in (None, fingerprint_files([path])):
+            raise BibenchError(
+                f"{path} is not the network that its result was measured on; delete the folder to train it again."
+            )
+        try:
+            return tf.keras.models.load_model(path, compile=False)
+        except (OSError, ValueError, TypeError) as error:
+            raise BibenchError(f"{path} cannot be loaded: {error}") from error
+
+
+def _without_defaults(specification: Any) -> dict[str, Any]:
+    content = {}
+    for each in dataclasses.fields(specification):
+        value = getattr(specification, each.name)
+        if value != each.default:
+            content[each.name] = _recipe_content(value) if isinstance(value, Recipe) else value
+    return content
+
+
+@cache
+def _only(spec: RunSpec) -> RunSpec:
+    # All runs that start from it have the same object, which knows its id.
+    return spec
+
+
+@cache
+def _recipe_content(recipe: Recipe) -> dict[str, Any]:
+    # Many runs have the same recipe.
+    return _without_defaults(recipe)

@@ -1,0 +1,198 @@
+"""How far a results folder is: the plan kept in it, and the state of each run. No TensorFlow is needed."""
+
+from __future__ import annotations
+
+import os
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from bibench_tf.results import checkpoints, records
+from bibench_tf.results.runs import RunSpec, RunStore
+
+FILE = "plan.json"
+# In the order they are told. `started` has files and no process: it was interrupted, or its machine is out of sight.
+STATES = ("completed", "diverged", "failed", "damaged", "running", "started", "waiting")
+_WITH_RESULT = ("completed", "diverged", "failed", "damaged")
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A run of the plan; `steps` are those of the whole training, None where the size of the data is not known."""
+
+    folder: str
+    dataset: str
+    network: str
+    algorithm: str
+    recipe: str
+    seed: int
+    epochs: int
+    steps: int | None
+
+    @classmethod
+    def of(cls, spec: RunSpec, train_examples: int | None = None) -> Planned:
+        """The entry of a run on so many training examples."""
+        network = spec.network if spec.width == 1 else f"{spec.network}@{spec.width:g}"
+        recipe = spec.recipe
+        steps = None if train_examples is None else recipe.epochs * (train_examples // recipe.batch_size)
+        return cls(spec.folder, spec.dataset, network, spec.algorithm, recipe.name, spec.seed, recipe.epochs, steps)
+
+    @property
+    def text(self) -> str:
+        """The run in a line."""
+        run_id = self.folder.rpartition("-")[2]
+        return f"{self.dataset} {self.network} {self.algorithm} {self.recipe} seed {self.seed} {run_id}"
+
+    @property
+    def kind(self) -> tuple[str, str, str, str]:
+        """What runs have in common whose steps take the same time."""
+        return self.dataset, self.network, self.algorithm, self.recipe
+
+
+@dataclass(frozen=True)
+class StoredPlan:
+    """The planned runs of a results folder, one line each: the fields of `Planned` with tabs between them."""
+
+    runs: list[str]
+
+    @classmethod
+    def of(cls, planned: Iterable[Planned]) -> StoredPlan:
+        """The record of a plan."""
+        return cls(
+            [
+                f"{run.folder}\t{run.dataset}\t{run.network}\t{run.algorithm}\t{run.recipe}\t{run.seed}\t{run.epochs}\t"
+                f"{'' if run.steps is None else run.steps}"
+                for run in planned
+            ]
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StoredPlan:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(data["runs"])
+
+    @property
+    def planned(self) -> list[Planned]:
+        """The runs. Raises ValueError for a line that is none."""
+        found = []
+        for line in self.runs:
+            *names, seed, epochs, steps = line.split("\t")
+            found.append(Planned(*names, int(seed), int(epochs), int(steps) if steps else None))
+        return found
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of every planned run, and how long the rest takes at the pace so far; None where that is unknown."""
+
+    runs: list[tuple[str, Planned]]
+    remaining_s: float | None
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many runs are in each state."""
+        return Counter(state for state, _ in self.runs)
+
+    @property
+    def sentence(self) -> str:
+        """The last line of `bibench status`."""
+        counts = self.counts
+        others = [f"{counts[state]:,} {state}" for state in STATES[1:] if counts[state]]
+        text = f"{counts['completed']:,} of {len(self.runs):,} runs completed"
+        text = f"{', '.join([text, *others])}."
+        if self.remaining_s:
+            at_once = counts["running"]
+            pace = f"with {at_once} at once, as now" if at_once > 1 else "one after the other"
+            text += f" About {_duration(self.remaining_s)} of training left, {pace}."
+        return text
+
+
+def read_plan(results: Path) -> list[Planned] | None:
+    """The plan of a results folder, None before it has one. Raises RecordError for a damaged one."""
+    path = results / FILE
+    if not path.exists():
+        return None
+    try:
+        return records.read(path, StoredPlan, StoredPlan.from_dict).planned
+    except (TypeError, ValueError) as error:
+        raise records.RecordError(f"{path} is not a plan: {error}.") from error
+
+
+def write_plan(planned: Iterable[Planned], results: Path) -> None:
+    """Store the plan, unless it is the one that is stored."""
+    plan = StoredPlan.of(planned)
+    try:
+        if records.read(results / FILE, StoredPlan, StoredPlan.from_dict) == plan:
+            return
+    except records.RecordError:
+        pass
+    records.write(results / FILE, plan)
+
+
+def of(planned: Iterable[Planned], results: Path) -> Status:
+    """The state of the planned runs of a results folder."""
+    store = RunStore(results)
+    try:
+        with os.scandir(store.runs) as entries:
+            folders = {entry.name for entry in entries}
+    except FileNotFoundError:
+        folders = set()
+    runs = [(_state(run, store) if run.folder in folders else "waiting", run) for run in planned]
+    return Status(runs, _remaining_s(runs, store))
+
+
+def _state(run: Planned, store: RunStore) -> str:
+    try:
+        if status := store.status(run.folder):
+            return status
+    except records.RecordError:
+        return "damaged"
+    lock = store.runs / run.folder / ".lock"
+    if not lock.exists():
+        return "started"
+    try:
+        with FileLock(lock, timeout=0):
+            return "started"
+    except Timeout:
+        return "running"
+    except OSError:  # one may look at what one may not write
+        return "started"
+
+
+def _remaining_s(runs: list[tuple[str, Planned]], store: RunStore) -> float | None:
+    by_kind, known = defaultdict(list), []
+    for state, run in runs:
+        if state in _WITH_RESULT and (seconds := store.seconds_per_step(run.folder)):
+            by_kind[run.kind].append(seconds)
+            known.append(seconds)
+    if not known:
+        return None
+    usual = statistics.median(known)
+    medians = {kind: statistics.median(found) for kind, found in by_kind.items()}
+    total_s, at_once = 0.0, 0
+    for state, run in runs:
+        if state in ("completed", "diverged"):
+            continue
+        if run.steps is None:
+            return None
+        done = (
+            checkpoints.epochs_completed(store.runs / run.folder) / run.epochs if state in ("running", "started") else 0
+        )
+        total_s += run.steps * (1 - done) * medians.get(run.kind, usual)
+        at_once += state == "running"
+    return total_s / max(1, at_once)
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "a minute"
+    if minutes < 100:
+        return f"{minutes} min"
+    hours = seconds / 3600
+    return f"{hours:.0f} h" if hours < 100 else f"{hours / 24:.0f} days"

@@ -1,0 +1,195 @@
+"""A results folder at a URL, of any file system that fsspec knows, and its working copy on this machine's disk.
+
+Everything else works on the copy. Here is what goes up and down: at the start the records that the copy lacks come
+down; a run gets the checkpoints and networks it goes on from; after an epoch its checkpoint goes up, after a run its
+network and then its result, and at the end what was measured and the report. A file goes up whole under its name, which
+is all that object stores promise. They have no locks: Ray or shards divide the work between machines.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path, PurePosixPath
+
+from bibench_tf.errors import BibenchError, StorageError
+from bibench_tf.results import checkpoints, index
+
+# Names the URL in a working copy.
+_FILE = ".store.json"
+_TEMPORARY = ".tmp-"
+_STARTED_S = time.time()
+# Files that are asked for together.
+_AT_ONCE = 1000
+
+
+def is_url(results: str) -> bool:
+    """Whether this names a store and no folder."""
+    return "://" in results
+
+
+def working_copy(url: str) -> Path:
+    """The folder on this machine for the store at `url`, in the user's cache; it is made if need be.
+
+    Raises BibenchError when the URL's file system is not known or cannot be reached.
+    """
+    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache_folder / "bibench-tf" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FILE).write_text(json.dumps({"url": url}), encoding="utf-8")
+    except OSError as error:
+        raise StorageError.of(folder, error) from error
+    _store(url, folder)
+    return folder
+
+
+def of(folder: Path) -> Remote | None:
+    """The store that `folder` is the working copy of; None for a folder that is all there is."""
+    try:
+        return _store(json.loads((folder / _FILE).read_text(encoding="utf-8"))["url"], folder)
+    except FileNotFoundError:
+        return None
+
+
+@cache
+def _store(url: str, folder: Path) -> Remote:
+    return Remote(url, folder)
+
+
+class Remote:
+    """The store at a URL, with its working copy. All names are relative to both.
+
+    Every method raises BibenchError when the store does not answer.
+    """
+
+    def __init__(self, url: str, folder: Path):
+        import fsspec
+
+        self.url, self.folder = url, folder
+        try:
+            self._files, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise BibenchError(f"{url} cannot be used: {error}") from error
+
+    def fetch_records(self) -> None:
+        """Get the records that the working copy lacks, or has in another size; checkpoints stay where they are."""
+        self._fetch(
+            {
+                name: size
+                for name, size in self._find("").items()
+                if name.endswith(".json") and not any(part.startswith((".", "checkpoint-")) for part in name.split("/"))
+            }
+        )
+
+    def fetch(self, name: str) -> None:
+        """Get a file, if the store has it and the working copy does not."""
+        if not (self.folder / name).exists():
+            self._fetch(self._find(name))
+
+    def fetch_checkpoints(self, run: str) -> None:
+        """Get the checkpoints of a run's folder that the working copy lacks, each as a whole."""
+        found = self._find(run)
+        for name in sorted(_checkpoints_in(found)):
+            target = self.folder / run / name
+            if target.exists():
+                continue
+            beside = target.with_name(f"{_TEMPORARY}{name}")
+            shutil.rmtree(beside, ignore_errors=True)
+            for path in found:
+                if PurePosixPath(path).parent.name == name:
+                    self._get([(path, beside / PurePosixPath(path).name)])
+            beside.rename(target)
+
+    def upload_checkpoints(self, run: str) -> None:
+        """Put the newest checkpoint of a run's folder into the store, and drop those that the working copy dropped."""
+        here = checkpoints.names(self.folder / run)
+        for name in here[:1]:
+            # The record last: a checkpoint without it is none.
+            files = sorted((self.folder / run / name).iterdir(), key=lambda path: path.suffix == ".json")
+            self.upload(path.relative_to(self.folder).as_posix() for path in files)
+        self.drop_checkpoints(run, keep=here)
+
+    def drop_checkpoints(self, run: str, keep: Iterable[str] = ()) -> None:
+        """Delete the other checkpoints of a run in the store; the working copy has its own."""
+        for name in _checkpoints_in(self._find(run)).difference(keep):
+            self._do(lambda name=name: self._files.rm(self._path(f"{run}/{name}"), recursive=True), f"{run}/{name}")
+
+    def upload(self, names: Iterable[str]) -> None:
+        """Put files of the working copy into the store, in this order."""
+        for name in names:
+            self._do(lambda name=name: self._put(name), name)
+
+    def upload_changed(self) -> None:
+        """Put what the store lacks or has in another size, or this process has written, into the store.
+
+        Temporary and hidden files, checkpoints and the index, which is about files of this machine, are left out.
+        """
+        there = self._find("")
+        names = []
+        for path in sorted(self.folder.rglob("*")):
+            parts = path.relative_to(self.folder).parts
+            if path.name == index.NAME or any(part.startswith((".", "checkpoint-")) for part in parts):
+                continue
+            name = "/".join(parts)
+            if path.is_file() and (there.get(name) != path.stat().st_size or path.stat().st_mtime >= _STARTED_S):
+                names.append(name)
+        self.upload(names)
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}".rstrip("/")
+
+    def _put(self, name: str) -> None:
+        path = self._path(name)
+        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+        self._files.put_file(str(self.folder / name), path)
+
+    def _find(self, name: str) -> dict[str, int]:
+        """Sizes of the files under a name, or of the file of that name."""
+        root = self._path("")
+        self._files.invalidate_cache()
+        try:
+            found = self._do(lambda: self._files.find(self._path(name), detail=True), name or self.url)
+        except FileNotFoundError:
+            return {}
+        return {path[len(root) + 1 :]: details["size"] for path, details in found.items()}
+
+    def _fetch(self, sizes: dict[str, int]) -> None:
+        wanted = [(name, self.folder / name, size) for name, size in sizes.items()]
+        self._get([(name, path) for name, path, size in wanted if not path.exists() or path.stat().st_size != size])
+
+    def _get(self, wanted: Sequence[tuple[str, Path]]) -> None:
+        """Many at once, which object stores answer side by side."""
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = wanted[start : start + _AT_ONCE]
+            beside = [target.with_name(f"{_TEMPORARY}{target.name}") for _, target in part]
+            for path in beside:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            names = [self._path(name) for name, _ in part]
+            self._do(
+                lambda names=names, beside=beside: self._files.get(names, [str(path) for path in beside]), names[0]
+            )
+            for path, (_, target) in zip(beside, part, strict=True):
+                os.replace(path, target)
+
+    def _do(self, action, name: str):
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            # Every file system has exceptions of its own.
+            reason = str(error).strip().partition("\n")[0]
+            raise StorageError(
+                f"The store {self.url} does not take or give {name}: {type(error).__name__}: {reason}. What is done is "
+                "kept; start the same command again when it does."
+            ) from error
+
+
+def _checkpoints_in(names: Iterable[str]) -> set[str]:
+    return {PurePosixPath(name).parent.name for name in names if "/checkpoint-" in name}

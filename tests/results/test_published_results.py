@@ -1,0 +1,174 @@
+"""The published results: every record is intact, and every network does what its record says."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bibench_tf import datasets
+from bibench_tf.benchmark import engine
+from bibench_tf.names import BASELINE
+from bibench_tf.results import records
+from bibench_tf.results.runs import RunSpec, RunStore
+from bibench_tf.tracks.base import main_specs
+
+FOLDER = Path(__file__).parents[2] / "docs" / "results" / "cifar10_resnet20"
+IMAGES = 1000
+
+
+@pytest.fixture(scope="module")
+def stored():
+    return engine.stored_benchmark(FOLDER)
+
+
+def test_nine_networks_are_kept_with_their_records(stored):
+    store = RunStore(FOLDER)
+    assert len(main_specs(stored.benchmark)) == 9
+    for algorithm, spec in main_specs(stored.benchmark).items():
+        result = store.result(spec)
+        assert result.status == "completed" and RunSpec.from_dict(result.spec) == spec
+        assert result.epochs_completed >= 3
+        assert result.accuracy > 0.3, f"{algorithm} is near chance"
+        assert store.model_path(spec).stat().st_size < 3_000_000
+        assert records.read_envelope(store.folder(spec) / "result.json")["provenance"] == "measured"
+
+
+def test_the_table_is_made_of_the_records(stored):
+    scores = {score.track: score for score in engine.score(stored.tracks, stored.benchmark, FOLDER)}
+    table = (FOLDER / "report" / "task.csv").read_text()
+    for algorithm, spec in main_specs(stored.benchmark).items():
+        accuracy = RunStore(FOLDER).result(spec).accuracy
+        row = next(line for line in table.splitlines() if line.startswith(algorithm))
+        assert float(row.split(",")[1]) == pytest.approx(100 * accuracy)
+    assert not scores["task"].failures
+
+
+def test_robustness_is_scored_from_the_answers_kept(stored):
+    (score,) = engine.score(["robustness"], stored.benchmark, FOLDER)
+    assert not score.failures and len(stored.benchmark.corruptions) == 19
+    published = pd.read_csv(FOLDER / "report" / "robustness.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    # The words of the README follow the table.
+    text = " ".join((FOLDER.parent / "README.md").read_text(encoding="utf-8").split())
+    for row in score.table.to_dict("records"):
+        cells = f"| {row['algorithm']} | {row['clean accuracy (%)']:.2f} | {row['mean corrupted accuracy (%)']:.1f} ("
+        assert cells in text and f"| {100 * row['mean gap']:.1f} (" in text
+    assert any("smaller for bnn, dorefa, bireal, recu; larger for none;" in note for note in score.notes)
+    table = score.table.set_index("algorithm")
+    binary = table.drop(index=BASELINE)
+    corruptions = [f"{name} (%)" for name in stored.benchmark.corruptions]
+    assert (table.loc[BASELINE, corruptions] > binary[corruptions]).all(axis=None)
+    assert (binary["relative mCE high (%)"] < 100).all() and (table["hurt most by"] == "contrast").all()
+    assert set(binary["rank by OM_robust"]) == {"1-9"}
+
+
+@pytest.mark.slow
+def test_the_networks_reach_the_recorded_accuracy(stored, shared):
+    store = RunStore(FOLDER)
+    data = datasets.get("cifar10", shared / "data" / "tensorflow_datasets")
+    images, labels = (
+        np.concatenate(parts) for parts in zip(*data.test_batches(500, limit=IMAGES).as_numpy_iterator(), strict=True)
+    )
+    for algorithm, spec in main_specs(stored.benchmark).items():
+        if algorithm not in (BASELINE, "xnorpp", "fda", "recu"):
+            continue  # the others have no layer that these do not have
+        result = store.result(spec)
+        assert result.dataset["fingerprint"] == data.fingerprint
+        accuracy = np.mean(store.model(spec).predict(images, verbose=0).argmax(-1) == labels)
+        # Four standard errors of a share over IMAGES images.
+        assert accuracy == pytest.approx(result.accuracy, abs=4 * (0.25 / IMAGES) ** 0.5), algorithm
+
+
+def test_the_training_grid_is_scored_from_its_records():
+    folder = FOLDER.parent / "fashion_mini_training"
+    benchmark = engine.stored_benchmark(folder).benchmark
+    assert benchmark.seeds == 2 and len(benchmark.grid) == 4 and len(list(folder.glob("runs/*/result.json"))) == 72
+    (score,) = engine.score(["training"], benchmark, folder)
+    assert not score.failures
+    published = pd.read_csv(folder / "report" / "training.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    # The words of the README follow the table.
+    text = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    for row in score.table.to_dict("records"):
+        assert f"| {row['algorithm']} | {row['step / full precision']:.2f} ({row['lower quartile']:.2f} to " in text
+        assert f" | {row['accuracy mean (%)']:.1f} | {row['settings without seeds (points)']:.1f} | " in text
+
+
+# How far above chance every network has to be, by data set: what saying always the same gives, and four standard
+# errors of a share over the test examples; of points' parts, what the most frequent part of a category gives.
+ABOVE_CHANCE = {
+    "fashion_mini": 0.1 + 4 * (0.09 / 2000) ** 0.5,
+    "keywords_mini": 0.1 + 4 * (0.09 / 400) ** 0.5,
+    "sentiment_mini": 0.5 + 4 * (0.25 / 1000) ** 0.5,
+    "shapes_mini": 0.1 + 4 * (0.09 / 400) ** 0.5,
+    "shapes_mini_parts": 0.38,
+}
+
+
+def assert_scored_from_records(folder):
+    """The task track again from the records, equal to the table; every row stands in the README."""
+    stored = engine.stored_benchmark(folder)
+    (score,) = engine.score(["task"], stored.benchmark, folder)
+    assert not score.failures
+    published = pd.read_csv(folder / "report" / "task.csv")
+    pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
+    text = (folder.parent / "README.md").read_text(encoding="utf-8")
+    section = text[text.index(f"## {folder.name}\n") :].partition("\n## ")[0]
+    # Of each data set the first column is the task's main metric.
+    columns = [next(name for name in score.table if name.startswith(f"{task} ")) for task in stored.benchmark.data]
+    for row in score.table.to_dict("records"):
+        cells = " | ".join(f"{row[column]:.1f}" for column in columns)
+        assert f"| {row['algorithm']} | {cells} |" in section
+    return stored.benchmark
+
+
+def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
+    folder = FOLDER.parent / "quick"
+    benchmark = assert_scored_from_records(folder)
+    assert set(benchmark.data) == set(ABOVE_CHANCE)
+    store = RunStore(folder)
+    for task in benchmark.data:
+        networks = main_specs(benchmark, task)
+        assert len(networks) == 9
+        accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in networks.items()}
+        assert min(accuracies.values()) > ABOVE_CHANCE[task], accuracies
+        assert accuracies[BASELINE] == max(accuracies.values()), accuracies
+
+
+# Results of one task each: how many networks, and the least main metric in full precision and with any algorithm.
+# On SST-2 most binarized networks are at chance after the short training.
+OF_ONE_TASK = {
+    "bccd": (5, 0.3, 0.3),
+    "canvas_mini": (9, 0.5, 0.3),
+    "furniture": (9, 0.6, 0.4),
+    "spoken_digits": (9, 0.85, 0.5),
+    "sst2": (9, 0.8, 0.45),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_TASK)
+def test_a_task_is_scored_from_its_records_and_learnt(name):
+    folder = FOLDER.parent / name
+    benchmark = assert_scored_from_records(folder)
+    store = RunStore(folder)
+    accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in main_specs(benchmark).items()}
+    networks, least, least_binary = OF_ONE_TASK[name]
+    assert len(accuracies) == networks and accuracies[BASELINE] > least and min(accuracies.values()) > least_binary
+
+
+@pytest.mark.slow
+def test_the_report_of_the_quick_benchmark_is_made_from_its_records(tmp_path):
+    published = FOLDER.parent / "quick"
+    folder = Path(shutil.copytree(published, tmp_path / "quick"))
+    shutil.rmtree(folder / "report")
+    stored = engine.stored_benchmark(folder)
+    scores = engine.score(stored.tracks, stored.benchmark, folder)
+    engine.write_report(scores, stored.benchmark, folder)
+    names = {path.name for path in (published / "report").iterdir()}
+    assert names == {path.name for path in (folder / "report").iterdir()}
+    for name in names:
+        if name.endswith((".csv", ".md")):
+            assert (folder / "report" / name).read_text() == (published / "report" / name).read_text(), name
+    assert "# Binarization benchmark: 5 data sets, 5 networks\n" in (folder / "report" / "report.md").read_text()

@@ -1,0 +1,206 @@
+"""Neural architecture: whether an algorithm keeps its accuracy across networks and the groups they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from bibench_tf import tasks
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.names import BASELINE
+from bibench_tf.report.scores import Chart, TrackScore
+from bibench_tf.results.runs import RunResult, RunSpec, RunStore
+from bibench_tf.stats import metrics
+from bibench_tf.stats.intervals import Estimate
+from bibench_tf.tracks import seeds
+from bibench_tf.tracks.base import (
+    column,
+    dataset_for,
+    main_specs,
+    metric_of,
+    short_name,
+    task_of_network,
+    training_conditions,
+)
+from bibench_tf.training.session import Session
+
+NAME = "architecture"
+TITLE = "Neural architecture"
+METRIC = "OM_arch"
+_NAMES = {"cnn": "CNN", "transformer": "Transformer", "mlp": "MLP"}
+
+# Results by network and algorithm, one for each seed.
+_Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
+
+
+def plan(benchmark: Benchmark) -> list[RunSpec]:
+    """Every algorithm on every network of the track, on the first data set of its task, for every seed.
+
+    Raises BibenchError for a network that none of the data sets fits.
+    """
+    return [
+        spec
+        for one in benchmark.by_seed
+        for network in benchmark.architectures
+        for spec in _specs(one, network).values()
+    ]
+
+
+def measure(benchmark: Benchmark, session: Session) -> None:
+    """Nothing: the trainings hold all this track needs."""
+
+
+def group_of(network: str) -> str:
+    """The group BiBench counts a network to: `cnn`, `transformer` or `mlp`."""
+    return tasks.get(task_of_network(network)).group
+
+
+def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
+    """OM_arch of each algorithm where all three groups of networks are there, else the means of those that are."""
+    failures: list[str] = []
+    results = {
+        network: seeds.results(benchmark, lambda one, network=network: _specs(one, network), store, failures)
+        for network in benchmark.architectures
+    }
+    trained = [one for of_network in results.values() for found in of_network.values() for one in found]
+    groups = _groups(benchmark)
+    complete = len(groups) == len(_NAMES)
+    covered = ", ".join(_NAMES[group] for group in groups)
+    metric = METRIC if complete else f"{METRIC} ({covered})"
+    # The mean of a single group is the score, under the name of what it is.
+    title = metric if len(groups) > 1 else f"{covered} mean relative accuracy"
+    overall = {
+        algorithm: _estimate(benchmark, algorithm, results, groups, failures) for algorithm in benchmark.all_algorithms
+    }
+    ranks = seeds.ranks(overall, "rank", benchmark)
+    rows = []
+    for algorithm in benchmark.all_algorithms:
+        row: dict[str, float | str | None] = {"algorithm": algorithm}
+        for network, found in results.items():
+            accuracy = seeds.accuracy(found[algorithm])
+            row |= seeds.columns(column(network, _metric(found)), accuracy, benchmark, factor=100, unit="%")
+        for group, networks in groups.items() if len(groups) > 1 else ():
+            of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
+            row |= seeds.columns(f"{_NAMES[group]} mean relative accuracy", of_group, benchmark)
+        rows.append({**row, **seeds.columns(title, overall[algorithm], benchmark), **ranks[algorithm]})
+    pairs = {network: dataset_for(benchmark, network) for network in results}
+    several = len(set(pairs.values())) > 1
+    return TrackScore(
+        track=NAME,
+        title=TITLE,
+        metric=metric,
+        formula=_formula(groups),
+        scores=seeds.values(overall),
+        table=pd.DataFrame(rows),
+        charts=[_bars(benchmark, results, list(dict.fromkeys(pairs.values())))],
+        conditions={
+            **training_conditions(
+                benchmark, trained, trained=[(dataset, network) for network, dataset in pairs.items()], every_seed=True
+            ),
+            **(
+                {f"network: {network}": f"{_NAMES[group_of(network)]}, on {pairs[network]}" for network in results}
+                if several
+                else {}
+            ),
+        },
+        notes=[
+            *_coverage(groups),
+            seeds.note(benchmark, metric if len(groups) > 1 else "the mean relative accuracy"),
+            *seeds.below_zero(trained, metric),
+        ],
+        failures=failures,
+        complete=complete,
+    )
+
+
+def _specs(benchmark: Benchmark, network: str) -> dict[str, RunSpec]:
+    return main_specs(benchmark, task=dataset_for(benchmark, network), architecture=network)
+
+
+def _groups(benchmark: Benchmark) -> dict[str, list[str]]:
+    """The networks of each group that there is, in BiBench's order."""
+    by_group = {group: [one for one in benchmark.architectures if group_of(one) == group] for group in _NAMES}
+    return {group: networks for group, networks in by_group.items() if networks}
+
+
+def _formula(groups: Mapping[str, Sequence[str]]) -> str:
+    if len(groups) == 1:
+        (group,) = groups
+        kind = {"cnn": "convolutional networks", "transformer": "transformers", "mlp": "MLPs"}[group]
+        return f"mean over the {kind} of accuracy / full-precision accuracy"
+    parts = " + ".join(f"m_{_NAMES[group]}^2" for group in groups)
+    return f"sqrt(1/{len(groups)} ({parts})), m the mean over networks of accuracy / full-precision accuracy"
+
+
+def _coverage(groups: Mapping[str, Sequence[str]]) -> list[str]:
+    if len(groups) == len(_NAMES):
+        return [
+            "Each group is measured on its own data: CNNs on images, transformers on text, MLPs on point clouds and "
+            "speech, as in BiBench. Accuracies of different data do not compare, their shares of full precision do."
+        ]
+    covered = " and ".join(_NAMES[group] for group in groups)
+    part = "one of its three parts" if len(groups) == 1 else f"{len(groups)} of its three parts"
+    return [
+        "BiBench joins the means of convolutional networks, transformers and MLPs; only "
+        f"{'the first are' if list(groups) == ['cnn'] else f'{covered} are'} covered here, so this is {part} and not "
+        "OM_arch as a whole."
+    ]
+
+
+def _estimate(
+    benchmark: Benchmark,
+    algorithm: str,
+    results: _Results,
+    groups: Mapping[str, Sequence[str]],
+    failures: list[str],
+) -> Estimate | None:
+    """The quadratic mean over groups of the mean relative accuracy of their networks."""
+    needed = [
+        one
+        for networks in groups.values()
+        for network in networks
+        for key in (algorithm, BASELINE)
+        for one in results[network][key]
+    ]
+
+    def figure(chosen: Sequence[int]) -> float:
+        relative = {
+            group: [
+                metrics.relative_accuracy(
+                    seeds.mean_accuracy(results[network][algorithm], chosen),
+                    seeds.mean_accuracy(results[network][BASELINE], chosen),
+                )
+                for network in networks
+            ]
+            for group, networks in groups.items()
+        }
+        if len(relative) == len(_NAMES):
+            return metrics.om_arch(relative)
+        return metrics.quadratic_mean(map(metrics.architecture_group_mean, relative.values()))
+
+    return seeds.score(benchmark, needed, figure, failures, algorithm)
+
+
+def _metric(of_network: Mapping[str, Sequence[RunResult | None]]) -> str:
+    return metric_of(one for found in of_network.values() for one in found)
+
+
+def _bars(benchmark: Benchmark, results: _Results, data: Sequence[str]) -> Chart:
+    accuracies = {
+        network: {algorithm: seeds.accuracy(of_seeds) for algorithm, of_seeds in found.items()}
+        for network, found in results.items()
+    }
+    names = {_metric(found) for found in results.values()}
+    name = names.pop() if len(names) == 1 else "main metric of the data"
+    return Chart(
+        "bars",
+        f"Test {short_name(name)} on {', '.join(data)} by network{seeds.of_title(benchmark)}",
+        "algorithm",
+        f"{name} (%)",
+        {
+            network: [(algorithm, 100 * one.value) for algorithm, one in found.items() if one]
+            for network, found in accuracies.items()
+        },
+        intervals={network: seeds.accuracy_intervals(found) for network, found in accuracies.items()},
+    )

@@ -1,0 +1,132 @@
+"""Accuracy against operations and size: published networks, and those measured in a results folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from bibench_tf import complexity, published
+from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.complexity import ModelCost
+from bibench_tf.errors import BibenchError
+from bibench_tf.results.runs import RunStore
+from bibench_tf.tracks.base import main_specs
+from bibench_tf.tracks.theoretical_complexity import track
+
+_PUBLISHED, _MEASURED = "#6b7280", "#1d6fb8"
+# Names stand beside points on the front, and beside all measured ones; more would cover each other.
+_LABEL = {"fontsize": 7, "textcoords": "offset points"}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A network: its top-1 accuracy in percent, and what it costs where that is known."""
+
+    name: str
+    top1_percent: float
+    operations: float | None
+    size_mib: float | None
+
+
+def published_points() -> list[Point]:
+    """The published networks of ImageNet, one for each name, size and cost."""
+    return [
+        Point(row.network, row.top1_percent, row.operations_64, row.size_of_parameters_mib)
+        for row in published.networks()
+    ]
+
+
+def measured_points(benchmark: Benchmark, results: Path) -> list[Point]:
+    """The networks of a results folder that are counted and trained, by algorithm."""
+    store = RunStore(results)
+    costs = track.counted(benchmark, results)
+    points = []
+    for algorithm, spec in main_specs(benchmark).items():
+        run = store.result(spec)
+        if algorithm in costs and run is not None and run.accuracy is not None:
+            points.append(_point(algorithm, 100 * run.accuracy, costs[algorithm]))
+    return points
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The points (cost, accuracy) that no other one beats: none costs as little and is as accurate."""
+    best: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or accuracy > best[-1][1]:
+            best.append((cost, accuracy))
+    return best
+
+
+def draw(known: Sequence[Point], measured: Sequence[Point], task: str) -> Figure:
+    """Two panels, operations and size; published points are hollow, measured ones filled, each with its front."""
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    groups = [
+        (known, "published, ImageNet", {"color": _PUBLISHED, "markerfacecolor": "white"}),
+        (measured, f"measured, {task}", {"color": _MEASURED}),
+    ]
+    costs = (
+        (lambda point: point.operations and point.operations / 1e6, "binary MACs / 64 + other MACs (millions)"),
+        (lambda point: point.size_mib, "size of the parameters (MiB)"),
+    )
+    for axes, (cost, label) in zip(panels, costs, strict=True):
+        axes.set_xscale("log")
+        axes.margins(x=0.26, y=0.08)
+        for points, name, style in groups:
+            _draw_points(axes, [(point.name, cost(point), point.top1_percent) for point in points], name, style)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("top-1 accuracy (%)")
+    panels[0].legend(loc="lower right", frameon=False, fontsize=8, title="line: what none beats", title_fontsize=8)
+    return figure
+
+
+def write(path: Path, benchmark: Benchmark, results: Path) -> None:
+    """Draw the published networks and those of a results folder, if there is one, into a picture.
+
+    Raises BibenchError for a format matplotlib does not write and for a path that cannot be written.
+    """
+    stored = engine.stored_benchmark(results)
+    benchmark = stored.benchmark if stored else benchmark
+    figure = draw(published_points(), measured_points(benchmark, results), benchmark.data[0])
+    try:
+        figure.savefig(path, dpi=160)
+    except (OSError, ValueError) as error:
+        raise BibenchError(f"Cannot write the plot {path}: {error}.") from error
+
+
+def _point(name: str, top1_percent: float, cost: ModelCost) -> Point:
+    operations = complexity.derive("ops64", cost)["operations"]
+    return Point(name, top1_percent, operations, cost.bits / 8 / 2**20)
+
+
+def _draw_points(axes: Axes, points: Sequence[tuple[str, float | None, float]], label: str, style: dict) -> None:
+    points = [point for point in points if point[1]]
+    if not points:
+        return
+    axes.plot([x for _, x, _ in points], [y for *_, y in points], "o", markersize=5, label=label, **style)
+    best = front([(x, y) for _, x, y in points])
+    axes.plot(*zip(*best, strict=True), color=style["color"], linewidth=1, drawstyle="steps-post", zorder=0)
+    shown: list[tuple[float, float]] = []
+    # The best come first: where names would cover each other, theirs stand.
+    for name, x, y in sorted(points, key=lambda point: -point[2]):
+        on_front = (x, y) in best
+        if (on_front or len(points) <= 12) and not any(_close((x, y), other) for other in shown):
+            axes.annotate(name, (x, y), xytext=(-5, 4), ha="right", color=style["color"], **_LABEL)
+            shown.append((x, y))
+
+
+def _close(point: tuple[float, float], other: tuple[float, float]) -> bool:
+    """Whether names beside both points would cover each other."""
+    return abs(math.log(point[0] / other[0])) < 0.6 and abs(point[1] - other[1]) < 1.5

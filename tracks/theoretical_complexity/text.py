@@ -1,0 +1,218 @@
+"""`bibench complexity` for single networks and model files: tables, JSON and CSV of counts and conventions."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bibench_tf import complexity, networks
+from bibench_tf.complexity import CONVENTIONS, ModelCost
+from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.names import BASELINE, PAPER
+
+ALL = "all"
+_FIGURES = (
+    *("parameters", "weights_binary", "weights_float", "weights_training", "bits"),
+    *("macs", "macs_binary", "macs_low_bit", "macs_float", "other"),
+)
+_WORDS = {
+    "parameters": "deployed parameters",
+    "weights_binary": "  of one bit",
+    "weights_float": "  of more",
+    "weights_training": "parameters for training only",
+    "bits": "bits of the deployed parameters",
+    "macs": "multiply-accumulates for one sample",
+    "macs_binary": "  of bits",
+    "macs_low_bit": "  of 2 to 8 bits",
+    "macs_float": "  of floats",
+    "other": "other operations for one sample",
+}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """One network or model file, what it costs, and its full-precision twin where there is one."""
+
+    network: str
+    algorithm: str | None
+    input_shape: tuple
+    cost: ModelCost
+    baseline: ModelCost | None = None
+    larq_summary: str | None = None
+
+
+def of_network(
+    network: str,
+    algorithm: str | None = None,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    *,
+    with_baseline: bool = True,
+    larq_summary: bool = False,
+) -> Counted:
+    """A network of the zoo; without an algorithm that of its paper, or `bnn` where it has none.
+
+    Its twin is counted only `with_baseline`, which takes as long again.
+    Raises BibenchError for an unknown name and for a size the network does not take.
+    """
+    from bibench_tf import zoo
+
+    if algorithm is None:
+        algorithm = PAPER if zoo.has_own_binarization(networks.parse(network)[0]) else "bnn"
+    size = (input_shape, num_classes)
+    with complexity.unallocated(network, algorithm, *size) as model:
+        return Counted(
+            network,
+            algorithm,
+            tuple(model.input_shape[1:]),
+            complexity.count(model),
+            complexity.count_network(network, BASELINE, *size) if with_baseline else None,
+            complexity.summary_text(model) if larq_summary else None,
+        )
+
+
+def of_file(path: Path, *, larq_summary: bool = False) -> Counted:
+    """A Keras model file, .keras, .h5 or SavedModel. Raises BibenchError for what `deploy.sources.load` refuses."""
+    import tensorflow as tf
+
+    from bibench_tf import model_files
+
+    model = model_files.load(path)
+    summary = complexity.summary_text(model) if larq_summary else None
+    inputs = [tuple(tensor.shape[1:]) for tensor in tf.nest.flatten(model.inputs)]
+    return Counted(
+        str(path), None, inputs[0] if len(inputs) == 1 else tuple(inputs), complexity.count(model), None, summary
+    )
+
+
+def need_baseline(conventions: Sequence[str]) -> bool:
+    """Whether one of them compares with the full-precision twin."""
+    return any(CONVENTIONS[name].needs_baseline for name in conventions)
+
+
+def chosen_conventions(names: Sequence[str]) -> tuple[str, ...]:
+    """The conventions for what the user named; `all` stands for all of them. Raises BibenchError for an unknown one."""
+    for name in names:
+        if name != ALL and name not in CONVENTIONS:
+            raise UnknownName("convention", name, (*CONVENTIONS, ALL))
+    return tuple(CONVENTIONS) if ALL in names else tuple(dict.fromkeys(names))
+
+
+def figures(counted: Counted, conventions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The figures of each convention; of those that need a full-precision twin where there is one."""
+    if counted.baseline is None and tuple(conventions) == ("bibench",):
+        raise BibenchError(
+            "A model file has no full-precision twin to compare with: choose a convention other than bibench."
+        )
+    return {
+        name: complexity.derive(name, counted.cost, counted.baseline)
+        for name in conventions
+        if counted.baseline is not None or not CONVENTIONS[name].needs_baseline
+    }
+
+
+def to_json(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
+    """One object for one network, a list for several."""
+    content = [_content(counted, conventions, per_layer) for counted in networks]
+    return json.dumps(content[0] if len(content) == 1 else content, indent=1)
+
+
+def to_text(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
+    """One network line by line, several as a table; with the tables of layers and Larq's where asked for."""
+    if len(networks) > 1:
+        parts = [_turned(table(networks, conventions))]
+    else:
+        (counted,) = networks
+        parts = ["\n".join(_lines(counted, conventions))]
+    for counted in networks:
+        if per_layer:
+            parts.append(f"{counted.network}:\n{counted.cost.table().to_string(index=False)}")
+        if counted.larq_summary:
+            parts.append(f"As Larq counts {counted.network} (scales are operations, too):\n{counted.larq_summary}")
+    return "\n\n".join(parts)
+
+
+def table(networks: Sequence[Counted], conventions: Sequence[str]) -> pd.DataFrame:
+    """A row for each network: raw counts, then the figures of the conventions as `convention.figure`."""
+    return pd.DataFrame([_row(counted, conventions) for counted in networks])
+
+
+def write_csv(path: Path, networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> None:
+    """`table` as CSV, or a row for each layer of each network. Raises BibenchError where it cannot be written."""
+    rows = table(networks, conventions)
+    if per_layer:
+        parts = [counted.cost.table().assign(network=counted.network) for counted in networks]
+        rows = pd.concat(parts, ignore_index=True)
+        rows = rows[["network", *(column for column in rows.columns if column != "network")]]
+    try:
+        rows.to_csv(path, index=False)
+    except OSError as error:
+        raise BibenchError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def published_table() -> str:
+    """All published figures of networks, one a line."""
+    from bibench_tf import published
+
+    rows = pd.DataFrame([dataclasses.asdict(row) for row in published.networks()])
+    return rows.astype(object).where(rows.notna(), "-").to_string(index=False)
+
+
+def _row(counted: Counted, conventions: Sequence[str]) -> dict[str, Any]:
+    derived = {
+        f"{convention}.{name}": value
+        for convention, values in figures(counted, conventions).items()
+        for name, value in values.items()
+    }
+    size = " x ".join(map(str, counted.input_shape))
+    names = {"network": counted.network, "algorithm": counted.algorithm or "-", "input_shape": size}
+    return {**names, **{name: getattr(counted.cost, name) for name in _FIGURES}, **derived}
+
+
+def _content(counted: Counted, conventions: Sequence[str], per_layer: bool) -> dict[str, Any]:
+    cost = counted.cost
+    rows = zip(cost.layers, cost.table().to_dict("records"), strict=True)
+    layers = [dataclasses.asdict(layer) | row for layer, row in rows]
+    return {
+        "network": counted.network,
+        "algorithm": counted.algorithm,
+        "input_shape": list(counted.input_shape),
+        **{name: getattr(cost, name) for name in _FIGURES},
+        "mac_pairs": [dataclasses.asdict(pair) for pair in cost.mac_pairs],
+        "weights": [dataclasses.asdict(part) for part in cost.weights],
+        "conventions": figures(counted, conventions),
+        **({"layers": layers} if per_layer else {}),
+    }
+
+
+def _lines(counted: Counted, conventions: Sequence[str]) -> list[str]:
+    lines = [
+        f"network: {counted.network}",
+        f"algorithm: {counted.algorithm or '-'}",
+        f"input shape: {' x '.join(map(str, counted.input_shape))}",
+        *(f"{_WORDS[name]}: {getattr(counted.cost, name):,}" for name in _FIGURES),
+    ]
+    for name, values in figures(counted, conventions).items():
+        lines += ["", f"{name}: {CONVENTIONS[name].title} ({CONVENTIONS[name].source})"]
+        lines += [f"  {figure}: {_readable(value)}" for figure, value in values.items()]
+    return lines
+
+
+def _turned(rows: pd.DataFrame) -> str:
+    """The networks side by side: there are fewer of them than figures."""
+    turned = rows.map(_readable).T
+    turned.columns = turned.iloc[0]
+    turned.columns.name = None
+    return turned.iloc[1:].to_string()
+
+
+def _readable(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.3f}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
