@@ -3,27 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bibench_tf import networks, recipes, report
+from bibench_tf import datasets, networks, recipes, report
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup, settle, with_data_sets
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS, Track, names, options_of, stored_options
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.report.scores import TrackScore
-from bibench_tf.results import environment, locks, records, status
+from bibench_tf.results import environment, locks, records, status, stores
 from bibench_tf.results.runs import RunSpec, RunStore
-from bibench_tf.tracks import NAMES, load
-from bibench_tf.tracks.base import check_networks, dataset_for, load_data, main_recipe, network_for
-from bibench_tf.tracks.corruption_robustness import track as robustness
 from bibench_tf.training import distribution, followers, runner
 from bibench_tf.training.session import Session
 
 FILE = "benchmark.json"
 # More data sets or networks than these are counted.
 _NAMED_IN_TITLE = 2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a benchmark came to.
+
+    `scores` are by the name of the track; they are empty, and there is no `report`, where this process trained a shard
+    or followed another worker. `failures` is the number of parts that are missing or failed.
+    """
+
+    scores: dict[str, TrackScore]
+    report: Path | None
+    failures: int
 
 
 @dataclass(frozen=True)
@@ -35,117 +48,141 @@ class StoredBenchmark:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> StoredBenchmark:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(Benchmark.from_dict(data["benchmark"]), tuple(data["tracks"]))
+        """The record in its own types. Raises UnknownName and InvalidOption for unknown tracks and options."""
+        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data["benchmark"].items()}
+        fields["options"] = {name: options_of(TRACKS.get(name), values) for name, values in fields["options"].items()}
+        return cls(Benchmark(**fields), tuple(data["tracks"]))
+
+    def to_record(self) -> StoredBenchmark:
+        """The same with options in plain values, as it is written."""
+        options = {name: stored_options(values) for name, values in self.benchmark.options.items()}
+        return StoredBenchmark(dataclasses.replace(self.benchmark, options=options), self.tracks)
 
 
-def execute(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
-    """Do everything the tracks need that is not done yet: train, then measure."""
-    train(tracks, benchmark, session)
-    for name in tracks:
-        load(name).measure(benchmark, session)
+def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = None) -> Outcome:
+    """Run the tracks of a benchmark, write the report, and return the scores.
 
-
-def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list[RunSpec]:
-    """Train every run of the tracks that is not done yet, and is of the session's shard; returns those of the shard."""
-    check_data(benchmark, session)
+    Everything that has a result already is not done again. Without `tracks` all are run that fit the data. Raises
+    BibenchError for what the user can correct, before anything is written.
+    """
+    for name in tracks or ():
+        TRACKS.get(name)
+    recipes.describe(benchmark.recipe)
+    stored_benchmark(session.results)
+    benchmark = with_data_sets(benchmark)
+    for name in benchmark.data:  # missing data are refused before TensorFlow starts
+        datasets.get(name, session.data_dir, session.download, session.vocabulary)
+    if session.strategy == "multiworker":
+        distribution.cluster()
+        if not session.quiet:
+            print("bibench: waiting for all workers of TF_CONFIG.", file=sys.stderr)
     # TensorFlow has to know its devices before it does anything else.
-    distribution.devices(session.strategy)
-    check_names(tracks, benchmark, session)
-    specs = planned(tracks, benchmark)
-    stored = _store_benchmark(tracks, benchmark, session.results)
-    is_all = stored == StoredBenchmark(benchmark, tuple(tracks))
+    devices = distribution.devices(session.strategy)
+    if devices is not None and not devices.is_chief:
+        followers.follow(session, devices)
+        return Outcome({}, None, 0)
+    job = Job(settle(benchmark, session), session)
+    chosen = [TRACKS.get(name) for name in tracks] if tracks else _that_fit(job.benchmark)
+    specs = train(chosen, job)
+    if session.shard is not None:
+        failures = sum(job.store.status(spec.folder) == "failed" for spec in specs)
+        if not session.quiet:
+            print(
+                f"bibench: part {session.shard[0]} of {session.shard[1]}, {len(specs)} runs, {failures} failed. When "
+                "all parts are trained, the same command without --shard measures and reports.",
+                file=sys.stderr,
+            )
+        return Outcome({}, None, failures)
+    for track in chosen:
+        track.measure(job)
+    return _reported(chosen, job.benchmark, session)
+
+
+def rescore(session: Session) -> Outcome:
+    """Score a results folder again and write its report. Raises BibenchError where it holds no benchmark."""
+    stored = stored_benchmark(session.results)
+    if stored is None:
+        raise BibenchError(f"{session.results} holds no benchmark: there is no {FILE} in it.")
+    return _reported([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark), session)
+
+
+def _that_fit(benchmark: ResolvedBenchmark) -> list[Track]:
+    tracks = [TRACKS.get(name) for name in names()]
+    for track in tracks:
+        if reason := track.left_out(benchmark):
+            print(f"bibench: the {track.name} track is left out: {reason}.", file=sys.stderr)
+    return [track for track in tracks if track.left_out(benchmark) is None]
+
+
+def train(tracks: Sequence[Track], job: Job) -> list[RunSpec]:
+    """Train every run of the tracks that is not done yet, and is of the session's shard; returns those of the shard."""
+    session = job.session
+    check(tracks, job)
+    specs = planned(tracks, job.benchmark)
+    stored = _store_benchmark(tracks, job.benchmark.benchmark, session.results)
+    whole = specs
+    if stored.tracks != tuple(track.name for track in tracks):
+        whole = planned([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark))
     data = runner.data_loader(session)
-    status.write_plan(
-        (
-            status.Planned.of(spec, data(spec).train_examples)
-            for spec in (specs if is_all else planned(stored.tracks, stored.benchmark))
-        ),
-        session.results,
-    )
+    entries = (status.Planned.of(spec, data(spec).train_examples) for spec in whole)
+    status.write_plan(entries, session.results)
     runner.execute(specs, session)
     followers.dismiss(session)
-    store = RunStore(session.results).remote
-    if store is not None:
-        store.upload_changed()
-        store.fetch_records()  # of what other machines have trained or measured meanwhile
+    if job.store.remote is not None:
+        job.store.remote.upload_changed()
+        job.store.remote.fetch_records()  # of what other machines have trained or measured meanwhile
     return specs if session.shard is None else runner.shard(specs, *session.shard)
 
 
-def upload(session: Session) -> None:
-    """Put what was measured and reported into the session's store, where its results folder is a working copy."""
-    store = RunStore(session.results).remote
-    if store is not None:
-        store.upload_changed()
-
-
-def planned(tracks: Sequence[str], benchmark: Benchmark) -> list[RunSpec]:
+def planned(tracks: Sequence[Track], benchmark: ResolvedBenchmark) -> list[RunSpec]:
     """Every run of the tracks once, and one that others start from before those."""
-    return runner.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
+    return runner.ordered(spec for track in tracks for spec in track.plan(benchmark))
 
 
-def check_data(benchmark: Benchmark, session: Session) -> None:
-    """Refuse missing data, unknown recipes and a results folder of a newer version, before TensorFlow starts."""
-    stored_benchmark(session.results)
-    recipes.describe(benchmark.recipe)
-    for name in benchmark.data:
-        load_data(name, session)
+def check(tracks: Sequence[Track], job: Job) -> None:
+    """Refuse unknown algorithms, and networks and batches that do not fit the data, before anything is written."""
+    from bibench_tf import algorithms  # imports TensorFlow
 
-
-def check_names(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> None:
-    """Refuse unknown names and networks that do not fit the data, before anything is written."""
-    from bibench_tf import algorithms, zoo
-    from bibench_tf.tracks.training_consumption import grid
-
-    for key in benchmark.all_algorithms:
+    for key in job.benchmark.all_algorithms:
         if key != PAPER:
             algorithms.get(key)
-    for setting in grid.expand(benchmark.grid):
-        grid.recipe_for(main_recipe(benchmark), setting)
-    check_networks(benchmark)
-    if "robustness" in tracks:
-        robustness.check(benchmark, session)
-    devices = distribution.devices(session.strategy)
-    for dataset, network in trained_pairs(tracks, benchmark):
-        data = load_data(dataset, session, network)
-        recipe = main_recipe(benchmark, dataset, network)
-        if data.train_examples < recipe.batch_size:
+    for track in tracks:
+        track.check(job)
+    devices = distribution.devices(job.session.strategy)
+    for setup in _setups(tracks, job.benchmark):
+        data = job.data(setup)
+        if data.train_examples < setup.recipe.batch_size:
             raise BibenchError(
-                f"A batch of {recipe.batch_size} is more than the {data.train_examples} training examples of {dataset}."
+                f"A batch of {setup.recipe.batch_size} is more than the {data.train_examples} training examples of "
+                f"{setup.dataset}."
             )
         if devices is not None:
-            for each in filter(None, (recipe, recipe.start)):
+            for each in filter(None, (setup.recipe, setup.recipe.start)):
                 devices.check_batch(each.batch_size)
-        name, width = networks.parse(network)
-        for algorithm in {BASELINE, PAPER}.intersection(benchmark.all_algorithms):
-            zoo.build(name, algorithm=algorithm, width=width, **data.network_options)
+        name, width = networks.parse(setup.network)
+        for algorithm in {BASELINE, PAPER}.intersection(job.benchmark.all_algorithms):
+            networks.build(name, algorithm=algorithm, width=width, **data.network_options)
 
 
-def trained_pairs(tracks: Sequence[str], benchmark: Benchmark) -> list[tuple[str, str]]:
-    """The data sets and networks that the tracks train or count, each pair once.
-
-    Raises BibenchError for a network that none of the data sets fits.
-    """
-    first = benchmark.data[0]
-    pairs = []
-    for track in tracks:
-        if track == "task":
-            pairs += [(dataset, network_for(benchmark, dataset)) for dataset in benchmark.data]
-        elif track == "architecture":
-            pairs += [(dataset_for(benchmark, network), network) for network in benchmark.architectures]
-        else:
-            dataset = robustness.data_of(benchmark) if track == "robustness" else first
-            pairs.append((dataset, network_for(benchmark, dataset)))
-    return list(dict.fromkeys(pairs))
+def _setups(tracks: Sequence[Track], benchmark: ResolvedBenchmark) -> list[Setup]:
+    return list(dict.fromkeys(setup for track in tracks for setup in track.setups(benchmark)))
 
 
-def score(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> list[TrackScore]:
+def score(tracks: Sequence[Track], benchmark: ResolvedBenchmark, store: RunStore) -> list[TrackScore]:
     """The scores of the tracks from what a results folder holds."""
-    store = RunStore(results)
-    return [load(name).score(benchmark, store) for name in tracks]
+    return [track.score(benchmark, store) for track in tracks]
 
 
-def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Path) -> Path:
+def _reported(tracks: Sequence[Track], benchmark: ResolvedBenchmark, session: Session) -> Outcome:
+    scores = score(tracks, benchmark, RunStore(session.results))
+    path = write_report(scores, benchmark, session.results)
+    store = stores.of(session.results)
+    if store is not None:
+        store.upload_changed()
+    return Outcome({one.track: one for one in scores}, path, sum(len(one.failures) for one in scores))
+
+
+def write_report(scores: Sequence[TrackScore], benchmark: ResolvedBenchmark, results: Path) -> Path:
     """Write the report into the results folder; returns the path of the HTML file.
 
     Its title names or counts the data sets and networks of all tracks but the architecture track. Its conditions are
@@ -153,18 +190,18 @@ def write_report(scores: Sequence[TrackScore], benchmark: Benchmark, results: Pa
     """
     envelope = records.read_envelope(results / FILE)
     machine = envelope["environment"]
+    versions = {"Python": machine["python"], **machine["packages"]}
     conditions = {
         "hardware": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB of memory, "
         f"{machine['system']}",
-        "software": ", ".join(
-            f"{name} {version}" for name, version in {"Python": machine["python"], **machine["packages"]}.items()
-        ),
+        "software": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "started": envelope["created"],
         "provenance": envelope["provenance"],
     }
-    tracks = [score.track for score in scores if score.track != "architecture"] or ["architecture"]
-    datasets, networks = (dict.fromkeys(names) for names in zip(*trained_pairs(tracks, benchmark), strict=True))
-    title = f"Binarization benchmark: {_named(datasets, 'data sets')}, {_named(networks, 'networks')}"
+    shown = [one.track for one in scores if one.track != "architecture"] or ["architecture"]
+    setups = _setups([TRACKS.get(name) for name in shown], benchmark)
+    data = _named(dict.fromkeys(setup.dataset for setup in setups), "data sets")
+    title = f"Binarization benchmark: {data}, {_named(dict.fromkeys(setup.network for setup in setups), 'networks')}"
     return report.write(scores, results / "report", title=title, conditions=conditions)
 
 
@@ -178,30 +215,32 @@ def stored_benchmark(results: Path) -> StoredBenchmark | None:
     return records.read(path, StoredBenchmark, StoredBenchmark.from_dict) if path.exists() else None
 
 
-# What some tracks alone ask for: running another track leaves it as it is stored.
-_OWN = {
-    "task": ("seeds",),
-    "architecture": ("architectures", "seeds"),
-    "robustness": ("corruptions", "corrupted_images", "corrupted", "severities"),
-    "training": ("grid", "seeds"),
-}
-
-
-def _store_benchmark(tracks: Sequence[str], benchmark: Benchmark, results: Path) -> StoredBenchmark:
+def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Path) -> StoredBenchmark:
     """Keep the benchmark with its results, together with the tracks that were run for it before."""
     with locks.acquired(results / ".lock", timeout_s=-1):
         stored = stored_benchmark(results)
-        record = _together(tracks, benchmark, stored)
-        if record != stored:
-            records.write(results / FILE, record, environment=environment.describe())
-    return record
+        together = _together(tracks, benchmark, stored)
+        if together != stored:
+            records.write(results / FILE, together.to_record(), environment=environment.describe())
+    return together
 
 
-def _together(tracks: Sequence[str], benchmark: Benchmark, stored: StoredBenchmark | None) -> StoredBenchmark:
-    before = ()
+def _together(tracks: Sequence[Track], benchmark: Benchmark, stored: StoredBenchmark | None) -> StoredBenchmark:
+    """What is stored next: tracks that were run before stay where the new ones are of the same benchmark.
+
+    The options of the other tracks, and the fields that none of the new tracks takes, are left as they are stored; the
+    number of seeds may change.
+    """
+    run = [track.name for track in tracks]
     if stored is not None:
-        asked = {name: getattr(benchmark, name) for track in tracks for name in _OWN.get(track, ())}
-        kept = {name: getattr(stored.benchmark, name) for names in _OWN.values() for name in names} | asked
-        if dataclasses.replace(stored.benchmark, **asked) == dataclasses.replace(benchmark, **kept):
-            benchmark, before = dataclasses.replace(benchmark, **kept), stored.tracks
-    return StoredBenchmark(benchmark, tuple(name for name in NAMES if name in (*before, *tracks)))
+        before = stored.benchmark
+        not_taken = {"networks", "seeds"} - {field for track in tracks for field in track.takes}
+        own = {name: benchmark.options[name] for name in run}
+        merged = dataclasses.replace(
+            benchmark,
+            options={**before.options, **own},
+            **{field: getattr(before, field) for field in not_taken},
+        )
+        if merged == dataclasses.replace(before, options=merged.options, seeds=merged.seeds):
+            benchmark, run = merged, [*stored.tracks, *run]
+    return StoredBenchmark(benchmark, tuple(name for name in names() if name in run))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from bibench_tf.names import BASELINE, BIBENCH
@@ -11,50 +11,36 @@ from bibench_tf.names import BASELINE, BIBENCH
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One benchmark, as the user asked for it; it decides the plan of every track.
+    """One benchmark, as the user asked for it. `resolve.ResolvedBenchmark` says what it means run by run.
 
-    `data` are data sets, of any kinds; tracks with one of them take the first, the robustness track the first of
-    images. `architecture` are the networks of the task, robustness, training, complexity and inference tracks, at most
-    one for each kind of task (`tracks.base.network_for`): a task whose network is not named takes its default; a text
-    is taken for one network. `architectures` are those of the architecture track. `algorithms` leaves out the baseline,
-    which is always run. Networks may carry a width multiplier: `resnet20@0.5`. `epochs` overrides the recipe's.
-    `seeds` is how many seeds the task, architecture and training tracks train: `seed`, `seed` + 1, ...; the others take
-    the networks of the first. `grid` names the settings of the training track, or grids of them.
-    `precision` is that of every training. `corrupted_images` is how many test images are corrupted, None for all.
-    `corrupted` says where corrupted images come from: `made` here, `tfds` (the published set that TensorFlow Datasets
-    prepares) or the path of the authors' folder of arrays; `severities` is the table that made ones follow.
-    `bert_checkpoint` and `vocabulary` are the digests (`runs.files_digest`) of the checkpoint that text networks start from and of
-    the word pieces that texts are cut by, where they are the user's.
+    Attributes:
+        data: Data sets, NAME or NAME:FOLDER, of any tasks. A track with one data set takes the first that it can use.
+        networks: Networks, NAME or NAME@WIDTH. A data set gets the first one that serves its task; where there is none,
+            the default network of the task.
+        algorithms: Keys of algorithms; the full-precision baseline is always run and not named.
+        recipe: The training recipe, or a group of recipes such as `quick`.
+        epochs: Epochs in place of the recipe's.
+        seed: The first seed.
+        seeds: The number of seeds of the tracks that train several: `seed`, `seed` + 1, ...
+        precision: The arithmetic of every training.
+        bert_checkpoint: The digest (`results.runs.files_digest`) of the checkpoint that text networks start from.
+        vocabulary: The digest of the user's vocabulary of word pieces.
+        options: The options of single tracks, by the name of the track; a track that is not named has its defaults.
     """
 
-    data: tuple[str, ...] = ("fashion_mini",)
+    data: tuple[str, ...] = ("fashion_mini", "keywords_mini", "shapes_mini", "shapes_mini_parts", "sentiment_mini")
     networks: tuple[str, ...] = ()
-    architectures: tuple[str, ...] = ("resnet20@0.5", "vgg_small@0.125")
     algorithms: tuple[str, ...] = BIBENCH
     recipe: str = "quick"
     epochs: int | None = None
     seed: int = 0
     seeds: int = 1
-    corruptions: tuple[str, ...] = ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate")
-    corrupted_images: int | None = 400
-    corrupted: str = "made"
-    severities: str = "cifar10"
-    grid: tuple[str, ...] = ("quick",)
     precision: str = "float32"
     bert_checkpoint: str | None = None
     vocabulary: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:
         """The baseline, then the algorithms."""
         return (BASELINE, *self.algorithms)
-
-    @property
-    def by_seed(self) -> tuple[Benchmark, ...]:
-        """The same benchmark with one seed, for each of its seeds."""
-        return tuple(dataclasses.replace(self, seed=self.seed + index, seeds=1) for index in range(self.seeds))
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Benchmark:
-        """The inverse of `dataclasses.asdict`, with lists from JSON as tuples."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.items()})

@@ -3,81 +3,80 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
+from collections.abc import Sequence
 
 import click
 
-from bibench_tf import __version__
+from bibench_tf import __version__, process
+from bibench_tf.benchmark import track
+from bibench_tf.cli.options import PLUGINS, plugin_files
 from bibench_tf.errors import BibenchError
+from bibench_tf.registry import load_plugin
 
-# name: (module, attribute, help). The help stands here so that `bibench --help` loads nothing else.
+# The commands beside those of the tracks, each a module of this package. The help stands here so that `bibench --help`
+# loads nothing else.
 _COMMANDS = {
-    "run": (
-        "bibench_tf.cli.tracks",
-        "run",
-        "Run the whole benchmark, all six tracks, and write the report.",
-    ),
-    "task": ("bibench_tf.cli.tracks", "task", "Track 1, learning task: accuracy by algorithm and task."),
-    "architecture": (
-        "bibench_tf.cli.tracks",
-        "architecture",
-        "Track 2, neural architecture: accuracy by network.",
-    ),
-    "robustness": ("bibench_tf.cli.tracks", "robustness", "Track 3, robustness to corrupted images."),
-    "training": (
-        "bibench_tf.cli.tracks",
-        "training",
-        "Track 4, training time and hyperparameter sensitivity.",
-    ),
-    "complexity": ("bibench_tf.cli.tracks", "complexity", "Track 5, parameters, bits and operations."),
-    "inference": ("bibench_tf.cli.tracks", "inference", "Track 6, latency and file size with LCE."),
-    "deploy": ("bibench_tf.cli.deploy", "deploy", "Convert, audit and measure networks on host, phone or board."),
-    "predict": ("bibench_tf.cli.predict", "predict", "Predict test examples with a trained network."),
-    "corrupt": ("bibench_tf.cli.corrupt", "corrupt", "Corrupt a folder of images or a data set."),
-    "report": ("bibench_tf.cli.tracks", "report", "Score a results folder again and write its report."),
-    "status": ("bibench_tf.cli.tracks", "status", "Show which runs of a results folder are done."),
-    "ls": ("bibench_tf.cli.ls", "ls", "List tasks, data sets, architectures, algorithms, recipes."),
+    "run": "Run the whole benchmark, all tracks, and write the report.",
+    "count": "Count parameters, bits and operations of networks.",
+    "deploy": "Convert, audit and measure networks on host, phone or board.",
+    "predict": "Predict test examples with a trained network.",
+    "corrupt": "Corrupt a folder of images or a data set.",
+    "report": "Score a results folder again and write its report.",
+    "status": "Show the completed and the remaining runs of a results folder.",
+    "ls": "List data sets, networks, algorithms, recipes and so on.",
 }
 
 
 class _LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+    """A group whose commands are made when they are asked for: the tracks', and one for each module of this package."""
 
-    def list_commands(self, ctx):
-        return list(_COMMANDS)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        first, *rest = _COMMANDS
+        return [first, *track.names(), *rest]
 
-    def get_command(self, ctx, name):
-        if name not in _COMMANDS:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in _COMMANDS:
+            command = getattr(importlib.import_module(f"bibench_tf.cli.{name}"), name)
+        elif name in track.TRACKS:
+            from bibench_tf.cli import tracks
+
+            command = tracks.command_of(track.TRACKS.get(name))
+        else:
             return None
-        module, attribute, _ = _COMMANDS[name]
-        return getattr(importlib.import_module(module), attribute)
+        if PLUGINS not in command.params and not isinstance(command, click.Group):
+            command.params.append(PLUGINS)
+        return command
 
-    def format_commands(self, ctx, formatter):
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        texts = {name: track.TRACKS.get(name) for name in track.names()}
+        rows = [(name, _COMMANDS[name] if name in _COMMANDS else texts[name].help) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+            formatter.write_dl(rows)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bibench")
 def cli() -> None:
-    """A benchmark for binarized neural networks: eight algorithms, six tracks.
+    """A benchmark for binarized neural networks.
 
     \b
     Examples:
       bibench run                                  the quick benchmark, on data that come with the package
-      bibench ls tasks                             what there is to choose from
-      bibench task --algorithms bnn,reactnet       one track, two algorithms
-      bibench complexity --network resnet18 --algorithm bireal --input-shape 224x224x3 --classes 1000
-      bibench report results                       score a results folder again
+      bibench ls tasks                             the kinds of learning, with their data and networks
+      bibench task --algorithm bnn,reactnet        one track, two algorithms
+      bibench count zoo:resnet18 --algorithm bireal --input-shape 224x224x3 --classes 1000
+      bibench report                               score a results folder again
     """
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can mend it, 130 interrupted."""
-    # TensorFlow warns of the graphs that a benchmark of many networks has to trace.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can correct it, 130 interrupted."""
+    process.quiet_tensorflow()
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        for path in plugin_files(arguments):  # a plug-in may bring commands and options
+            load_plugin(path)
         code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
     except click.ClickException as error:
         error.show()

@@ -1,103 +1,146 @@
-"""`bibench ls`: what there is to choose from, one line each."""
+"""The command `bibench ls`."""
 
 from __future__ import annotations
 
-import inspect
-import json
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import click
 
-_Rows = list[dict[str, str]]
+from bibench_tf.cli.options import CSV, JSON, output
+
+_Rows = list[dict[str, Any]]
 
 
-def tasks() -> _Rows:
-    """The tasks: title, group of networks, default network, main metric and data sets."""
-    from bibench_tf import datasets
-    from bibench_tf import tasks as known
+def _tasks() -> _Rows:
+    from bibench_tf import datasets, tasks
 
-    rows = []
-    for key in known.names():
-        task = known.get(key)
-        data = [name for name in datasets.names() if datasets.task_of(name) == key]
-        row = {"name": key, "description": task.title, "group": task.group, "network": task.network}
-        rows.append({**row, "figure": _figure(key, data), "data": ", ".join(data)})
-    return rows
-
-
-def data_sets() -> _Rows:
-    """The data sets: what they hold, and the task they belong to."""
-    from bibench_tf import datasets as known
-
+    by_task = {key: [name for name in datasets.names() if datasets.task_of(name) == key] for key in tasks.names()}
     return [
-        {"name": name, "description": known.describe(name).description, "task": known.task_of(name)}
-        for name in known.names()
+        {
+            "name": key,
+            "description": tasks.get(key).title,
+            "group": tasks.get(key).group,
+            "network": tasks.get(key).network,
+            "metric": _metrics(key, data),
+            "data": ", ".join(data),
+        }
+        for key, data in by_task.items()
     ]
 
 
-def architectures() -> _Rows:
-    """The networks of the zoo: the first line about them, their task and its group."""
-    from bibench_tf import tasks as known
-    from bibench_tf import zoo
+def _metrics(task: str, data: list[str]) -> str:
+    """The main metrics of a task on those of its data sets that are prepared on this machine."""
+    from bibench_tf import datasets, tasks
+    from bibench_tf.errors import BibenchError
 
-    rows = []
-    for name in zoo.names():
-        task = zoo.task_of(name)
-        first_line = inspect.getdoc(getattr(zoo, name)).partition("\n")[0]
-        rows.append({"name": name, "description": first_line, "task": task, "group": known.get(task).group})
-    return rows
+    found = {}
+    for name in data:
+        try:
+            found[tasks.get(task).metric(datasets.get(name))] = None
+        except BibenchError:
+            continue  # it is not prepared here, or lies in a folder that is not named
+    return ", ".join(found)
 
 
-def algorithms() -> _Rows:
-    """The algorithms: title and paper."""
-    from bibench_tf import algorithms as known
+def _datasets() -> _Rows:
+    from bibench_tf import datasets
 
-    found = [known.get(key) for key in known.names()]
+    return [
+        {"name": name, "description": datasets.describe(name).description, "task": datasets.task_of(name)}
+        for name in datasets.names()
+    ]
+
+
+def _networks() -> _Rows:
+    from bibench_tf import tasks
+    from bibench_tf.networks import NETWORKS
+
+    found = [NETWORKS.get(name) for name in NETWORKS.names()]
+    return [
+        {"name": one.name, "description": one.description, "task": one.task, "group": tasks.get(one.task).group}
+        for one in found
+    ]
+
+
+def _algorithms() -> _Rows:
+    from bibench_tf import algorithms
+
+    found = [algorithms.get(key) for key in algorithms.names()]
     return [{"name": one.key, "description": one.title, "paper": one.paper} for one in found]
 
 
-def recipes() -> _Rows:
-    """The training recipes: their hyperparameters in short."""
-    from bibench_tf import recipes as known
+def _recipes() -> _Rows:
+    from bibench_tf import recipes
 
-    return [{"name": name, "description": known.describe(name)} for name in known.names()]
+    return [{"name": name, "description": recipes.describe(name)} for name in recipes.names()]
 
 
-def corruptions() -> _Rows:
-    """The corruptions of images, and whether CIFAR-10-C counts them among its 15 or its 4 extra ones."""
-    from bibench_tf import corruptions as known
+def _corruptions() -> _Rows:
+    from bibench_tf import corruptions
 
-    return [{"name": name, "description": "standard" if name in known.STANDARD else "extra"} for name in known.names()]
+    standard = corruptions.expand(["standard"])
+    return [{"name": name, "description": "standard" if name in standard else "extra"} for name in corruptions.names()]
+
+
+def _tracks() -> _Rows:
+    from bibench_tf.benchmark.track import TRACKS, names
+
+    found = [TRACKS.get(name) for name in names()]
+    return [{"name": one.name, "description": f"{one.title}: {one.question}", "metric": one.metric} for one in found]
+
+
+def _published_networks() -> _Rows:
+    from bibench_tf import published
+
+    return [{"name": row.network, "description": row.source, **_known(row)} for row in published.networks()]
+
+
+def _published_latencies() -> _Rows:
+    from bibench_tf import published
+
+    return [{"name": row.network, "description": row.source, **_known(row)} for row in published.device_latency()]
+
+
+def _known(row: Any) -> dict[str, Any]:
+    """The fields of a published row, without its name and source."""
+    content = dataclasses.asdict(row)
+    return {key: value for key, value in content.items() if key not in ("network", "source") and value is not None}
 
 
 _KINDS: dict[str, Callable[[], _Rows]] = {
-    "tasks": tasks,
-    "datasets": data_sets,
-    "architectures": architectures,
-    "algorithms": algorithms,
-    "recipes": recipes,
-    "corruptions": corruptions,
+    "tasks": _tasks,
+    "datasets": _datasets,
+    "networks": _networks,
+    "algorithms": _algorithms,
+    "recipes": _recipes,
+    "corruptions": _corruptions,
+    "tracks": _tracks,
+    "published-networks": _published_networks,
+    "published-latencies": _published_latencies,
 }
 
 
 @click.command("ls")
 @click.argument("kind", type=click.Choice(list(_KINDS)))
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
-def ls(kind, as_json):
-    """List what there is to choose from, one line each.
+@CSV
+@JSON
+def ls(kind: str, csv_file: str | None, json_file: str | None) -> int:
+    """List the known things of a kind, one per line.
 
     \b
     Examples:
       bibench ls tasks
-      bibench ls architectures --json
+      bibench ls networks --json -
     """
     rows = _KINDS[kind]()
-    click.echo(json.dumps(rows, indent=1) if as_json else to_text(rows))
+    output(lambda: _text(rows), csv_file, json_file, rows=rows, values=rows)
     return 0
 
 
-def to_text(rows: _Rows) -> str:
-    """A line for each row: its name, what it is, and the rest in brackets."""
+def _text(rows: _Rows) -> str:
+    """A line for each row: its name, its description, and the rest in brackets."""
     width = max(len(row["name"]) for row in rows)
     lines = []
     for row in rows:
@@ -106,18 +149,3 @@ def to_text(rows: _Rows) -> str:
         )
         lines.append(f"{row['name']:<{width}}  {row['description']}{f'  [{rest}]' if rest else ''}")
     return "\n".join(lines)
-
-
-def _figure(task: str, data: list[str]) -> str:
-    """The main metrics of a task on its data sets, as far as those are at hand."""
-    from bibench_tf import datasets
-    from bibench_tf import tasks as known
-    from bibench_tf.errors import BibenchError
-
-    figures = []
-    for name in data:
-        try:
-            figures.append(known.get(task).metric(datasets.get(name)))
-        except BibenchError:
-            continue  # it is not prepared here, or lies in a folder that is not named
-    return ", ".join(dict.fromkeys(figures))

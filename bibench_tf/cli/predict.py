@@ -1,22 +1,12 @@
-"""`bibench predict`: what a trained network says of test examples, in the form of their task, and its figures."""
+"""The command `bibench predict`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
-from bibench_tf import tasks
-from bibench_tf.errors import BibenchError
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import tensorflow as tf
-
-    from bibench_tf.datasets import Dataset
+from bibench_tf.cli.options import CSV, DATA_DIR, JSON, VOCABULARY, output
 
 _SHOWN = 10
 _DRAWN = 20
@@ -25,15 +15,11 @@ _DRAWN = 20
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="MODEL.keras|RUN_FOLDER")
 @click.option("--data", metavar="DATA", help="A data set, NAME or NAME:FOLDER.  [default: that of the run]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data.")
-@click.option(
-    "--vocabulary",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Word pieces that texts are cut by: those of the training.",
-)
+@DATA_DIR
+@VOCABULARY
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N test examples.")
-@click.option("--csv", "csv_file", type=click.Path(path_type=Path, dir_okay=False), help="Write all predictions there.")
+@CSV
+@JSON
 @click.option(
     "--draw",
     "drawings",
@@ -41,11 +27,19 @@ _DRAWN = 20
     metavar="FOLDER",
     help=f"Draw what a detector finds on the first {_DRAWN} images (or --limit, if less) as PNG files there.",
 )
-@click.option("--algorithm-file", "algorithm_files", type=click.Path(path_type=Path), multiple=True, hidden=True)
-def predict(model, data, data_dir, vocabulary, limit, csv_file, drawings, algorithm_files):
+def predict(
+    model: Path,
+    data: str | None,
+    data_dir: Path | None,
+    vocabulary: Path | None,
+    limit: int | None,
+    csv_file: str | None,
+    json_file: str | None,
+    drawings: Path | None,
+) -> int:
     """Let a trained network predict the test examples of a data set.
 
-    Prints the first predictions, in the form of the task, and the figures over all of them.
+    Prints the first predictions, in the form of the task, and the metrics over all of them.
 
     \b
     Examples:
@@ -53,99 +47,22 @@ def predict(model, data, data_dir, vocabulary, limit, csv_file, drawings, algori
       bibench predict model.keras --data fashion_mini --limit 500 --csv predictions.csv
       bibench predict detector.keras --data voc_folder:cells --draw drawings
     """
-    from bibench_tf import algorithms, datasets, model_files
+    from bibench_tf import datasets, model_files, prediction
 
-    name = data or _data_of(model)
-    examples = datasets.get(name, data_dir, vocabulary=vocabulary)
-    for file in algorithm_files:
-        algorithms.load_file(file)
+    examples = datasets.get(data or prediction.data_of(model), data_dir, vocabulary=vocabulary)
     network = model_files.load(model / "model.keras" if model.is_dir() else model)
     examples = examples.seen_by(network.name)
-    table, figures = predictions(network, examples, limit=limit)
+    table, metrics = prediction.predictions(network, examples, limit=limit)
     if drawings:
-        _draw(network, examples, min(limit or _DRAWN, _DRAWN), drawings)
-    if csv_file:
-        try:
-            table.to_csv(csv_file, index=False)
-        except OSError as error:
-            raise BibenchError(f"Cannot write {csv_file}: {error.strerror}.") from error
-    click.echo(table.head(_SHOWN).to_string(index=False))
-    if len(table) > _SHOWN:
-        click.echo(f"... and {len(table) - _SHOWN:,} more{f' in {csv_file}' if csv_file else ''}.")
-    click.echo(f"\n{examples.title}: {min(limit or examples.test_examples, examples.test_examples):,} test examples")
-    for figure, value in figures.items():
-        click.echo(f"{figure}: {value:.4f}")
+        prediction.draw(network, examples, min(limit or _DRAWN, _DRAWN), drawings)
+
+    def text() -> str:
+        more = f"\n... and {len(table) - _SHOWN:,} more{f' in {csv_file}' if csv_file else ''}."
+        count = min(limit or examples.test_examples, examples.test_examples)
+        lines = [f"{name}: {value:.4f}" for name, value in metrics.items()]
+        head = table.head(_SHOWN).to_string(index=False) + (more if len(table) > _SHOWN else "")
+        return "\n".join([head, "", f"{examples.title}: {count:,} test examples", *lines])
+
+    rows = table.to_dict("records")
+    output(text, csv_file, json_file, rows=table.to_csv(index=False), values={"metrics": metrics, "predictions": rows})
     return 0
-
-
-def predictions(
-    model: tf.keras.Model, data: Dataset, *, limit: int | None = None
-) -> tuple[pd.DataFrame, dict[str, float]]:
-    """What a network says of the test examples of `data`, or the first `limit`: in the form of the task, and figures.
-
-    Raises BibenchError for a network that does not take these examples.
-    """
-    task = tasks.get(data.task)
-    evaluation, outputs = task.evaluation(data), []
-    for inputs, labels in data.test_batches(task.test_batch, limit=limit):
-        if not outputs:
-            _check_sizes(model, inputs, data)
-        outputs.append(model.predict_on_batch(inputs))
-        evaluation.update(labels.numpy(), outputs[-1])
-    if isinstance(outputs[0], Mapping):
-        every = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
-    else:
-        every = np.concatenate(outputs)
-    return task.predictions(data, every), evaluation.metrics()
-
-
-def _draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
-    """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
-    from bibench_tf.detection import drawing
-
-    if data.task != "detection":
-        raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
-            drawing.detections(model, images, data).save(folder / f"image_{number}.png")
-    except OSError as error:
-        raise BibenchError(f"Cannot write to {folder}: {error.strerror}.") from error
-
-
-def _data_of(model: Path) -> str:
-    """The data set that a run was trained on. Raises BibenchError for what is no run."""
-    from bibench_tf.results import records
-    from bibench_tf.results.runs import RunResult
-
-    path = model / "result.json"
-    if not path.is_file():
-        raise BibenchError(f"{model} is not the folder of a run: name the data set by --data.")
-    return records.read(path, RunResult).spec["dataset"]
-
-
-def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:
-    """Refuse examples of other sizes than the network takes, and other outputs than the data set needs."""
-    taken = {tensor.node.layer.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
-    if isinstance(inputs, Mapping):
-        given = {name: tuple(array.shape[1:]) for name, array in inputs.items()}
-    else:
-        # The name of an only input does not matter.
-        given = dict.fromkeys(taken if len(taken) == 1 else ["inputs"], tuple(inputs.shape[1:]))
-    if taken.keys() != given.keys() or not all(_fits(given[name], taken[name]) for name in taken):
-        raise BibenchError(f"The network takes {_sizes(taken)}, and the examples of '{data.name}' are {_sizes(given)}.")
-    if isinstance(model.output_shape, Mapping):
-        return
-    needed = data.network_options.get("num_parts", data.num_classes or 1)
-    if model.output_shape[-1] != needed:
-        raise BibenchError(f"The network gives {model.output_shape[-1]} numbers, and '{data.name}' needs {needed}.")
-
-
-def _fits(given: tuple[int | None, ...], taken: tuple[int | None, ...]) -> bool:
-    return len(given) == len(taken) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(given, taken, strict=True)
-    )
-
-
-def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in sorted(shapes.items()))

@@ -1,1 +1,126 @@
-"""TODO."""
+"""Track 3, corruption robustness: how much accuracy the networks of the task track lose on corrupted test images."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bibench_tf import corruptions
+from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
+    from bibench_tf.report.scores import TrackScore
+    from bibench_tf.results.runs import RunStore
+    from bibench_tf.training.session import Session
+
+_BY_SIZE = "by-size"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The corrupted images.
+
+    Attributes:
+        corruptions: Names of corruptions, or of groups of them.
+        images: The number of test images, the first ones; None for all.
+        source: `made` here, `tfds` (the published set that TensorFlow Datasets prepares), or the authors' folder.
+        severity_table: The table of severities that made images follow; `by-size` goes by the size of the images.
+    """
+
+    corruptions: tuple[str, ...] = option(
+        ("gaussian_noise", "defocus_blur", "brightness", "contrast", "pixelate"),
+        "--corruption",
+        "Corruptions of the robustness track; standard, extra and all are groups of them.",
+    )
+    images: int | None = option(
+        400, "--corruption-images", "Test images of the robustness track, the first ones; 0 for all.", minimum=0
+    )
+    source: str = option(
+        "made",
+        "--corruption-source",
+        "Corrupted images made here, or the published set: as TensorFlow Datasets prepares it, or the folder "
+        "CIFAR-10-C of its authors.",
+        metavar="made|tfds|FOLDER",
+    )
+    severity_table: str = option(
+        _BY_SIZE,
+        "--severity-table",
+        "Severities of made corruptions: those of CIFAR-10-C or of ImageNet-C. By size: the former below 64 pixels.",
+        choices=(_BY_SIZE, "cifar10", "imagenet"),
+    )
+
+
+@register
+class CorruptionRobustness(Track):
+    """The main networks on images, one for each algorithm."""
+
+    number = 3
+    name = "robustness"
+    title = "Corruption robustness"
+    metric = "OM_robust"
+    formula = (
+        "sqrt(mean over corruptions of (G_fp / G_bi)^2), G = max(0, 1 - corrupted accuracy / clean accuracy), "
+        "corrupted accuracy averaged over the five severities"
+    )
+    question = "the accuracy on corrupted test images, at five severities"
+    examples = ("bibench robustness --corruption standard --corruption-images 2000",)
+    options = Options
+
+    def setup(self, benchmark: ResolvedBenchmark) -> Setup:
+        """The setup of the first data set of images. Raises BibenchError where there is none."""
+        if benchmark.first_of_images is None:
+            raise BibenchError(
+                "The robustness track corrupts images, and no data set of "
+                f"{', '.join(setup.dataset for setup in benchmark.setups)} has images: add one by --data."
+            )
+        return benchmark.first_of_images
+
+    def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+        from bibench_tf.benchmark.resolve import Job
+
+        table = options.severity_table
+        if table == _BY_SIZE:
+            setup = benchmark.first_of_images
+            table = table_for(Job(benchmark, session).data(setup).input_shape) if setup else "cifar10"
+        return dataclasses.replace(
+            options,
+            corruptions=corruptions.expand(options.corruptions),
+            images=options.images or None,
+            severity_table=table,
+        )
+
+    def left_out(self, benchmark: ResolvedBenchmark) -> str | None:
+        return None if benchmark.first_of_images else "it corrupts images, and no data set has images"
+
+    def check(self, job: Job) -> None:
+        from bibench_tf.tracks.corruption_robustness import measuring
+        from bibench_tf.tracks.corruption_robustness.record import MADE
+
+        options = job.benchmark.options(self.name)
+        dataset = job.data(self.setup(job.benchmark))
+        for name in options.corruptions:
+            corruptions.check(name, dataset.input_shape[2], table=options.severity_table)
+        if options.source != MADE:
+            measuring.published(job, options, dataset)
+
+    def setups(self, benchmark: ResolvedBenchmark) -> tuple[Setup, ...]:
+        return (self.setup(benchmark),)
+
+    def measure(self, job: Job) -> None:
+        from bibench_tf.tracks.corruption_robustness import measuring
+
+        measuring.measure(self, job)
+
+    def score(self, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
+        from bibench_tf.tracks.corruption_robustness import scoring
+
+        return scoring.score(self, benchmark, store)
+
+
+def table_for(input_shape: Sequence[int]) -> str:
+    """The table of severities for images (height, width, channels): CIFAR-10-C's below 64 pixels, else ImageNet-C's."""
+    return "cifar10" if min(input_shape[:2]) < 64 else "imagenet"

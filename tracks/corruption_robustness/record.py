@@ -6,12 +6,21 @@ import base64
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bibench_tf import corruptions
+from bibench_tf.results import records
 
+if TYPE_CHECKING:
+    from bibench_tf.results.runs import RunResult, RunSpec
+    from bibench_tf.tracks.corruption_robustness import Options
+
+FILE = "robustness.json"
 CLEAN = "clean"
+MADE = "made"
 
 
 @dataclass(frozen=True)
@@ -90,3 +99,39 @@ def key_of(name: str, severity: int) -> str:
 def keys_of(names: Sequence[str]) -> list[str]:
     """The names of the sets of these corruptions at all severities."""
     return [key_of(name, severity) for name in names for severity in corruptions.SEVERITIES]
+
+
+def source(options: Options) -> str:
+    """The kind of corrupted images: `made`, `tfds` or `folder`."""
+    return options.source if options.source in (MADE, "tfds") else "folder"
+
+
+def settings(options: Options, seed: int, spec: RunSpec, result: RunResult) -> Robustness:
+    """The record of a run before anything is measured."""
+    examples = result.dataset["test_examples"]
+    made = options.source == MADE
+    return Robustness(
+        run_id=spec.id,
+        result=result.digest,
+        dataset=result.dataset["fingerprint"],
+        images=min(options.images or examples, examples),
+        source=source(options),
+        severities=options.severity_table if made else None,
+        seed=seed if made else None,
+        version=corruptions.VERSION if made else None,
+    )
+
+
+def read(path: Path) -> Robustness | None:
+    """The record in `path`; None where there is none.
+
+    Raises RecordError for a damaged record and NewerRecordError for one of a newer version.
+    """
+
+    def build(data: dict[str, Any]) -> Robustness:
+        record = Robustness(**{**data, "answers": {key: Answers(**each) for key, each in data["answers"].items()}})
+        for key in record.answers:
+            record.right(key)
+        return record
+
+    return records.read(path, Robustness, build) if path.exists() else None

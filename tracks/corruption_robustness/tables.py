@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from bibench_tf import corruptions
-from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.report.scores import Chart
 from bibench_tf.stats import bootstrap
 from bibench_tf.tracks.corruption_robustness import resampling as figures
@@ -22,18 +21,19 @@ def mean_gap(gaps: Mapping[str, float]) -> float:
 
 
 def table(
-    benchmark: Benchmark,
+    algorithms: Sequence[str],
+    names: Sequence[str],
     measured: Mapping[str, Robustness],
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     values: Mapping[str, Mapping[str, Any]],
     certain: figures.Certainty | None,
 ) -> pd.DataFrame:
-    """A row for each algorithm: figures with intervals and ranks, accuracy by severity and by corruption.
+    """A row for each algorithm: metrics with intervals and ranks, accuracy by severity and by corruption.
 
-    `values` are by algorithm its gaps and figures (0..1), `certain` what the bootstrap says of them.
+    `names` are the corruptions, `values` by algorithm its gaps and metrics (0..1), `certain` the bootstrap's intervals.
     """
     rows = []
-    for algorithm in benchmark.all_algorithms:
+    for algorithm in algorithms:
         row: dict[str, Any] = {"algorithm": algorithm}
         if record := measured.get(algorithm):
             own = accuracies[algorithm]
@@ -58,7 +58,7 @@ def table(
                 f"severity {severity} (%)": float(accuracy)
                 for severity, accuracy in zip(corruptions.SEVERITIES, by_severity, strict=True)
             }
-            row |= {f"{name} (%)": 100 * float(np.mean(own[name])) for name in benchmark.corruptions}
+            row |= {f"{name} (%)": 100 * float(np.mean(own[name])) for name in names}
         rows.append(row)
     return pd.DataFrame(rows)
 

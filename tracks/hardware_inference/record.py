@@ -6,12 +6,18 @@ import hashlib
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from bibench_tf.deploy.target import Measurement
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import BASELINE
 from bibench_tf.results import records
 from bibench_tf.tasks.classification import TOP1
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bibench_tf.results.runs import RunSpec, RunStore
 
 FILE = "inference.json"
 MODEL_FILE = "model.tflite"
@@ -21,8 +27,8 @@ VERSION = 2
 # which can change many outputs a little. A wrong conversion fails both of these, rounding at most one.
 MEDIAN_LIMIT = 1e-2
 AGREEMENT_LIMIT = 0.95
-
-T = TypeVar("T")
+# Enough to see a wrong conversion, few enough for seconds.
+PARITY_IMAGES = 500
 
 
 class Missing(BibenchError):
@@ -162,3 +168,45 @@ def _check_version(path: Path, data: dict[str, Any]) -> None:
         )
     if data["version"] < VERSION:
         raise Missing(f"{path} was measured by an earlier version of bibench-tf: measure again.")
+
+
+def settings(store: RunStore, spec: RunSpec) -> Inference:
+    """The record of a completed run before anything is done; raises Missing where there is no such run."""
+    result = store.result(spec)
+    if result is None:
+        raise Missing("not trained yet.")
+    if result.status != "completed":
+        raise Missing(f"the training {result.status}{f' ({result.error})' if result.error else ''}.")
+    return Inference(
+        run_id=spec.id,
+        result=result.digest,
+        dataset=result.dataset["fingerprint"],
+        images=min(PARITY_IMAGES, result.dataset["test_examples"]),
+        version=VERSION,
+    )
+
+
+def deployed(store: RunStore, spec: RunSpec) -> Inference:
+    """The record of the file beside a run; raises Missing saying why there is none."""
+    expected = settings(store, spec)
+    path = store.folder(spec) / FILE
+    if not path.exists():
+        raise Missing("trained, but its inference is not measured yet.")
+    record = read(path)
+    if record.settings != expected.settings:
+        raise Missing(f"{path} was measured under other settings: measure again.")
+    if record.error is not None:
+        raise Missing(f"not converted: {record.error}")
+    return record
+
+
+def expected_record(spec: RunSpec, files: Mapping[str, Inference], target: str) -> DeviceMeasurement:
+    """The record of a file on a device before it is measured."""
+    baseline = files.get(BASELINE) if spec.algorithm != BASELINE else None
+    return DeviceMeasurement(
+        run_id=spec.id,
+        target=target,
+        version=VERSION,
+        file_sha256=files[spec.algorithm].file_sha256,
+        baseline_sha256=None if baseline is None else baseline.file_sha256,
+    )

@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bibench_tf import datasets, networks, published
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf import networks, published
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Chart
 from bibench_tf.tasks.classification import TOP1
-from bibench_tf.tracks.base import IMAGES, network_for, seed_condition, short_name
 from bibench_tf.tracks.hardware_inference.record import DeviceMeasurement, Inference
+from bibench_tf.tracks.shared.conditions import seed_condition, short_name
 
 # By algorithm, then by device.
 _Measured = Mapping[str, Mapping[str, DeviceMeasurement]]
@@ -25,7 +25,7 @@ def table(
     """A row for each network on each device; what holds for the file alone is repeated."""
     baseline = deployed.get(BASELINE)
     metric_name = next((record.parity.metric for record in deployed.values()), TOP1)
-    figure = f"{short_name(metric_name)} of the file (%)"
+    accuracy = f"{short_name(metric_name)} of the file (%)"
     rows = []
     for algorithm, record in deployed.items():
         for target, of_device in measured[algorithm].items():
@@ -54,7 +54,7 @@ def table(
                     **_agreement(record),
                     "median difference to Keras (ppm of range)": 1e6 * record.parity.median_difference,
                     "largest difference to Keras (ppm of range)": 1e6 * record.parity.largest_difference,
-                    figure: 100 * record.parity.deployed_accuracy,
+                    accuracy: 100 * record.parity.deployed_accuracy,
                 }
             )
     return pd.DataFrame(rows)
@@ -66,20 +66,16 @@ def _agreement(record: Inference) -> dict[str, float]:
 
 
 def charts(
-    benchmark: Benchmark, deployed: Mapping[str, Inference], measured: _Measured, devices: Sequence[str]
+    benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], measured: _Measured, devices: Sequence[str]
 ) -> list[Chart]:
     """The latencies on each device, and the sizes of the files."""
     if not deployed:
         return []
     sizes = [(name, record.size_bytes / 1024) for name, record in deployed.items()]
     return [
-        *(_latency_chart(_example(benchmark), deployed, measured, target) for target in devices),
+        *(_latency_chart(benchmark.first.task.example, deployed, measured, target) for target in devices),
         Chart("bars", "Size of the file", "algorithm", "file size (KiB)", {"the network": sizes}),
     ]
-
-
-def _example(benchmark: Benchmark) -> str:
-    return "image" if datasets.task_of(benchmark.data[0]) == IMAGES else "example"
 
 
 def _latency_chart(example: str, deployed: Mapping[str, Inference], measured: _Measured, target: str) -> Chart:
@@ -94,14 +90,14 @@ def _latency_chart(example: str, deployed: Mapping[str, Inference], measured: _M
     return Chart("bars", f"Latency of one {example} on {name}", "algorithm", "latency (ms)", series)
 
 
-def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured: _Measured) -> dict[str, str]:
-    """What was measured, where and how."""
+def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], measured: _Measured) -> dict[str, str]:
+    """The devices, the networks and the way of measuring."""
     by_device: dict[str, list[tuple[str, DeviceMeasurement]]] = {}
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
-    dataset, example = benchmark.data[0], _example(benchmark)
-    said = {"network": f"{network_for(benchmark, dataset)}, trained on {dataset}", **seed_condition(benchmark)}
+    setup, example = benchmark.first, benchmark.first.task.example
+    said = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         said[f"device: {target}"] = _all_of(_device(record) for _, record in found)
         said[f"kernels on {target}"] = "; ".join(
@@ -116,20 +112,20 @@ def conditions(benchmark: Benchmark, deployed: Mapping[str, Inference], measured
     said |= {
         "batch": f"1 {example}, float32 {'in and ' if example == 'image' else ''}out",
         "latency": "median over rounds of the median of a round, or of its mean where the device tells no median; "
-        "rounds in turns with the full-precision network, each after a warm-up",
+        "rounds interleaved with the full-precision network, each after a warm-up",
         "parity": _all_of(f"{record.parity.images} test {example}s" for record in deployed.values()),
     }
     return said
 
 
 def notes(
-    benchmark: Benchmark,
+    benchmark: ResolvedBenchmark,
     deployed: Mapping[str, Inference],
     measured: _Measured,
     emulated: Mapping[str, Sequence[DeviceMeasurement]],
     devices: Sequence[str],
 ) -> list[str]:
-    """What the reader of the figures has to know."""
+    """Notes for the reader of the table."""
     shown = [record for algorithm in deployed for record in measured[algorithm].values()]
     said = list(dict.fromkeys(note for record in shown for note in record.network.notes))
     if len(devices) == 1:
@@ -156,9 +152,9 @@ def _emulated(emulated: Mapping[str, Sequence[DeviceMeasurement]]) -> list[str]:
     ]
 
 
-def _published(benchmark: Benchmark, deployed: Mapping[str, Inference]) -> list[str]:
-    """Figures of others for the same network on images of the same size."""
-    name, width = networks.parse(network_for(benchmark, benchmark.data[0]))
+def _published(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference]) -> list[str]:
+    """Latencies that others published for the same network on images of the same size."""
+    name, width = networks.parse(benchmark.first.network)
     shapes = {record.input_shape for record in deployed.values()}
     if width != 1 or len(shapes) != 1:
         return []

@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bibench_tf import datasets, files
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf import files
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Picture
 from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunSpec, RunStore
-from bibench_tf.tracks.base import load_data, main_specs
-from bibench_tf.training.session import Session
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,14 +26,14 @@ _IMAGES = 4
 _HEIGHT_PX = 240
 
 
-def draw(benchmark: Benchmark, session: Session) -> None:
+def draw(job: Job) -> None:
     """Draw what every trained detector finds into the folder of its run, unless it is drawn already.
 
     With several seeds only the first is drawn.
     """
-    store = RunStore(session.results)
-    for task, spec in _runs(benchmark, store):
-        data = load_data(task, session, spec.network)
+    store = job.store
+    for setup, spec in _runs(job.benchmark, store):
+        data = job.data(setup)
         folder = store.folder(spec)
         if not (folder / FOUND).exists():
             _write(folder / FOUND, _found(store, spec, data))
@@ -43,28 +41,28 @@ def draw(benchmark: Benchmark, session: Session) -> None:
             _write(folder / THERE, _there(data))
 
 
-def pictures(benchmark: Benchmark, store: RunStore) -> list[Picture]:
+def pictures(benchmark: ResolvedBenchmark, store: RunStore) -> list[Picture]:
     """What `draw` has drawn, for the report."""
     drawn = []
-    for task, spec in _runs(benchmark, store):
+    for setup, spec in _runs(benchmark, store):
         folder = store.folder(spec)
         if (folder / THERE).exists():
-            drawn.append(Picture(f"{task}: objects of the first {_IMAGES} test images", folder / THERE))
+            drawn.append(Picture(f"{setup.dataset}: objects of the first {_IMAGES} test images", folder / THERE))
         if (folder / FOUND).exists():
-            drawn.append(Picture(f"{task}: found by {spec.algorithm}", folder / FOUND))
+            drawn.append(Picture(f"{setup.dataset}: found by {spec.algorithm}", folder / FOUND))
     return drawn
 
 
-def _runs(benchmark: Benchmark, store: RunStore) -> Iterator[tuple[str, RunSpec]]:
-    """The completed runs of detectors, with their data sets."""
-    for task in benchmark.data:
-        if datasets.task_of(task) != "detection":
+def _runs(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple[Setup, RunSpec]]:
+    """The completed runs of detectors, with their setups."""
+    for setup in benchmark.setups:
+        if setup.task.key != "detection":
             continue
-        for spec in main_specs(benchmark, task=task).values():
+        for spec in benchmark.specs(setup).values():
             with contextlib.suppress(RecordError):  # the score says which
                 result = store.result(spec)
                 if result is not None and result.status == "completed":
-                    yield task, spec
+                    yield setup, spec
 
 
 def _found(store: RunStore, spec: RunSpec, data: Dataset) -> list[Image.Image]:

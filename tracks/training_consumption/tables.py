@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.report.scores import Chart
 from bibench_tf.results.runs import RunResult
 from bibench_tf.stats import intervals
 from bibench_tf.stats.intervals import Estimate
-from bibench_tf.tracks import seeds
-from bibench_tf.tracks.base import main_recipe, metric_of
-from bibench_tf.tracks.training_consumption.record import Retiming
+from bibench_tf.tracks.shared import seeds
+from bibench_tf.tracks.shared.conditions import metric_of
+from bibench_tf.tracks.training_consumption.retiming import Retiming
 from bibench_tf.training.step_timing import Ratio
 
 METRIC = "OM_train"
 
 
 @dataclass(frozen=True)
-class Figures:
-    """What is known of one algorithm: its runs by setting and seed, its step time beside full precision, its score."""
+class Measured:
+    """The values of one algorithm: its runs by setting and seed, its step time beside full precision, its score."""
 
     runs: Sequence[Sequence[RunResult | None]]
     ratio: Ratio | None
@@ -69,11 +69,11 @@ def ratio_of_runs(
     return Ratio(float(median), float(low), float(high))
 
 
-def table(benchmark: Benchmark, figures: Mapping[str, Figures], retiming: Retiming | None) -> pd.DataFrame:
+def table(benchmark: ResolvedBenchmark, measured: Mapping[str, Measured], retiming: Retiming | None) -> pd.DataFrame:
     """A row for each algorithm: what the score is made of, the score, and time, memory and energy of the runs."""
-    ranks = seeds.ranks({key: one.overall for key, one in figures.items()}, f"rank by {METRIC}", benchmark)
+    ranks = seeds.ranks({key: one.overall for key, one in measured.items()}, f"rank by {METRIC}", benchmark)
     rows = []
-    for algorithm, one in figures.items():
+    for algorithm, one in measured.items():
         row: dict[str, Any] = {
             "algorithm": algorithm,
             "step / full precision": one.ratio and one.ratio.median,
@@ -89,23 +89,23 @@ def table(benchmark: Benchmark, figures: Mapping[str, Figures], retiming: Retimi
             row["spread over seeds (points)"] = one.spread and one.spread.seeds
         row |= {**seeds.columns(METRIC, one.overall, benchmark), **ranks[algorithm]}
         if retiming is not None:
-            row["step in turns (ms)"] = plain.median(retiming.times.rounds_ms[algorithm])
+            row["interleaved step (ms)"] = plain.median(retiming.times.rounds_ms[algorithm])
         row |= {
             "step (ms)": _median(result.train_step_time_ms for result in one.completed),
             "epoch (s)": _median(_epoch_s(result) for result in one.completed),
             "peak process memory (MiB)": _largest(result.peak_process_memory_mib for result in one.completed),
         }
-        if _anywhere(figures, "peak_gpu_memory_mib"):
+        if _anywhere(measured, "peak_gpu_memory_mib"):
             row["peak GPU memory (MiB)"] = _largest(result.peak_gpu_memory_mib for result in one.completed)
-        if _anywhere(figures, "energy_j"):
+        if _anywhere(measured, "energy_j"):
             row["energy of a run (J)"] = _median(result.energy_j for result in one.completed)
         rows.append({**row, "runs completed": len(one.completed)})
     return pd.DataFrame(rows)
 
 
-def _anywhere(figures: Mapping[str, Figures], name: str) -> bool:
-    """Whether any run knows a figure that not every platform tells."""
-    return any(getattr(result, name) is not None for one in figures.values() for result in one.completed)
+def _anywhere(measured: Mapping[str, Measured], name: str) -> bool:
+    """Whether any run knows a value that not every platform provides."""
+    return any(getattr(result, name) is not None for one in measured.values() for result in one.completed)
 
 
 def _largest(values: Iterable[float | None]) -> float | None:
@@ -123,7 +123,7 @@ def _epoch_s(result: RunResult) -> float | None:
     return result.train_step_time_ms * (result.dataset["train_examples"] // result.spec["recipe"]["batch_size"]) / 1e3
 
 
-def _mean_accuracy(one: Figures) -> Estimate | None:
+def _mean_accuracy(one: Measured) -> Estimate | None:
     """Over settings and seeds, with an interval over seeds; over the runs there are, without one, if some lack."""
     if one.accuracies is not None:
         return intervals.mean(one.accuracies.mean(axis=0).tolist())
@@ -132,22 +132,22 @@ def _mean_accuracy(one: Figures) -> Estimate | None:
 
 
 def charts(
-    benchmark: Benchmark, settings: Sequence[str], figures: Mapping[str, Figures], retiming: Retiming | None
+    benchmark: ResolvedBenchmark, settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None
 ) -> list[Chart]:
     """Accuracy by setting, a dot for each run; step times beside full precision; what spreads accuracy."""
     dots = "" if benchmark.seeds == 1 else f", a dot for each of {benchmark.seeds} seeds"
-    known = {algorithm: one.ratio for algorithm, one in figures.items() if one.ratio}
-    source = "rounds in turns" if retiming is not None else "runs"
+    known = {algorithm: one.ratio for algorithm, one in measured.items() if one.ratio}
+    source = "interleaved rounds" if retiming is not None else "runs"
     drawn = [
         Chart(
             "strip",
             f"Accuracy under each setting{dots}",
             "algorithm",
-            f"{metric_of(result for one in figures.values() for result in one.completed)} (%)",
+            f"{metric_of(result for one in measured.values() for result in one.completed)} (%)",
             {
                 setting: [
                     (algorithm, 100 * result.accuracy)
-                    for algorithm, one in figures.items()
+                    for algorithm, one in measured.items()
                     for result in one.runs[index]
                     if result
                 ]
@@ -163,7 +163,7 @@ def charts(
             intervals={"step time": [(algorithm, ratio.low, ratio.high) for algorithm, ratio in known.items()]},
         ),
     ]
-    spreads = {algorithm: one.spread for algorithm, one in figures.items() if one.spread}
+    spreads = {algorithm: one.spread for algorithm, one in measured.items() if one.spread}
     if spreads:
         drawn.append(
             Chart(
@@ -180,37 +180,37 @@ def charts(
     return drawn
 
 
-def conditions(settings: Sequence[str], figures: Mapping[str, Figures], retiming: Retiming | None) -> dict[str, str]:
-    """The grid, how step times were taken, and what the platform does not tell."""
+def conditions(settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None) -> dict[str, str]:
+    """The grid, how step times were taken, and what is missing on this platform."""
     said = {"settings": ", ".join(settings)}
     if retiming is None:
         said["step times"] = "of the runs, one after the other"
     else:
         times = retiming.times
         said["step times"] = (
-            f"all algorithms in turns in one process, {retiming.rounds} rounds, batch {times.batch_size}, "
+            f"all algorithms interleaved in one process, {retiming.rounds} rounds, batch {times.batch_size}, "
             f"{times.optimizer}, without the input pipeline"
         )
-    if not _anywhere(figures, "energy_j"):
+    if not _anywhere(measured, "energy_j"):
         said["energy"] = "not measured: the platform does not show the counters of its processors"
     return said
 
 
 def notes(
-    benchmark: Benchmark, settings: Sequence[str], figures: Mapping[str, Figures], retiming: Retiming | None
+    benchmark: ResolvedBenchmark, settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None
 ) -> list[str]:
-    """What the reader of the figures has to know."""
+    """Notes for the reader of the table."""
     said = []
     if retiming is None:
         said.append(
             "Step times are those of the runs, without evaluation, checkpoints, pauses and the first steps of a "
             "process; the ratio is the median over pairs of runs with the same setting and seed. Runs follow one "
             "another, so other load on the machine while one of them trained shows in it: bibench training --retime "
-            "times all algorithms in turns."
+            "times all algorithms interleaved."
         )
     else:
         said.append(
-            f"The score takes the step times that were measured in turns: the median of {retiming.rounds} rounds' "
+            f"The score takes the interleaved step times: the median of {retiming.rounds} rounds' "
             "ratios, beside it their quartiles. They are of one batch in memory with the recipe's own optimizer; "
             "weight decay and the input pipeline are not in them. Step and epoch of the runs stand beside them."
         )
@@ -226,7 +226,7 @@ def notes(
             "to the seeds: variance components tell the two apart, the settings without the seeds (0 where seeds "
             "explain everything) and the seeds under one setting."
         )
-    recipe = main_recipe(benchmark)
+    recipe = benchmark.first.recipe
     if recipe.epochs == 1 and not recipe.per_step:
         said.append(
             f"The recipe {recipe.name} changes its rate between epochs and has one epoch: settings that differ in "

@@ -12,13 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bibench_tf import complexity, published
-from bibench_tf.benchmark import engine
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.complexity import ModelCost
 from bibench_tf.errors import BibenchError
 from bibench_tf.results.runs import RunStore
-from bibench_tf.tracks.base import main_specs
-from bibench_tf.tracks.theoretical_complexity import track
+from bibench_tf.tracks.theoretical_complexity import counting
 
 _PUBLISHED, _MEASURED = "#6b7280", "#1d6fb8"
 # Names stand beside points on the front, and beside all measured ones; more would cover each other.
@@ -43,12 +41,12 @@ def published_points() -> list[Point]:
     ]
 
 
-def measured_points(benchmark: Benchmark, results: Path) -> list[Point]:
+def measured_points(benchmark: ResolvedBenchmark, results: Path) -> list[Point]:
     """The networks of a results folder that are counted and trained, by algorithm."""
     store = RunStore(results)
-    costs = track.counted(benchmark, results)
+    costs = counting.counted(benchmark, results)
     points = []
-    for algorithm, spec in main_specs(benchmark).items():
+    for algorithm, spec in benchmark.specs(benchmark.first).items():
         run = store.result(spec)
         if algorithm in costs and run is not None and run.accuracy is not None:
             points.append(_point(algorithm, 100 * run.accuracy, costs[algorithm]))
@@ -56,7 +54,7 @@ def measured_points(benchmark: Benchmark, results: Path) -> list[Point]:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """The points (cost, accuracy) that no other one beats: none costs as little and is as accurate."""
+    """The Pareto front of points (cost, accuracy): no other point costs as little and is as accurate."""
     best: list[tuple[float, float]] = []
     for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not best or accuracy > best[-1][1]:
@@ -64,13 +62,13 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return best
 
 
-def draw(known: Sequence[Point], measured: Sequence[Point], task: str) -> Figure:
+def draw(known: Sequence[Point], measured: Sequence[Point], dataset: str) -> Figure:
     """Two panels, operations and size; published points are hollow, measured ones filled, each with its front."""
     figure = Figure(figsize=(11, 5), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     groups = [
         (known, "published, ImageNet", {"color": _PUBLISHED, "markerfacecolor": "white"}),
-        (measured, f"measured, {task}", {"color": _MEASURED}),
+        (measured, f"measured, {dataset}", {"color": _MEASURED}),
     ]
     costs = (
         (lambda point: point.operations and point.operations / 1e6, "binary MACs / 64 + other MACs (millions)"),
@@ -88,18 +86,16 @@ def draw(known: Sequence[Point], measured: Sequence[Point], task: str) -> Figure
         axes.grid(alpha=0.3, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("top-1 accuracy (%)")
-    panels[0].legend(loc="lower right", frameon=False, fontsize=8, title="line: what none beats", title_fontsize=8)
+    panels[0].legend(loc="lower right", frameon=False, fontsize=8, title="line: Pareto front", title_fontsize=8)
     return figure
 
 
-def write(path: Path, benchmark: Benchmark, results: Path) -> None:
-    """Draw the published networks and those of a results folder, if there is one, into a picture.
+def write(path: Path, benchmark: ResolvedBenchmark, results: Path) -> None:
+    """Plot the published networks and those of a results folder.
 
     Raises BibenchError for a format matplotlib does not write and for a path that cannot be written.
     """
-    stored = engine.stored_benchmark(results)
-    benchmark = stored.benchmark if stored else benchmark
-    figure = draw(published_points(), measured_points(benchmark, results), benchmark.data[0])
+    figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.dataset)
     try:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:
@@ -119,7 +115,7 @@ def _draw_points(axes: Axes, points: Sequence[tuple[str, float | None, float]], 
     best = front([(x, y) for _, x, y in points])
     axes.plot(*zip(*best, strict=True), color=style["color"], linewidth=1, drawstyle="steps-post", zorder=0)
     shown: list[tuple[float, float]] = []
-    # The best come first: where names would cover each other, theirs stand.
+    # The best come first: if labels overlap, the better network keeps its label.
     for name, x, y in sorted(points, key=lambda point: -point[2]):
         on_front = (x, y) in best
         if (on_front or len(points) <= 12) and not any(_close((x, y), other) for other in shown):

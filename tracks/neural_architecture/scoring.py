@@ -3,71 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 
-from bibench_tf import tasks
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.resolve import ResolvedBenchmark, Setup
+from bibench_tf.benchmark.track import Track
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Chart, TrackScore
-from bibench_tf.results.runs import RunResult, RunSpec, RunStore
+from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.stats.intervals import Estimate
-from bibench_tf.tracks import seeds
-from bibench_tf.tracks.base import (
-    column,
-    dataset_for,
-    main_specs,
-    metric_of,
-    short_name,
-    task_of_network,
-    training_conditions,
-)
-from bibench_tf.training.session import Session
+from bibench_tf.tracks.shared import seeds
+from bibench_tf.tracks.shared.conditions import column, metric_of, short_name, training_conditions
 
-NAME = "architecture"
-TITLE = "Neural architecture"
-METRIC = "OM_arch"
 _NAMES = {"cnn": "CNN", "transformer": "Transformer", "mlp": "MLP"}
 
 # Results by network and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
 
 
-def plan(benchmark: Benchmark) -> list[RunSpec]:
-    """Every algorithm on every network of the track, on the first data set of its task, for every seed.
-
-    Raises BibenchError for a network that none of the data sets fits.
-    """
-    return [
-        spec
-        for one in benchmark.by_seed
-        for network in benchmark.architectures
-        for spec in _specs(one, network).values()
-    ]
-
-
-def measure(benchmark: Benchmark, session: Session) -> None:
-    """Nothing: the trainings hold all this track needs."""
-
-
-def group_of(network: str) -> str:
-    """The group BiBench counts a network to: `cnn`, `transformer` or `mlp`."""
-    return tasks.get(task_of_network(network)).group
-
-
-def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
-    """OM_arch of each algorithm where all three groups of networks are there, else the means of those that are."""
+def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
+    """OM_arch of each algorithm over all three groups of networks; over fewer groups the mean of those."""
     failures: list[str] = []
+    setups = track.setups(benchmark)
     results = {
-        network: seeds.results(benchmark, lambda one, network=network: _specs(one, network), store, failures)
-        for network in benchmark.architectures
+        setup.network: seeds.results(benchmark, partial(benchmark.specs, setup), store, failures) for setup in setups
     }
     trained = [one for of_network in results.values() for found in of_network.values() for one in found]
-    groups = _groups(benchmark)
+    groups = _groups(setups)
     complete = len(groups) == len(_NAMES)
     covered = ", ".join(_NAMES[group] for group in groups)
-    metric = METRIC if complete else f"{METRIC} ({covered})"
+    metric = track.metric if complete else f"{track.metric} ({covered})"
     # The mean of a single group is the score, under the name of what it is.
     title = metric if len(groups) > 1 else f"{covered} mean relative accuracy"
     overall = {
@@ -84,23 +51,18 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
             of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
             row |= seeds.columns(f"{_NAMES[group]} mean relative accuracy", of_group, benchmark)
         rows.append({**row, **seeds.columns(title, overall[algorithm], benchmark), **ranks[algorithm]})
-    pairs = {network: dataset_for(benchmark, network) for network in results}
-    several = len(set(pairs.values())) > 1
-    return TrackScore(
-        track=NAME,
-        title=TITLE,
+    data = list(dict.fromkeys(setup.dataset for setup in setups))
+    return track.scored(
         metric=metric,
         formula=_formula(groups),
         scores=seeds.values(overall),
         table=pd.DataFrame(rows),
-        charts=[_bars(benchmark, results, list(dict.fromkeys(pairs.values())))],
+        charts=[_bars(benchmark, results, data)],
         conditions={
-            **training_conditions(
-                benchmark, trained, trained=[(dataset, network) for network, dataset in pairs.items()], every_seed=True
-            ),
+            **training_conditions(benchmark, trained, setups, every_seed=True),
             **(
-                {f"network: {network}": f"{_NAMES[group_of(network)]}, on {pairs[network]}" for network in results}
-                if several
+                {f"network: {setup.network}": f"{_NAMES[setup.task.group]}, on {setup.dataset}" for setup in setups}
+                if len(data) > 1
                 else {}
             ),
         },
@@ -114,13 +76,9 @@ def score(benchmark: Benchmark, store: RunStore) -> TrackScore:
     )
 
 
-def _specs(benchmark: Benchmark, network: str) -> dict[str, RunSpec]:
-    return main_specs(benchmark, task=dataset_for(benchmark, network), architecture=network)
-
-
-def _groups(benchmark: Benchmark) -> dict[str, list[str]]:
-    """The networks of each group that there is, in BiBench's order."""
-    by_group = {group: [one for one in benchmark.architectures if group_of(one) == group] for group in _NAMES}
+def _groups(setups: Sequence[Setup]) -> dict[str, list[str]]:
+    """The networks of each group that has any, in BiBench's order."""
+    by_group = {group: [setup.network for setup in setups if setup.task.group == group] for group in _NAMES}
     return {group: networks for group, networks in by_group.items() if networks}
 
 
@@ -149,7 +107,7 @@ def _coverage(groups: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _estimate(
-    benchmark: Benchmark,
+    benchmark: ResolvedBenchmark,
     algorithm: str,
     results: _Results,
     groups: Mapping[str, Sequence[str]],
@@ -164,7 +122,7 @@ def _estimate(
         for one in results[network][key]
     ]
 
-    def figure(chosen: Sequence[int]) -> float:
+    def metric(chosen: Sequence[int]) -> float:
         relative = {
             group: [
                 metrics.relative_accuracy(
@@ -179,14 +137,14 @@ def _estimate(
             return metrics.om_arch(relative)
         return metrics.quadratic_mean(map(metrics.architecture_group_mean, relative.values()))
 
-    return seeds.score(benchmark, needed, figure, failures, algorithm)
+    return seeds.score(benchmark, needed, metric, failures, algorithm)
 
 
 def _metric(of_network: Mapping[str, Sequence[RunResult | None]]) -> str:
     return metric_of(one for found in of_network.values() for one in found)
 
 
-def _bars(benchmark: Benchmark, results: _Results, data: Sequence[str]) -> Chart:
+def _bars(benchmark: ResolvedBenchmark, results: _Results, data: Sequence[str]) -> Chart:
     accuracies = {
         network: {algorithm: seeds.accuracy(of_seeds) for algorithm, of_seeds in found.items()}
         for network, found in results.items()

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.stats import bootstrap, intervals, metrics
 from bibench_tf.stats.intervals import Estimate
-from bibench_tf.tracks.base import read_results
+from bibench_tf.tracks.shared.conditions import read_results
 
 
 def results(
-    benchmark: Benchmark, specs: Callable[[Benchmark], dict[str, RunSpec]], store: RunStore, failures: list[str]
+    benchmark: ResolvedBenchmark, specs: Callable[[int], dict[str, RunSpec]], store: RunStore, failures: list[str]
 ) -> dict[str, list[RunResult | None]]:
-    """The results of the runs that `specs` names for a benchmark of one seed: by algorithm, one for each seed.
+    """The results of the runs that `specs` names for a seed: by algorithm, one for each seed.
 
-    What is not there becomes a sentence in `failures` and None.
+    A missing result appends an explanation to `failures` and is None.
     """
-    by_seed = [read_results(store, specs(one), failures) for one in benchmark.by_seed]
+    by_seed = [read_results(store, specs(seed), failures) for seed in benchmark.every_seed]
     return {algorithm: [found[algorithm] for found in by_seed] for algorithm in benchmark.all_algorithms}
 
 
@@ -50,7 +50,7 @@ def mean(found: Sequence[RunResult | None], value: Callable[[RunResult], float])
 
 
 def score(
-    benchmark: Benchmark,
+    benchmark: ResolvedBenchmark,
     needed: Iterable[RunResult | None],
     figure: Callable[[Sequence[int]], float],
     failures: list[str],
@@ -76,7 +76,7 @@ def values(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
 
 
 def columns(
-    title: str, estimate: Estimate | None, benchmark: Benchmark, factor: float = 1, unit: str = ""
+    title: str, estimate: Estimate | None, benchmark: ResolvedBenchmark, factor: float = 1, unit: str = ""
 ) -> dict[str, float | None]:
     """The columns of a figure in a table: the figure, and +- half its interval where there are several seeds."""
     found = {f"{title} ({unit})" if unit else title: None if estimate is None else factor * estimate.value}
@@ -86,7 +86,9 @@ def columns(
     return found
 
 
-def ranks(estimates: Mapping[str, Estimate | None], title: str, benchmark: Benchmark) -> dict[str, dict[str, str]]:
+def ranks(
+    estimates: Mapping[str, Estimate | None], title: str, benchmark: ResolvedBenchmark
+) -> dict[str, dict[str, str]]:
     """A column of the places each algorithm may hold; no column with one seed, and no place without a figure."""
     if benchmark.seeds == 1:
         return {key: {} for key in estimates}
@@ -105,7 +107,7 @@ def accuracy_intervals(estimates: Mapping[str | float, Estimate | None]) -> list
     ]
 
 
-def note(benchmark: Benchmark, metric: str) -> str:
+def note(benchmark: ResolvedBenchmark, metric: str) -> str:
     """What the intervals are, or that there are none."""
     if benchmark.seeds == 1:
         return (
@@ -120,7 +122,7 @@ def note(benchmark: Benchmark, metric: str) -> str:
     )
 
 
-def of_title(benchmark: Benchmark) -> str:
+def of_title(benchmark: ResolvedBenchmark) -> str:
     """What to add to the title of a chart with intervals."""
     return (
         "" if benchmark.seeds == 1 else f"; mean of {benchmark.seeds} seeds, intervals at {bootstrap.LEVEL * 100:g} %"

@@ -1,9 +1,8 @@
-"""`bibench complexity` for single networks and model files: tables, JSON and CSV of counts and conventions."""
+"""Counts of single networks and model files, and the conventions derived from them, as text, JSON and CSV."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,10 @@ from bibench_tf import complexity, networks
 from bibench_tf.complexity import CONVENTIONS, ModelCost
 from bibench_tf.errors import BibenchError, UnknownName
 from bibench_tf.names import BASELINE, PAPER
+from bibench_tf.networks import NETWORKS
 
 ALL = "all"
-_FIGURES = (
+_VALUES = (
     *("parameters", "weights_binary", "weights_float", "weights_training", "bits"),
     *("macs", "macs_binary", "macs_low_bit", "macs_float", "other"),
 )
@@ -47,6 +47,17 @@ class Counted:
     larq_summary: str | None = None
 
 
+def counted(source: str | Path, *zoo_options: Any, with_baseline: bool = True, larq_summary: bool = False) -> Counted:
+    """The counts of `zoo:NAME[@WIDTH]` or of a Keras model file; `zoo_options` are those of `of_network`.
+
+    Raises BibenchError for an unknown name, for a size the network does not take, and for a file that is not loaded.
+    """
+    kind, colon, network = str(source).partition(":")
+    if kind == "zoo" and colon:
+        return of_network(network, *zoo_options, with_baseline=with_baseline, larq_summary=larq_summary)
+    return of_file(Path(source), larq_summary=larq_summary)
+
+
 def of_network(
     network: str,
     algorithm: str | None = None,
@@ -61,10 +72,8 @@ def of_network(
     Its twin is counted only `with_baseline`, which takes as long again.
     Raises BibenchError for an unknown name and for a size the network does not take.
     """
-    from bibench_tf import zoo
-
     if algorithm is None:
-        algorithm = PAPER if zoo.has_own_binarization(networks.parse(network)[0]) else "bnn"
+        algorithm = PAPER if NETWORKS.get(networks.parse(network)[0]).has_own_binarization else "bnn"
     size = (input_shape, num_classes)
     with complexity.unallocated(network, algorithm, *size) as model:
         return Counted(
@@ -78,7 +87,7 @@ def of_network(
 
 
 def of_file(path: Path, *, larq_summary: bool = False) -> Counted:
-    """A Keras model file, .keras, .h5 or SavedModel. Raises BibenchError for what `deploy.sources.load` refuses."""
+    """A Keras model file, .keras, .h5 or SavedModel. Raises BibenchError for what `model_files.load` refuses."""
     import tensorflow as tf
 
     from bibench_tf import model_files
@@ -104,8 +113,8 @@ def chosen_conventions(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(CONVENTIONS) if ALL in names else tuple(dict.fromkeys(names))
 
 
-def figures(counted: Counted, conventions: Sequence[str]) -> dict[str, dict[str, float]]:
-    """The figures of each convention; of those that need a full-precision twin where there is one."""
+def values_of(counted: Counted, conventions: Sequence[str]) -> dict[str, dict[str, float]]:
+    """The values of each convention; those that need a full-precision twin only where there is one."""
     if counted.baseline is None and tuple(conventions) == ("bibench",):
         raise BibenchError(
             "A model file has no full-precision twin to compare with: choose a convention other than bibench."
@@ -117,10 +126,10 @@ def figures(counted: Counted, conventions: Sequence[str]) -> dict[str, dict[str,
     }
 
 
-def to_json(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
-    """One object for one network, a list for several."""
+def to_json(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> Any:
+    """One object for one network, a list for several, in the types of JSON."""
     content = [_content(counted, conventions, per_layer) for counted in networks]
-    return json.dumps(content[0] if len(content) == 1 else content, indent=1)
+    return content[0] if len(content) == 1 else content
 
 
 def to_text(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
@@ -139,40 +148,29 @@ def to_text(networks: Sequence[Counted], conventions: Sequence[str], *, per_laye
 
 
 def table(networks: Sequence[Counted], conventions: Sequence[str]) -> pd.DataFrame:
-    """A row for each network: raw counts, then the figures of the conventions as `convention.figure`."""
+    """A row for each network: raw counts, then the values of the conventions as `convention.value`."""
     return pd.DataFrame([_row(counted, conventions) for counted in networks])
 
 
-def write_csv(path: Path, networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> None:
-    """`table` as CSV, or a row for each layer of each network. Raises BibenchError where it cannot be written."""
+def to_csv(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
+    """`table` as CSV, or a row for each layer of each network."""
     rows = table(networks, conventions)
     if per_layer:
         parts = [counted.cost.table().assign(network=counted.network) for counted in networks]
         rows = pd.concat(parts, ignore_index=True)
         rows = rows[["network", *(column for column in rows.columns if column != "network")]]
-    try:
-        rows.to_csv(path, index=False)
-    except OSError as error:
-        raise BibenchError(f"Cannot write {path}: {error.strerror or error}.") from error
-
-
-def published_table() -> str:
-    """All published figures of networks, one a line."""
-    from bibench_tf import published
-
-    rows = pd.DataFrame([dataclasses.asdict(row) for row in published.networks()])
-    return rows.astype(object).where(rows.notna(), "-").to_string(index=False)
+    return rows.to_csv(index=False)
 
 
 def _row(counted: Counted, conventions: Sequence[str]) -> dict[str, Any]:
     derived = {
         f"{convention}.{name}": value
-        for convention, values in figures(counted, conventions).items()
+        for convention, values in values_of(counted, conventions).items()
         for name, value in values.items()
     }
     size = " x ".join(map(str, counted.input_shape))
     names = {"network": counted.network, "algorithm": counted.algorithm or "-", "input_shape": size}
-    return {**names, **{name: getattr(counted.cost, name) for name in _FIGURES}, **derived}
+    return {**names, **{name: getattr(counted.cost, name) for name in _VALUES}, **derived}
 
 
 def _content(counted: Counted, conventions: Sequence[str], per_layer: bool) -> dict[str, Any]:
@@ -183,10 +181,10 @@ def _content(counted: Counted, conventions: Sequence[str], per_layer: bool) -> d
         "network": counted.network,
         "algorithm": counted.algorithm,
         "input_shape": list(counted.input_shape),
-        **{name: getattr(cost, name) for name in _FIGURES},
+        **{name: getattr(cost, name) for name in _VALUES},
         "mac_pairs": [dataclasses.asdict(pair) for pair in cost.mac_pairs],
         "weights": [dataclasses.asdict(part) for part in cost.weights],
-        "conventions": figures(counted, conventions),
+        "conventions": values_of(counted, conventions),
         **({"layers": layers} if per_layer else {}),
     }
 
@@ -196,16 +194,16 @@ def _lines(counted: Counted, conventions: Sequence[str]) -> list[str]:
         f"network: {counted.network}",
         f"algorithm: {counted.algorithm or '-'}",
         f"input shape: {' x '.join(map(str, counted.input_shape))}",
-        *(f"{_WORDS[name]}: {getattr(counted.cost, name):,}" for name in _FIGURES),
+        *(f"{_WORDS[name]}: {getattr(counted.cost, name):,}" for name in _VALUES),
     ]
-    for name, values in figures(counted, conventions).items():
+    for name, values in values_of(counted, conventions).items():
         lines += ["", f"{name}: {CONVENTIONS[name].title} ({CONVENTIONS[name].source})"]
-        lines += [f"  {figure}: {_readable(value)}" for figure, value in values.items()]
+        lines += [f"  {key}: {_readable(value)}" for key, value in values.items()]
     return lines
 
 
 def _turned(rows: pd.DataFrame) -> str:
-    """The networks side by side: there are fewer of them than figures."""
+    """The networks side by side: there are fewer networks than values."""
     turned = rows.map(_readable).T
     turned.columns = turned.iloc[0]
     turned.columns.name = None

@@ -1,0 +1,315 @@
+"""The options of the command line, each defined once: of benchmarks, of sessions, of tracks, and of output."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import Option, Track
+from bibench_tf.errors import BibenchError
+from bibench_tf.files import write_atomically
+from bibench_tf.training.session import STRATEGIES, Session
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Names(click.ParamType):
+    """A list with commas."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        return names or self.fail("give at least one name", param, ctx)
+
+
+class Shard(click.ParamType):
+    """I/N, the I-th of N parts."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        part, _, parts = value.partition("/")
+        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+            self.fail(f"'{value}' is not I/N with I from 1 to N, such as 3/10", param, ctx)
+        return int(part), int(parts)
+
+
+PLUGINS = click.Option(
+    ["--plugin"],
+    type=Names(),
+    metavar="FILE.py,..",
+    expose_value=False,
+    help="Python files that register algorithms, networks, data sets, tasks, recipes, corruptions, tracks or targets.",
+)
+
+
+def plugin_files(arguments: Sequence[str]) -> Iterator[str]:
+    """The files of `--plugin` among the arguments of a command line."""
+    for index, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if option == "--plugin":
+            yield from (value if equals else "".join(arguments[index + 1 : index + 2])).split(",")
+
+
+def _file_or_stdout(help: str, flag: str) -> Callable[[Command], Command]:
+    return click.option(flag, flag.strip("-") + "_file", metavar="FILE|-", help=f"{help}; - for standard output.")
+
+
+_DEFAULT = Benchmark()
+RESULTS = click.option(
+    "--results",
+    default="results",
+    show_default=True,
+    metavar="FOLDER|URL",
+    help="Folder of runs and report, or its URL, such as s3://bucket/results. Results in it are not made again.",
+)
+DATA_DIR = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."
+)
+DOWNLOAD = click.option(
+    "--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."
+)
+VOCABULARY = click.option(
+    "--vocabulary",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="WordPiece vocabulary file, one token per line.",
+)
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
+CSV = _file_or_stdout("Write the table as CSV", "--csv")
+JSON = _file_or_stdout("Write the values as JSON", "--json")
+
+# By the field of `Benchmark`.
+_BENCHMARK = {
+    "data": click.option(
+        "--data",
+        type=Names(),
+        default=",".join(_DEFAULT.data),
+        show_default=True,
+        metavar="DATA,..",
+        help="Data sets, NAME or NAME:FOLDER, or tasks, which stand for their data set inside the package. A track "
+        "with one data set takes the first that it can use.",
+    ),
+    "networks": click.option(
+        "--network",
+        "networks",
+        type=Names(),
+        default=(),
+        show_default="the default network of each task, see bibench ls tasks",
+        metavar="NETWORK[@WIDTH],..",
+        help="Networks, each for the data sets of its task.",
+    ),
+    "algorithms": click.option(
+        "--algorithm",
+        "algorithms",
+        type=Names(),
+        default=",".join(_DEFAULT.algorithms),
+        show_default=True,
+        metavar="A,B,..",
+        help="Algorithms; the full-precision baseline is always run.",
+    ),
+    "recipe": click.option(
+        "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
+    ),
+    "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
+    "precision": click.option(
+        "--mixed-precision",
+        "precision",
+        type=click.Choice(("float16", "bfloat16")),
+        callback=lambda context, parameter, value: f"mixed_{value}" if value else _DEFAULT.precision,
+        help="Train with 16-bit activations and gradients: faster on GPUs made for it, slower on CPUs.",
+    ),
+    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."),
+    "seeds": click.option(
+        "--seeds",
+        type=click.IntRange(min=1),
+        default=_DEFAULT.seeds,
+        show_default=True,
+        metavar="K",
+        help="Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
+    ),
+}
+_EXECUTION = (
+    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+    click.option(
+        "--steps-per-execution",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
+    ),
+    click.option(
+        "--strategy",
+        type=click.Choice(STRATEGIES),
+        help="Spread every training over the GPUs of this machine, the machines that TF_CONFIG names, or a TPU. The "
+        "recipe's batch is that of all devices together.",
+    ),
+    click.option("--tensorboard", is_flag=True, help="Keep the metrics of every epoch for TensorBoard, run by run."),
+    click.option(
+        "--executor",
+        type=click.Choice(("local", "ray")),
+        default="local",
+        show_default=True,
+        help="Train on this machine, several runs at a time where it is large enough, or on a Ray cluster.",
+    ),
+    click.option("--ray-address", metavar="ADDRESS", help="The Ray cluster, such as auto, or HOST:PORT of its head."),
+    click.option(
+        "--cpus-per-run",
+        type=click.IntRange(min=1),
+        default=Session.cpus_per_run,
+        show_default=True,
+        metavar="N",
+        help="CPU cores per run; the machine trains (cores / N) runs in parallel.",
+    ),
+    click.option(
+        "--gpus-per-run",
+        type=click.FloatRange(min=0),
+        metavar="N",
+        help="GPUs per run, 0.5 for two runs on one; the number of GPUs then decides how many runs are trained in "
+        "parallel.  [default: 1 if the machine has any]",
+    ),
+    click.option(
+        "--shard",
+        type=Shard(),
+        metavar="I/N",
+        help="Train the I-th of N parts of the runs, and nothing else; without it the same command finishes.",
+    ),
+)
+_SESSION = (
+    RESULTS,
+    DATA_DIR,
+    DOWNLOAD,
+    click.option(
+        "--bert-checkpoint",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        metavar="FOLDER",
+        help="BERT checkpoint that text networks start from; its vocab.txt is the vocabulary.",
+    ),
+    VOCABULARY,
+    *_EXECUTION,
+    QUIET,
+)
+
+
+def opened(results: str) -> Path:
+    """The results folder; for the URL of a store its working copy, with the records of the store."""
+    if "://" not in results:
+        return Path(results)
+    from bibench_tf.results import stores
+
+    folder = stores.working_copy(results)
+    stores.of(folder).fetch_records()
+    return folder
+
+
+def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable[[Command], Command]:
+    """The options of a command that runs tracks: fields of `Benchmark`, the tracks' own, and those of a session.
+
+    The command is called with a `Benchmark` and a `Session`.
+    """
+    fields = {track.name: dataclasses.fields(track.options) for track in tracks}
+
+    def decorate(function: Command) -> Command:
+        def command(results: str, bert_checkpoint: Path | None, vocabulary: Path | None, **values: Any) -> Any:
+            own = {
+                track.name: track.options(
+                    **{field.name: values.pop(f"{track.name}_{field.name}") for field in fields[track.name]}
+                )
+                for track in tracks
+            }
+            benchmark = Benchmark(**{name: values.pop(name) for name in takes}, options=own)
+            session = Session(
+                opened(results),
+                bert_checkpoint=bert_checkpoint,
+                vocabulary=vocabulary or _vocabulary_of(bert_checkpoint),
+                store=results if "://" in results else None,
+                **values,
+            )
+            return function(benchmark, session)
+
+        of_tracks = [
+            _track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]
+        ]
+        for option in reversed((*(_BENCHMARK[name] for name in takes), *of_tracks, *_SESSION)):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _track_option(name: str, field: dataclasses.Field) -> Callable[[Command], Command]:
+    """The command-line option of a field of a track's options."""
+    shown: Option = field.metadata["option"]
+    default = field.default
+    details: dict[str, Any] = {"help": shown.help, "metavar": shown.metavar}
+    if isinstance(default, bool):
+        return click.option(shown.flag, name, is_flag=True, help=shown.help)
+    if isinstance(default, tuple):
+        details |= {"type": Names(), "metavar": shown.metavar or "A,B,.."}
+        default = ",".join(default) or ()
+    elif isinstance(default, int):
+        details["type"] = click.IntRange(min=shown.minimum)
+    elif shown.choices:
+        details["type"] = click.Choice(shown.choices)
+    return click.option(shown.flag, name, default=default, show_default=shown.default_text or bool(default), **details)
+
+
+def _vocabulary_of(checkpoint: Path | None) -> Path | None:
+    """The vocabulary of a checkpoint's folder. Raises BibenchError where it has none."""
+    if checkpoint is None:
+        return None
+    if not (checkpoint / "vocab.txt").is_file():
+        raise BibenchError(f"{checkpoint} has no vocab.txt: name the vocabulary of this checkpoint by --vocabulary.")
+    return checkpoint / "vocab.txt"
+
+
+def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(size) for size in value.lower().split("x"))
+    except ValueError:
+        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
+
+
+def output(text: Callable[[], str], csv_file: str | None, json_file: str | None, *, rows: Any, values: Any) -> None:
+    """Print a table as text, and write it where `--csv` and `--json` ask for it.
+
+    `rows` are dictionaries for CSV, or the CSV itself, `values` what JSON holds. The text is not printed where one of
+    both goes to standard output. Raises BibenchError where a file cannot be written.
+    """
+    contents = {csv_file: lambda: rows if isinstance(rows, str) else _csv(rows)}
+    contents[json_file] = lambda: json.dumps(values, indent=1) + "\n"
+    contents.pop(None, None)
+    for name, content in contents.items():
+        if name == "-":
+            click.echo(content(), nl=False)
+        else:
+            encoded = content().encode()
+            write_atomically(Path(name), lambda path, encoded=encoded: path.write_bytes(encoded))
+    if "-" not in contents:
+        click.echo(text())
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    stream = io.StringIO()
+    columns = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()

@@ -1,0 +1,90 @@
+"""Predictions of a trained network for test examples, in the form of their task, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bibench_tf import tasks
+from bibench_tf.errors import BibenchError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import tensorflow as tf
+
+    from bibench_tf.datasets import Dataset
+
+def predictions(
+    model: tf.keras.Model, data: Dataset, *, limit: int | None = None
+) -> tuple[pd.DataFrame, dict[str, float]]:
+    """Predictions for the test examples of `data`, or the first `limit`, in the form of the task, and metrics.
+
+    Raises BibenchError for a network that does not take these examples.
+    """
+    task = tasks.get(data.task)
+    evaluation, outputs = task.evaluation(data), []
+    for inputs, labels in data.test_batches(task.test_batch, limit=limit):
+        if not outputs:
+            _check_sizes(model, inputs, data)
+        outputs.append(model.predict_on_batch(inputs))
+        evaluation.update(labels.numpy(), outputs[-1])
+    if isinstance(outputs[0], Mapping):
+        every = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
+    else:
+        every = np.concatenate(outputs)
+    return task.predictions(data, every), evaluation.metrics()
+
+
+def draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
+    """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
+    from bibench_tf.detection import drawing
+
+    if data.task != "detection":
+        raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
+            drawing.detections(model, images, data).save(folder / f"image_{number}.png")
+    except OSError as error:
+        raise BibenchError(f"Cannot write to {folder}: {error.strerror}.") from error
+
+
+def data_of(model: Path) -> str:
+    """The data set that a run was trained on. Raises BibenchError for another folder or file."""
+    from bibench_tf.results import records
+    from bibench_tf.results.runs import RunResult
+
+    path = model / "result.json"
+    if not path.is_file():
+        raise BibenchError(f"{model} is not the folder of a run: name the data set by --data.")
+    return records.read(path, RunResult).spec["dataset"]
+
+
+def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:
+    """Refuse examples of other sizes than the network takes, and other outputs than the data set needs."""
+    taken = {tensor.node.layer.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
+    if isinstance(inputs, Mapping):
+        given = {name: tuple(array.shape[1:]) for name, array in inputs.items()}
+    else:
+        # The name of an only input does not matter.
+        given = dict.fromkeys(taken if len(taken) == 1 else ["inputs"], tuple(inputs.shape[1:]))
+    if taken.keys() != given.keys() or not all(_fits(given[name], taken[name]) for name in taken):
+        raise BibenchError(f"The network takes {_sizes(taken)}, and the examples of '{data.name}' are {_sizes(given)}.")
+    if isinstance(model.output_shape, Mapping):
+        return
+    needed = data.network_options.get("num_parts", data.num_classes or 1)
+    if model.output_shape[-1] != needed:
+        raise BibenchError(f"The network gives {model.output_shape[-1]} numbers, and '{data.name}' needs {needed}.")
+
+
+def _fits(given: tuple[int | None, ...], taken: tuple[int | None, ...]) -> bool:
+    return len(given) == len(taken) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(given, taken, strict=True)
+    )
+
+
+def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in sorted(shapes.items()))

@@ -1,0 +1,119 @@
+"""The score of the inference track, from the records beside the main runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
+from bibench_tf.benchmark.track import Track
+from bibench_tf.names import BASELINE
+from bibench_tf.report.scores import TrackScore
+from bibench_tf.results.records import RecordError
+from bibench_tf.results.runs import RunSpec, RunStore
+from bibench_tf.stats import metrics
+from bibench_tf.tracks.hardware_inference import tables
+from bibench_tf.tracks.hardware_inference.record import (
+    DeviceMeasurement,
+    Inference,
+    Missing,
+    deployed,
+    device_files,
+    expected_record,
+    read_device,
+)
+
+
+def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
+    """OM_infer of each algorithm over all devices that have records beside the main runs; nothing is measured here.
+
+    An algorithm that lacks one of the devices the others were measured on has no score. Emulated devices have no part
+    in it. Raises NewerRecordError for records of a newer version.
+    """
+    specs = benchmark.specs(benchmark.first)
+    files: dict[str, Inference] = {}
+    failures: list[str] = []
+    for algorithm, spec in specs.items():
+        try:
+            files[algorithm] = deployed(store, spec)
+        except (RecordError, Missing) as error:
+            failures.append(f"{algorithm}: {error}")
+    found = {algorithm: _on_devices(store, specs[algorithm], files, algorithm, failures) for algorithm in files}
+    emulated = {
+        algorithm: [record for record in of_devices.values() if record.emulated]
+        for algorithm, of_devices in found.items()
+    }
+    measured = {
+        algorithm: {target: record for target, record in of_devices.items() if not record.emulated}
+        for algorithm, of_devices in found.items()
+    }
+    devices = list(dict.fromkeys(target for of_devices in measured.values() for target in of_devices))
+    scores: dict[str, float | None] = dict.fromkeys(specs)
+    for algorithm, record in files.items():
+        try:
+            scores[algorithm] = _score(record, files.get(BASELINE), measured[algorithm], devices)
+        except (Missing, metrics.Undefined) as error:
+            failures.append(f"{algorithm}: {error}")
+    shown = {algorithm: record for algorithm, record in files.items() if measured[algorithm]}
+    return track.scored(
+        scores=scores,
+        table=tables.table(shown, measured, scores, track.metric),
+        charts=tables.charts(benchmark, shown, measured, devices),
+        conditions=tables.conditions(benchmark, shown, measured),
+        notes=tables.notes(benchmark, shown, measured, emulated, devices),
+        failures=list(dict.fromkeys(failures)),
+        complete=len(devices) > 1,
+    )
+
+
+def _on_devices(
+    store: RunStore, spec: RunSpec, files: Mapping[str, Inference], algorithm: str, failures: list[str]
+) -> dict[str, DeviceMeasurement]:
+    """The usable device records beside a run, by device; the others become sentences in `failures`."""
+    found = {}
+    for path in device_files(store.folder(spec)):
+        try:
+            record = read_device(path)
+        except (RecordError, Missing) as error:
+            failures.append(f"{algorithm}: {error}")
+            continue
+        if record.settings != expected_record(spec, files, record.target).settings:
+            failures.append(f"{algorithm}: {path} was measured with other files: measure again on {record.target}.")
+        elif record.error is not None:
+            failures.append(f"{algorithm} on {record.target}: {record.error}")
+        else:
+            found[record.target] = record
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "host", item[0])))
+
+
+def _score(
+    record: Inference,
+    baseline: Inference | None,
+    measured: Mapping[str, DeviceMeasurement],
+    devices: list[str],
+) -> float:
+    if not record.parity.same:
+        raise Missing(
+            "the file does not compute what the trained network does: outputs differ by "
+            f"{100 * record.parity.median_difference:.1f} % of their range (median of the test examples)"
+            + (
+                "."
+                if record.parity.top1_agreement is None
+                else f", and they agree on {100 * record.parity.top1_agreement:.0f} % of the classes."
+            )
+        )
+    if not devices:
+        raise Missing("its latency is not measured on any device yet.")
+    lacking = [target for target in devices if target not in measured]
+    if lacking:
+        raise Missing(
+            f"not measured on {', '.join(lacking)}, where other networks are: a score over fewer devices would not "
+            "compare. Measure it there, or delete their records of that device."
+        )
+    if baseline is None:
+        raise Missing("there is no full-precision network to compare with.")
+    sizes = [float(baseline.size_bytes)] * len(devices), [float(record.size_bytes)] * len(devices)
+    records_of = [measured[target] for target in devices]
+    times = [each.network.latency_ms for each in records_of]
+    # Of the full-precision network itself there is no second measurement.
+    times_fp = [(each.baseline or each.network).latency_ms for each in records_of]
+    return metrics.om_infer(times_fp, times, *sizes)

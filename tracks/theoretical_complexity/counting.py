@@ -1,0 +1,141 @@
+"""The counts of the complexity track: one record for each network of a results folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from bibench_tf import complexity, files
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
+from bibench_tf.benchmark.track import Track
+from bibench_tf.complexity import LayerCost, Macs, ModelCost, Weights
+from bibench_tf.errors import BibenchError
+from bibench_tf.results import records
+
+# Changes with the way of counting.
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Key:
+    """What decides a count. `version` changes when the way of counting does."""
+
+    dataset: str
+    network: str
+    algorithm: str
+    version: int = VERSION
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """The raw counts of one network for one example, layer by layer, or the reason why there are none.
+
+    `options` are those of the network's builder, such as the size of its inputs. Conventions are derived from the
+    counts and not kept.
+    """
+
+    key: Key
+    options: Mapping[str, Any]
+    layers: tuple[LayerCost, ...] = ()
+    error: str | None = None
+
+    @property
+    def cost(self) -> ModelCost:
+        """The counts, with their sums."""
+        return ModelCost(self.layers)
+
+
+def measure(track: Track, job: Job) -> None:
+    """Count every network that has no record yet; nothing is trained or timed.
+
+    A network that cannot be counted gets a record with the reason and is tried again the next time. Damaged
+    records are left for the score to report.
+    """
+    benchmark, session = job.benchmark, job.session
+    pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
+    options = dict(job.data(benchmark.first).fixed_options) if pending else {}
+    for key in tqdm(pending, desc=track.name, unit="network", disable=session.quiet or not pending, file=sys.stderr):
+        try:
+            cost = complexity.count_network(key.network, key.algorithm, **options)
+            record = Complexity(key=key, options=options, layers=cost.layers)
+        except BibenchError as error:
+            record = Complexity(key=key, options=options, error=str(error))
+        records.write(_path(session.results, key), record)
+    pareto = benchmark.options(track.name).pareto
+    if pareto is not None:
+        from bibench_tf.tracks.theoretical_complexity import plot
+
+        plot.write(Path(pareto), benchmark, session.results)
+
+
+def counted(benchmark: ResolvedBenchmark, results: Path) -> dict[str, ModelCost]:
+    """The counts a results folder holds, by algorithm; raises NewerRecordError for a record of a newer version."""
+    return {algorithm: record.cost for algorithm, record in read_counts(benchmark, results, []).items()}
+
+
+def read_counts(benchmark: ResolvedBenchmark, results: Path, failures: list[str]) -> dict[str, Complexity]:
+    """The records by algorithm; why one is missing goes into `failures`."""
+    found: dict[str, Complexity] = {}
+    for key in _keys(benchmark):
+        try:
+            found[key.algorithm] = _counted(results, key)
+        except records.NewerRecordError:
+            raise
+        except BibenchError as error:
+            failures.append(f"{key.algorithm}: {error}")
+    return found
+
+
+def _keys(benchmark: ResolvedBenchmark) -> list[Key]:
+    setup = benchmark.first
+    return [Key(setup.dataset, setup.network, algorithm) for algorithm in benchmark.all_algorithms]
+
+
+def _path(results: Path, key: Key) -> Path:
+    digest = files.digest(dataclasses.asdict(key))[:12]
+    return results / "complexity" / f"{key.network}-{key.algorithm}-{digest}.json"
+
+
+def _is_counted(results: Path, key: Key) -> bool:
+    try:
+        return _path(results, key).exists() and _read(_path(results, key)).error is None
+    except records.RecordError:
+        return True
+
+
+def _counted(results: Path, key: Key) -> Complexity:
+    """The counts of a network; raises BibenchError saying why there are none."""
+    path = _path(results, key)
+    if not path.exists():
+        raise BibenchError("not counted yet.")
+    record = _read(path)
+    if record.key != key:
+        raise records.RecordError(f"{path} belongs to another network; it is not scored.")
+    if record.error is not None:
+        raise BibenchError(record.error)
+    return record
+
+
+def _read(path: Path) -> Complexity:
+    def build(data: dict[str, Any]) -> Complexity:
+        return Complexity(
+            key=Key(**data["key"]),
+            options={
+                name: tuple(value) if isinstance(value, list) else value for name, value in data["options"].items()
+            },
+            layers=tuple(_layer(layer) for layer in data["layers"]),
+            error=data["error"],
+        )
+
+    return records.read(path, Complexity, build)
+
+
+def _layer(data: dict[str, Any]) -> LayerCost:
+    pairs = tuple(Macs(**macs) for macs in data["mac_pairs"])
+    return LayerCost(**{**data, "mac_pairs": pairs, "weights": tuple(Weights(**part) for part in data["weights"])})

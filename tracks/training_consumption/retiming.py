@@ -1,0 +1,92 @@
+"""Interleaved step times: their measurement, and their record beside the runs of a results folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from bibench_tf import files
+from bibench_tf.benchmark.resolve import Job, Setup
+from bibench_tf.results import environment, records
+from bibench_tf.results.records import NewerRecordError, RecordError
+from bibench_tf.training.step_timing import StepTimes
+
+if TYPE_CHECKING:
+    from bibench_tf.tracks.training_consumption import Options
+
+FOLDER = "step-times"
+
+
+@dataclass(frozen=True)
+class Retiming:
+    """Step times of a network on the examples of a data set, all algorithms interleaved."""
+
+    dataset: str
+    times: StepTimes
+
+    @property
+    def rounds(self) -> int:
+        """The number of rounds of every network."""
+        return min((len(found) for found in self.times.rounds_ms.values()), default=0)
+
+    def lacks(self, algorithms: Sequence[str]) -> list[str]:
+        """The algorithms that were not timed with the others."""
+        return [algorithm for algorithm in algorithms if algorithm not in self.times.rounds_ms]
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Retiming:
+        """The inverse of `dataclasses.asdict`."""
+        return cls(data["dataset"], StepTimes.from_dict(data["times"]))
+
+
+def path(results: Path, setup: Setup) -> Path:
+    """The file of the step times of a network with the batches, the optimizer and the precision of its recipe."""
+    recipe = setup.recipe
+    key = files.digest([setup.dataset, setup.network, recipe.batch_size, recipe.optimizer, recipe.precision])[:12]
+    return results / FOLDER / f"{setup.network}-{key}.json"
+
+
+def read(file: Path) -> Retiming | None:
+    """The record in `file`, None where there is none. Raises RecordError for a damaged one."""
+    return records.read(file, Retiming, Retiming.from_dict) if file.exists() else None
+
+
+def measure(job: Job, options: Options) -> None:
+    """Time interleaved training steps of all algorithms, where that is asked for and no record has as many rounds.
+
+    Raises NewerRecordError for a record of a newer version.
+    """
+    if not options.retime:
+        return
+    benchmark, session, setup = job.benchmark, job.session, job.benchmark.first
+    file = path(session.results, setup)
+    try:
+        found = read(file)
+    except NewerRecordError:
+        raise
+    except RecordError as error:
+        print(f"{error} It is measured again.", file=sys.stderr)
+        found = None
+    if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= options.retime_rounds:
+        return
+    from bibench_tf.training import step_timing  # imports TensorFlow
+
+    times = step_timing.measure(
+        benchmark.all_algorithms,
+        network=setup.network,
+        data=job.data(setup),
+        batch_size=setup.recipe.batch_size,
+        optimizer=setup.recipe.optimizer,
+        rounds=options.retime_rounds,
+        seed=benchmark.seed,
+        precision=setup.recipe.precision,
+        progress=lambda rounds: tqdm(
+            rounds, desc="step times", unit="round", disable=session.quiet, file=sys.stderr, dynamic_ncols=True
+        ),
+    )
+    records.write(file, Retiming(setup.dataset, times), environment=environment.describe())
