@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import logging
 import sys
 
 import click
 
-from bibench_tf import __version__
+from bibench_tf import __version__, process
 from bibench_tf.errors import BibenchError
 
 # name: (module, attribute, help). The help stands here so that `bibench --help` loads nothing else.
@@ -75,8 +74,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can mend it, 130 interrupted."""
-    # TensorFlow warns of the graphs that a benchmark of many networks has to trace.
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    process.quiet_tensorflow()
     try:
         code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
     except click.ClickException as error:

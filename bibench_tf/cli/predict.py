@@ -53,12 +53,12 @@ def predict(model, data, data_dir, vocabulary, limit, csv_file, drawings, algori
       bibench predict model.keras --data fashion_mini --limit 500 --csv predictions.csv
       bibench predict detector.keras --data voc_folder:cells --draw drawings
     """
-    from bibench_tf import algorithms, datasets, model_files
+    from bibench_tf import datasets, model_files, registry
 
     name = data or _data_of(model)
     examples = datasets.get(name, data_dir, vocabulary=vocabulary)
     for file in algorithm_files:
-        algorithms.load_file(file)
+        registry.load_plugin(file)
     network = model_files.load(model / "model.keras" if model.is_dir() else model)
     examples = examples.seen_by(network.name)
     table, figures = predictions(network, examples, limit=limit)

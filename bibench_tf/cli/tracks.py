@@ -376,10 +376,10 @@ def _fitting_networks(benchmark: Benchmark) -> tuple[str, ...]:
 
 def _load_algorithms(files: Sequence[Path]) -> None:
     if files:
-        from bibench_tf import algorithms
+        from bibench_tf import registry
 
         for file in files:
-            algorithms.load_file(file)
+            registry.load_plugin(file)
 
 
 def _report(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> int:
