@@ -14,14 +14,14 @@ class BibenchError(Exception):
 
 
 class UnknownName(BibenchError, LookupError):
-    """A name that is in no registry; the message has the nearest name and all names."""
+    """A name that is in no registry; the message gives the nearest name and all names."""
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        """`kind` is the word for what is looked up, such as `network`; `known` are the names there are."""
+    def __init__(self, kind: str, name: str, known: Iterable[str], note: str = "") -> None:
+        """`kind` is the word for the thing, such as `network`, `known` all names, `note` a last sentence."""
         known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" Did you mean '{near[0]}'?" if near else ""
-        super().__init__(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.")
+        super().__init__(f"Unknown {kind} '{name}'.{hint} Known: {', '.join(known)}.{note and f' {note}'}")
 
 
 class InvalidOption(BibenchError, ValueError):

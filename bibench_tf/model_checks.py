@@ -152,7 +152,7 @@ def _refusal(item: dict) -> str | None:
         return None
     return (
         f"it uses '{called}' of the Python module '{module}', which is not registered; name its algorithm "
-        f"(--algorithm), or the file that registers it in BIBENCH_ALGORITHM_FILES."
+        f"(--algorithm), or the file that registers it in BIBENCH_PLUGINS."
     )
 
 

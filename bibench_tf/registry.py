@@ -1,7 +1,7 @@
 """One registry for every kind of thing that has a name: algorithms, networks, data sets, tasks, recipes, tracks, ...
 
-A thing comes from one of three places: a module of the package's own folder for its kind, the entry point of an
-installed package, or a plug-in file (`load_plugin`). None of them needs an edit elsewhere.
+A thing comes from one of three places: a module directly in the package's folder for its kind, the entry point of an
+installed package, or a plug-in file (`load_plugin`). Adding a thing needs no edit elsewhere.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import os
 import pkgutil
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast, get_args
 
+from bibench_tf import process
 from bibench_tf.errors import BibenchError, InvalidOption, UnknownName
 
-# The plug-in files of this process, which its child processes load as well.
-PLUGINS_VARIABLE = "BIBENCH_PLUGINS"
-
 T = TypeVar("T")
-_loaded: set[Path] = set()
+# The plug-in files that were run, by the names of their modules.
+_plugins: dict[str, Path] = {}
 
 
 @dataclass
@@ -32,36 +32,46 @@ class _Entry(Generic[T]):
     thing: T | str
     origin: str
 
+    def is_of(self, origin: str) -> bool:
+        """Whether `origin` may replace the thing: it made it, or is of the package that an entry point belongs to."""
+        is_pending = isinstance(self.thing, str)
+        return self.origin == origin or is_pending and self.origin.split(".")[0] == origin.split(".")[0]
+
 
 class Registry(Generic[T]):
     """The things of one kind by name.
 
-    `kind` is the word for one of them in messages, `package` the folder of modules that register the package's own
-    when they are imported: all modules directly in it, at the first look-up. The entry-point group has the name of the
-    package. Names are listed in the order of registration, those of entry points last.
+    `kind` is the word for one of them in messages. `package` is the folder whose modules register the package's own
+    things when they are imported: all modules directly in it, at the first look-up. The entry-point group has the name
+    of the package. `thing_type` is the class of the things, or `type[X]` where they are subclasses of X. Names are
+    listed in the order of registration, after those of `first`.
     """
 
-    def __init__(self, kind: str, package: str, thing_type: type) -> None:
+    def __init__(self, kind: str, package: str, thing_type: Any, first: Sequence[str] = ()) -> None:
         self.kind = kind
         self.group = package
-        self._package = package
         self._type = thing_type
+        self._first = first
         self._entries: dict[str, _Entry[T]] = {}
         self._aliases: dict[str, str] = {}
+        self._failures: list[str] = []
         self._is_discovered = False
 
     def register(self, name: str, thing: T | str, *, origin: str, aliases: Iterable[str] = ()) -> None:
-        """Make a thing known under `name`; a text `module:attribute` is imported when it is asked for.
+        """Make a thing known under `name`; a text `module:attribute` is imported when it is looked up.
 
-        `origin` is the module or file that the thing comes from. The same origin may register a name again, as a module
-        that is reloaded does. Raises InvalidOption for a name that another origin has, and for a thing of another type.
+        `origin` is the module that the thing comes from. The same origin may register a name again, as a module that
+        is reloaded does. Raises InvalidOption for a name of another origin, and for a thing of another type.
         """
+        if not origin.startswith(f"{self.group}."):
+            self._discover()  # names of the package are taken before a plug-in can take them
+        origin = str(_plugins.get(origin, origin))
         if not isinstance(thing, str):
             self._check(name, thing, origin)
         for each in (name, *aliases):
             holder = self._aliases.get(each, each)
             known = self._entries.get(holder)
-            if known is not None and (known.origin != origin or holder != name):
+            if known is not None and not (holder == name and known.is_of(origin)):
                 raise InvalidOption(f"The {self.kind} '{each}' of {origin} is taken by {known.origin}.")
         self._entries[name] = _Entry(thing, origin)
         self._aliases |= dict.fromkeys(aliases, name)
@@ -69,19 +79,17 @@ class Registry(Generic[T]):
     def get(self, name: str) -> T:
         """The thing called `name`, or that has it as an alias.
 
-        Raises UnknownName, with the nearest name and all names, and BibenchError where its plug-in cannot be loaded;
-        other names can be looked up all the same.
+        Raises UnknownName, with the nearest name, all names and the plug-ins that could not be loaded, and
+        BibenchError where its own plug-in cannot be loaded; other names can be looked up all the same.
         """
-        self._discover()
-        entry = self._entries.get(self._aliases.get(name, name))
-        if entry is None:
-            raise UnknownName(self.kind, name, self._entries)
+        name, entry = self._found(name)
         return self._imported(name, entry, entry.thing) if isinstance(entry.thing, str) else entry.thing
 
     def names(self, pattern: str = "*") -> list[str]:
         """The names that match a pattern of the shell, such as `meliusnet*`, without aliases."""
         self._discover()
-        return [name for name in self._entries if fnmatch.fnmatchcase(name, pattern)]
+        ordered = dict.fromkeys([name for name in self._first if name in self._entries]) | self._entries
+        return [name for name in ordered if fnmatch.fnmatchcase(name, pattern)]
 
     def aliases(self) -> dict[str, str]:
         """The second names, each with the name that it stands for."""
@@ -89,31 +97,38 @@ class Registry(Generic[T]):
         return dict(self._aliases)
 
     def origin(self, name: str) -> str:
-        """The module, file or entry point that a thing comes from. Raises UnknownName."""
-        self._discover()
-        name = self._aliases.get(name, name)
-        if name not in self._entries:
-            raise UnknownName(self.kind, name, self._entries)
-        return self._entries[name].origin
+        """The module or plug-in file that a thing comes from. Raises UnknownName."""
+        return self._found(name)[1].origin
 
     def __contains__(self, name: str) -> bool:
         self._discover()
         return self._aliases.get(name, name) in self._entries
 
+    def _found(self, name: str) -> tuple[str, _Entry[T]]:
+        self._discover()
+        own_name = self._aliases.get(name, name)
+        if own_name not in self._entries:
+            raise UnknownName(self.kind, name, self._entries, " ".join(self._failures))
+        return own_name, self._entries[own_name]
+
     def _discover(self) -> None:
         if self._is_discovered:
             return
+        folder = importlib.import_module(self.group).__path__
+        if self._is_discovered:  # by the package itself
+            return
         self._is_discovered = True  # set first: a module may look things up while it registers its own
         try:
-            folder = importlib.import_module(self._package).__path__
-            for module in pkgutil.iter_modules(folder, f"{self._package}."):
+            for module in pkgutil.iter_modules(folder, f"{self.group}."):
                 importlib.import_module(module.name)
-            for point in importlib.metadata.entry_points(group=self.group):
-                self.register(point.name, point.value, origin=f"entry point {point.name} = {point.value}")
-            load_plugins()
         except BaseException:
             self._is_discovered = False
             raise
+        for point in importlib.metadata.entry_points(group=self.group):
+            origin = point.value.partition(":")[0]
+            failure = _attempt(self.register, point.name, point.value, origin=origin)
+            self._failures += [failure] if failure else []
+        self._failures += load_plugins()
 
     def _imported(self, name: str, entry: _Entry[T], target: str) -> T:
         """The thing of a text `module:attribute`: what its module registers under `name`, else the attribute."""
@@ -135,10 +150,10 @@ class Registry(Generic[T]):
         return cast(T, self._entries[name].thing)
 
     def _check(self, name: str, thing: object, origin: str) -> None:
-        if not isinstance(thing, self._type):
-            raise InvalidOption(
-                f"The {self.kind} '{name}' of {origin} is a {type(thing).__name__}, not a {self._type.__name__}."
-            )
+        bases = get_args(self._type)
+        if not (isinstance(thing, type) and issubclass(thing, bases) if bases else isinstance(thing, self._type)):
+            wanted = f"subclass of {bases[0].__name__}" if bases else self._type.__name__
+            raise InvalidOption(f"The {self.kind} '{name}' of {origin} is {thing!r}, not a {wanted}.")
 
 
 def load_plugin(path: str | Path) -> None:
@@ -147,30 +162,35 @@ def load_plugin(path: str | Path) -> None:
     Raises BibenchError where there is no such file or it cannot be run.
     """
     path = Path(path).resolve()
-    if path in _loaded:
-        return
     name = f"bibench_tf_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+    if name in _plugins:
+        return
     spec = importlib.util.spec_from_file_location(name, path)
     if not path.is_file() or spec is None or spec.loader is None:
         raise BibenchError(f"{path} is not a Python file.")
-    _loaded.add(path)
+    _plugins[name] = path
+    sys.modules[name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+        spec.loader.exec_module(sys.modules[name])
     except BaseException as error:
-        _loaded.discard(path)
+        del _plugins[name], sys.modules[name]
         if isinstance(error, BibenchError) or not isinstance(error, Exception):
             raise
         raise BibenchError(f"{path} could not be run: {type(error).__name__}: {error}.") from error
-    named = _named_plugins()
-    if str(path) not in named:
-        os.environ[PLUGINS_VARIABLE] = os.pathsep.join([*named, str(path)])
+    process.name_plugin(str(path))
 
 
-def load_plugins() -> None:
-    """Load the plug-in files that the variable BIBENCH_PLUGINS names. Raises BibenchError as `load_plugin` does."""
-    for name in _named_plugins():
-        load_plugin(name)
+@cache
+def load_plugins() -> list[str]:
+    """Load the plug-in files that the variable BIBENCH_PLUGINS names; returns the errors of those that cannot be."""
+    return [failure for path in process.plugins() if (failure := _attempt(load_plugin, path))]
 
 
-def _named_plugins() -> list[str]:
-    return [name for name in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if name]
+def _attempt(function: Callable[..., None], *args: Any, **options: Any) -> str | None:
+    """Call a function; its BibenchError is printed to stderr and returned, for the other plug-ins to be loaded."""
+    try:
+        function(*args, **options)
+    except BibenchError as error:
+        print(f"bibench: {error}", file=sys.stderr)
+        return str(error)
+    return None

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from bibench_tf import algorithms
+from bibench_tf.algorithms.capabilities import capabilities_of
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryDense
 from bibench_tf.deploy.dabnn_graph import EPSILON, IN_PLACE, Step, arrange, merge_affines, to_onnx
 from bibench_tf.errors import BibenchError
@@ -131,7 +132,7 @@ def difference(model: tf.keras.Model, exported: onnx.ModelProto, images: np.ndar
 
 def zoo_options(algorithm: str | None) -> dict[str, str]:
     """The options that fit a network of the zoo to daBNN; none for an algorithm that is refused for another reason."""
-    scales = algorithm is not None and hasattr(algorithms.get(algorithm).input_quantizer(), "output_factor")
+    scales = algorithm is not None and capabilities_of(algorithms.get(algorithm).input_quantizer()).has_output_factor
     return {} if scales else {"padding": "minus_one"}
 
 
@@ -630,7 +631,7 @@ def _analyse(layer, node, level: Level) -> _Binary:
         raise _Refusal("inputs and kernel of a convolution are both binary or both float")
     if layer.groups != 1 or tuple(layer.dilation_rate) != (1, 1) or layer.data_format != "channels_last":
         raise _Refusal("it has binary convolutions without groups and dilation, of images with channels last")
-    if hasattr(layer.input_quantizer, "output_factor"):
+    if capabilities_of(layer.input_quantizer).has_output_factor:
         raise _Refusal(
             "it multiplies its output by a factor computed from its input, and daBNN multiplies by constants"
         )

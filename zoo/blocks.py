@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms.activations import hard_tanh
+from bibench_tf.algorithms.capabilities import capabilities_of
 from bibench_tf.errors import BibenchError
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
@@ -129,9 +130,9 @@ def pad_with_one(algorithm: algorithms.Algorithm) -> dict:
     """
     if algorithm.key == "full_precision":
         return {}
-    quantizer = algorithm.input_quantizer()
-    other = any(hasattr(quantizer, attribute) for attribute in ("output_factor", "sign_values"))
-    return {"pad_value": 1.0} if getattr(quantizer, "signs_in_inference", False) and not other else {}
+    inputs = capabilities_of(algorithm.input_quantizer())
+    signs_alone = inputs.signs_in_inference and not inputs.has_output_factor and inputs.sign_values == (-1.0, 1.0)
+    return {"pad_value": 1.0} if signs_alone else {}
 
 
 def channel_gate(x: tf.Tensor, channels: int, reduction: int, name: str, use_bias: bool) -> tf.Tensor:

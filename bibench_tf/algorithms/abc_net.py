@@ -11,10 +11,11 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
 from bibench_tf.algorithms.quantizers import SCALE_FLOOR, clipped
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 from bibench_tf.operations import Operations
 
 # Added to the diagonal of the normal equations. Two bases are the same where no weight lies between their thresholds,
@@ -52,8 +53,8 @@ def _scaled_bases(kernel, bases, factors):
 
 
 @lq.utils.register_alias("kernel_bases")
-@lq.utils.register_keras_custom_object
-class KernelBases(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class KernelBases(Quantizer):
     """The M binary kernels that together stand for one latent kernel.
 
     Forward: q(w) = (alpha_1 B_1, .., alpha_M B_M), stacked in a first axis, see `kernel_bases` and `base_factors`.
@@ -88,8 +89,8 @@ def _threshold_sign(x, shift):
 
 
 @lq.utils.register_alias("input_bases")
-@lq.utils.register_keras_custom_object
-class InputBases(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class InputBases(Quantizer):
     """The N binary inputs that together stand for one input, one at a time: `basis` says which.
 
     Forward: H_n(x) = +1 where clip(x + v_n, 0, 1) >= 0.5, else -1. Gradient: 1 where 0 <= x + v_n <= 1, else 0, to x,
@@ -159,7 +160,7 @@ class _ParallelBases:
         return {1: kernels * math.prod(self.kernel.shape), 32: floats}
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class ParallelConv2D(_ParallelBases, BinaryConv2D):
     """`BinaryConv2D` with M kernel bases and N input bases: M * N binary convolutions of one latent kernel.
 
@@ -168,12 +169,12 @@ class ParallelConv2D(_ParallelBases, BinaryConv2D):
     """
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class ParallelConv1D(_ParallelBases, BinaryConv1D):
     """`ParallelConv2D` on sequences (B, L, C)."""
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class ParallelDense(_ParallelBases, BinaryDense):
     """`ParallelConv2D` on rows (..., C)."""
 
@@ -181,6 +182,7 @@ class ParallelDense(_ParallelBases, BinaryDense):
 _LAYERS = {"conv2d": ParallelConv2D, "conv1d": ParallelConv1D, "dense": ParallelDense}
 
 
+@register
 @dataclass(frozen=True)
 class ABC(Algorithm):
     """ABC-Net: M = `weight_bases` binary kernels and N = `activation_bases` binary inputs in every layer.
@@ -189,7 +191,7 @@ class ABC(Algorithm):
     convolutions of one latent kernel, each a binary operation of Larq Compute Engine. alpha is the least-squares
     solution of w ~ sum_m alpha_m B_m for the whole layer, new in every forward pass; v and beta are learned. Gradients
     are straight-through. The paper's main result has M = N = 5, the default; it costs 25 binary convolutions, in
-    training too. Raises BibenchError unless both numbers are positive. Source: arXiv 1711.11294, section 3.
+    training too. Raises InvalidOption unless both numbers are positive. Source: arXiv 1711.11294, section 3.
     """
 
     key: ClassVar[str] = "abc"
@@ -204,7 +206,7 @@ class ABC(Algorithm):
     def __post_init__(self):
         for option in ("weight_bases", "activation_bases"):
             if not (isinstance(getattr(self, option), int) and getattr(self, option) > 0):
-                raise BibenchError(f"{option} is a whole number from 1 on, not {getattr(self, option)!r}.")
+                raise InvalidOption(f"{option} is a whole number from 1 on, not {getattr(self, option)!r}.")
 
     def input_quantizer(self):
         return InputBases(self.activation_bases)

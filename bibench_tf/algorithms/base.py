@@ -1,14 +1,17 @@
-"""What a binarization algorithm is: a pair of Larq quantizers and how to make layers of them."""
+"""A binarization algorithm: a pair of quantizers, the layers that are made of them, and the registry of all."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE, BIBENCH, refuse_misspelt
+from bibench_tf.registry import Registry
 
 _LAYERS = {"conv2d": BinaryConv2D, "conv1d": BinaryConv1D, "dense": BinaryDense}
 
@@ -32,6 +35,12 @@ class Algorithm:
     clip_value: ClassVar[float] = 1.0
     unscaled_kernels: ClassVar[bool] = False
     layers: ClassVar[dict[str, type]] = _LAYERS
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_misspelt(
+            f"The algorithm {cls.__name__}", vars(cls).keys() | vars(cls).get("__annotations__", {}), _NAMES
+        )
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         """A new quantizer for the inputs of one layer."""
@@ -112,3 +121,42 @@ class Algorithm:
             kernel_constraint=lq.constraints.WeightClip(self.clip_value) if self.clip_weights else None,
             **self.layer_options(kind),
         )
+
+
+_NAMES = frozenset(name for name in vars(Algorithm) if not name.startswith("_")) | {"key", "title", "paper"}
+
+ALGORITHMS: Registry[type[Algorithm]] = Registry(
+    "algorithm", "bibench_tf.algorithms", type[Algorithm], first=(BASELINE, *BIBENCH)
+)
+AlgorithmClass = TypeVar("AlgorithmClass", bound=type[Algorithm])
+
+
+def register(algorithm: AlgorithmClass) -> AlgorithmClass:
+    """A class decorator that makes an `Algorithm` subclass known under its key, and returns it as it is.
+
+    Raises InvalidOption where the class lacks a key, title or paper, and where the key is taken.
+    """
+    for attribute in ("key", "title", "paper"):
+        if not isinstance(getattr(algorithm, attribute, None), str):
+            raise InvalidOption(f"{algorithm.__qualname__} needs a class attribute '{attribute}' to be registered.")
+    ALGORITHMS.register(algorithm.key, algorithm, origin=algorithm.__module__)
+    return algorithm
+
+
+def names(pattern: str = "*") -> list[str]:
+    """The keys that match a pattern of the shell: the baseline, BiBench's eight in its order, then all others."""
+    return ALGORITHMS.names(pattern)
+
+
+def get(key: str | Algorithm, **options: Any) -> Algorithm:
+    """The algorithm called `key`, with its options; an `Algorithm` is returned as it is.
+
+    Raises UnknownName for an unknown key, and InvalidOption for an option that the algorithm does not take.
+    """
+    if isinstance(key, Algorithm):
+        return key
+    algorithm = ALGORITHMS.get(key)
+    try:
+        return algorithm(**options)
+    except TypeError as error:
+        raise InvalidOption(f"Algorithm '{key}' does not take these options: {error}.") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, TriangularSign
 
 
+@register
 @dataclass(frozen=True)
 class BiReal(Algorithm):
     """Bi-Real Net's operator.

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 
 
+@register
 @dataclass(frozen=True)
 class BNN(Algorithm):
     """Binarized Neural Networks.
 
     Forward: y = conv(sign(x), sign(w)). Gradients: d sign(v)/dv = 1 where |v| <= clip_value, else 0, for x and w.
-    Latent weights are clipped to [-clip_value, clip_value]. Raises BibenchError unless clip_value is positive.
+    Latent weights are clipped to [-clip_value, clip_value]. Raises InvalidOption unless clip_value is positive.
 
     Source: arXiv 1602.02830, Algorithm 1, with clip_value 1; BinaryDenseNet and MeliusNet (arXiv 1906.08637 and
     2001.05936) have 1.3.
@@ -30,7 +31,7 @@ class BNN(Algorithm):
 
     def __post_init__(self):
         if not self.clip_value > 0:
-            raise BibenchError(f"clip_value must be positive, not {self.clip_value}.")
+            raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
 
     def input_quantizer(self):
         return ClippedSign(self.clip_value)

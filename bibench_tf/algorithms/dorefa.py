@@ -7,11 +7,12 @@ from typing import ClassVar, Literal
 
 import larq as lq
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 
 
+@register
 @dataclass(frozen=True)
 class DoReFa(Algorithm):
     """DoReFa-Net at one bit, in BiBench's form, and at more bits of the activations, in the paper's.
@@ -21,7 +22,7 @@ class DoReFa(Algorithm):
 
     `activation_bits` k of 2 to 8 replaces sign(x) by round(n c) / n, c = x clipped to [0, 1], n = 2^k - 1, halves
     rounded to even; the gradient is 1 where 0 <= x <= 1, else 0 (Larq's `DoReFa` quantizer). Such layers are no
-    binary operations. Raises BibenchError for another number of bits.
+    binary operations. Raises InvalidOption for another number of bits.
 
     Source: arXiv 1606.06160, sections 2.3 (kernels) and 2.4 (activations); BiBench's operator.
     """
@@ -35,7 +36,7 @@ class DoReFa(Algorithm):
 
     def __post_init__(self):
         if self.activation_bits not in range(1, 9):
-            raise BibenchError(f"activation_bits is a whole number from 1 to 8, not {self.activation_bits!r}.")
+            raise InvalidOption(f"activation_bits is a whole number from 1 to 8, not {self.activation_bits!r}.")
 
     def input_quantizer(self):
         return ClippedSign() if self.activation_bits == 1 else lq.quantizers.DoReFa(self.activation_bits)

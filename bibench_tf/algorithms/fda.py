@@ -9,7 +9,8 @@ from typing import ClassVar
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import channel_scale, clipped, in_32_bits
 
@@ -58,7 +59,7 @@ def _noisy_fourier_sign(x: tf.Tensor, terms: tf.Tensor, scale: tf.Tensor):
     return lq.math.sign(x) + scale * tf.sin(x), gradient
 
 
-class _FourierSign(lq.quantizers.Quantizer):
+class _FourierSign(Quantizer):
     """sign(x) + alpha N(x) in training, sign(x) in inference; N(v) = relu(v W1) W2 + 0.1 sin(v).
 
     alpha (`*_schedule_alpha`) and the n of the slope (`*_schedule_n`) are non-trainable, start at 0.1 and 9, and follow
@@ -104,7 +105,7 @@ class _FourierSign(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("fourier_sign")
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class FourierInputSign(_FourierSign):
     """FDA's input quantizer.
 
@@ -131,7 +132,7 @@ class FourierInputSign(_FourierSign):
 
 
 @lq.utils.register_alias("fourier_kernel_sign")
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class FourierKernelSign(_FourierSign):
     """FDA's kernel quantizer.
 
@@ -165,6 +166,7 @@ class FourierKernelSign(_FourierSign):
         return scale * self._noisy_sign(inputs, over_filters)
 
 
+@register
 @dataclass(frozen=True)
 class FDA(Algorithm):
     """FDA-BNN (frequency domain approximation).

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
-from bibench_tf.errors import BibenchError
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.errors import InvalidOption
 
 _LAYERS = {"conv2d": tf.keras.layers.Conv2D, "conv1d": tf.keras.layers.Conv1D, "dense": tf.keras.layers.Dense}
 
 
+@register
 @dataclass(frozen=True)
 class FullPrecision(Algorithm):
     """32-bit weights and activations: y = conv(x, w) + bias."""
@@ -24,7 +25,7 @@ class FullPrecision(Algorithm):
 
     def _layer(self, kind, units, **options):
         if options.get("padding", "same") not in ("same", "valid"):
-            raise BibenchError(f"Full-precision layers take padding 'same' or 'valid', not {options['padding']!r}.")
+            raise InvalidOption(f"Full-precision layers take padding 'same' or 'valid', not {options['padding']!r}.")
         if kind != "dense":
             options["kernel_initializer"] = "he_normal"
         return _LAYERS[kind](units, **options)

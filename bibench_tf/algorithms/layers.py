@@ -6,16 +6,13 @@ form Larq Compute Engine runs as a binary operation, and because an algorithm th
 
 from __future__ import annotations
 
-import logging
+from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.errors import BibenchError
-
-# Larq warns at every binary layer without a weight constraint. Whether latent weights are clipped is a part of each
-# algorithm here (`Algorithm.clip_weights`), so the warning would only repeat a decision already made.
-logging.getLogger("larq.layers_base").setLevel(logging.ERROR)
+from bibench_tf.algorithms.capabilities import capabilities_of
+from bibench_tf.errors import InvalidOption
 
 # Below every activation a network produces; see `BinaryConv2D._scale`.
 _LOWEST = -3e38
@@ -32,7 +29,7 @@ def is_training(training) -> bool:
     return not tf.is_tensor(training) and bool(training)
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BinaryConv2D(lq.layers.QuantConv2D):
     """A 2D convolution of binarized inputs (B, H, W, C) and a binarized kernel (kh, kw, C / groups, filters).
 
@@ -45,11 +42,9 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     `output_scale`) or `spatial` (output_scale x height_scale x width_scale). Where H or W is open, there are scales for
     2000 positions, as in BiBench, of which an output takes the first.
     Groups are convolved one by one in inference, because only that runs on bits everywhere, where the input quantizer
-    is Larq's sign or says `signs_in_inference = True`: exactly -1 and +1.
+    declares `signs_in_inference` or is a sign of Larq's.
     With as many groups as channels it is a depthwise convolution, which no engine runs on bits.
-    An input quantizer may have a method `output_factor(inputs, layer)`, a factor of the output computed from the
-    inputs; it is applied unless the quantizer has put it into the binarized inputs itself. One whose signs stand for
-    other numbers has `sign_values`, what -1 and +1 mean, and the layer computes with those.
+    The `output_factor` and the `sign_values` of the input quantizer are applied: see `Quantizer`.
     """
 
     def __init__(
@@ -64,11 +59,11 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         **kwargs,
     ):
         if output_scale not in (None, "channel", "spatial"):
-            raise BibenchError(f"output_scale is None, 'channel' or 'spatial', not {output_scale!r}.")
+            raise InvalidOption(f"output_scale is None, 'channel' or 'spatial', not {output_scale!r}.")
         explicit = isinstance(padding, int)
-        if kwargs.get("pad_values") and hasattr(kwargs.get("input_quantizer"), "output_factor"):
-            raise BibenchError("XNOR-Net pads with 0 only: its inputs are scaled, and other padding would not be.")
         super().__init__(filters, kernel_size, padding="same" if explicit else padding, **kwargs)
+        if self.pad_values and capabilities_of(self.input_quantizer).has_output_factor:
+            raise InvalidOption("XNOR-Net pads with 0 only: its inputs are scaled, and other padding would not be.")
         self.explicit_padding = padding if explicit else None
         if explicit:
             self._is_native_padding = False
@@ -149,7 +144,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         training = is_training(training)
         as_same = self._pads_like_same(inputs)
         simple = self.explicit_padding is None or as_same
-        split = self.groups > 1 and simple and self._gets_signs() and not training
+        gets_signs = capabilities_of(self.input_quantizer).signs_in_inference
+        split = self.groups > 1 and simple and gets_signs and not training
         # In training the factors of the channels are a part of the kernel, which is smaller than the output.
         in_kernel = training and self.output_scale_kind == "channel"
         with (
@@ -169,7 +165,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     def convolution_op(self, inputs, kernel):
         if self._scales_kernel:
             kernel = kernel * self.output_scale
-        minus, plus = getattr(self.input_quantizer, "sign_values", (-1.0, 1.0))
+        minus, plus = capabilities_of(self.input_quantizer).sign_values
         if (minus, plus) == (-1.0, 1.0):
             return self._convolve(inputs, kernel)
         # What the numbers have in common comes out of the convolution as a constant for each output channel.
@@ -208,10 +204,6 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         same_strides = len(set(self.strides)) == 1 and (max(self.strides) == 1 or max(self.dilation_rate) == 1)
         return channels_last and same_strides and self.groups == inputs.shape[-1] > 1
 
-    def _gets_signs(self):
-        larq = (lq.quantizers.SteSign, lq.quantizers.ApproxSign, lq.quantizers.SwishSign)
-        return isinstance(self.input_quantizer, larq) or getattr(self.input_quantizer, "signs_in_inference", False)
-
     def _scale(self, inputs, outputs, training):
         if training and self.output_scale_kind == "spatial":
             # One factor for each output of a sample, so that its gradient is a sum over samples alone.
@@ -223,9 +215,9 @@ class BinaryConv2D(lq.layers.QuantConv2D):
                 # rank, and then cannot run the file. An operation in between, without effect, keeps it apart.
                 lowest = max(_LOWEST, outputs.dtype.min)
                 outputs = tf.maximum(outputs, lowest) * self._position_scale(outputs)
-        factor = getattr(self.input_quantizer, "output_factor", None)
-        if factor is not None and not self.input_quantizer.scales_inputs(training):
-            outputs = outputs * factor(inputs, self)
+        declared = capabilities_of(self.input_quantizer)
+        if declared.has_output_factor and not declared.scales_inputs(training):
+            outputs = outputs * declared.output_factor(inputs, self)
         return outputs
 
     def _position_scale(self, outputs):
@@ -242,10 +234,20 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             config["padding"] = self.explicit_padding
         return {
             **config,
+            "input_quantizer": _serialized(self.input_quantizer),
+            "kernel_quantizer": _serialized(self.kernel_quantizer),
             "output_scale": self.output_scale_kind,
             "output_scale_initializer": tf.keras.initializers.serialize(self.output_scale_initializer),
             "scale_bias": self.scale_bias,
         }
+
+
+def _serialized(quantizer) -> Any:
+    """The configuration of a quantizer in Keras' older form, where `class_name` carries the package.
+
+    In the newer form a second field carries it, which Keras does not read in HDF5 files.
+    """
+    return lq.quantizers.serialize(quantizer, use_legacy_format=isinstance(quantizer, tf.keras.layers.Layer))
 
 
 def _first(scale, outputs, axis):
@@ -254,7 +256,7 @@ def _first(scale, outputs, axis):
     return scale if scale.shape[0] == size else scale[: tf.shape(outputs)[axis] if size is None else size]
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BinaryConv1D(BinaryConv2D):
     """`BinaryConv2D` on sequences (B, L, C), with a kernel of shape (1, k, C / groups, filters)."""
 
@@ -299,7 +301,7 @@ class BinaryConv1D(BinaryConv2D):
         return {**config, **{key: config[key][-1] for key in ("kernel_size", "strides", "dilation_rate")}}
 
 
-@lq.utils.register_keras_custom_object
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BinaryDense(BinaryConv2D):
     """`BinaryConv2D` on rows (..., C), with a kernel of shape (1, 1, C, units).
 

@@ -8,6 +8,9 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.errors import InvalidOption
+
 # A filter whose weights are all zero has scale zero, and one such filter would make Larq Compute Engine run the whole
 # layer as float; the floor is far below every scale that occurs in training.
 SCALE_FLOOR = 1e-6
@@ -58,11 +61,11 @@ def approx_sign(x: tf.Tensor):
 
 
 @lq.utils.register_alias("clipped_sign")
-@lq.utils.register_keras_custom_object
-class ClippedSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ClippedSign(Quantizer):
     """Larq's SteSign, at less cost in training.
 
-    Forward: q(x) = sign(x), sign(0) = +1. Gradient: dq/dx = 1 where |x| <= clip_value, else 0. Raises ValueError
+    Forward: q(x) = sign(x), sign(0) = +1. Gradient: dq/dx = 1 where |x| <= clip_value, else 0. Raises InvalidOption
     unless clip_value is positive. Source: arXiv 1602.02830; a clip_value of 1.3 is that of arXiv 1906.08637.
     """
 
@@ -71,7 +74,7 @@ class ClippedSign(lq.quantizers.Quantizer):
 
     def __init__(self, clip_value: float = 1.0, **kwargs):
         if not clip_value > 0:
-            raise ValueError(f"clip_value must be positive, not {clip_value!r}.")
+            raise InvalidOption(f"clip_value must be positive, not {clip_value!r}.")
         super().__init__(**kwargs)
         self.clip_value = float(clip_value)
 
@@ -83,8 +86,8 @@ class ClippedSign(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("triangular_sign")
-@lq.utils.register_keras_custom_object
-class TriangularSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class TriangularSign(Quantizer):
     """Larq's ApproxSign, at less cost in training.
 
     Forward: q(x) = sign(x), sign(0) = +1. Gradient: dq/dx = max(0, 2 - 2|x|). Source: arXiv 1808.00278, section 3.3.
@@ -122,8 +125,8 @@ def _scaled_sign(clip_value: float):
 
 
 @lq.utils.register_alias("channel_scaled_sign")
-@lq.utils.register_keras_custom_object
-class ChannelScaledSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ChannelScaledSign(Quantizer):
     """Binary kernels with an analytic scale.
 
     Forward: q(w) = s * sign(w), sign(0) = +1, with s = mean |w| of each output channel, or of the whole layer with
@@ -137,7 +140,7 @@ class ChannelScaledSign(lq.quantizers.Quantizer):
 
     def __init__(self, per: str = "channel", clips_gradient: bool = True, **kwargs):
         if per not in ("channel", "layer"):
-            raise ValueError(f"A scale is per 'channel' or per 'layer', not per {per!r}.")
+            raise InvalidOption(f"A scale is per 'channel' or per 'layer', not per {per!r}.")
         super().__init__(**kwargs)
         self.per = per
         self.clips_gradient = clips_gradient

@@ -8,18 +8,19 @@ from typing import ClassVar
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign, approx_sign, ste_sign
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 
 
 @lq.utils.register_alias("shifted_sign")
-@lq.utils.register_keras_custom_object
-class ShiftedSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ShiftedSign(Quantizer):
     """RSign: a sign with a learned shift for each input channel (weight `input_shift`, shape (C,), starts at 0).
 
     Forward: q(x) = sign(x + shift). Gradient to x: max(0, 2 - 2|x + shift|), or with a `clip_value` 1 where
-    |x + shift| <= clip_value, else 0; to the shift: the same, summed over all other axes. Raises ValueError unless
+    |x + shift| <= clip_value, else 0; to the shift: the same, summed over all other axes. Raises InvalidOption unless
     clip_value is positive. Source: arXiv 2003.03488, section 4 (there with the opposite sign of the shift); BiBench's
     operator; BNext (arXiv 2211.12933) has a clip_value of 1.5.
     """
@@ -29,7 +30,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
 
     def __init__(self, clip_value: float | None = None, **kwargs):
         if clip_value is not None and not clip_value > 0:
-            raise ValueError(f"clip_value must be positive, not {clip_value!r}.")
+            raise InvalidOption(f"clip_value must be positive, not {clip_value!r}.")
         super().__init__(**kwargs)
         self.clip_value = clip_value
 
@@ -46,6 +47,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
         return {**super().get_config(), "clip_value": self.clip_value}
 
 
+@register
 @dataclass(frozen=True)
 class ReActNet(Algorithm):
     """ReActNet's operator.
@@ -55,7 +57,7 @@ class ReActNet(Algorithm):
 
     With a `clip_value` it is the operator of BNext (arXiv 2211.12933): y = conv(sign(x + shift), sign(w)), where the
     gradients of both signs are 1 within clip_value of zero, else 0, and latent weights are clipped to
-    [-clip_value, clip_value]. Raises BibenchError unless clip_value is positive.
+    [-clip_value, clip_value]. Raises InvalidOption unless clip_value is positive.
     """
 
     key: ClassVar[str] = "reactnet"
@@ -65,7 +67,7 @@ class ReActNet(Algorithm):
 
     def __post_init__(self):
         if self.clip_value is not None and not self.clip_value > 0:
-            raise BibenchError(f"clip_value must be positive, not {self.clip_value}.")
+            raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
 
     @property
     def clip_weights(self) -> bool:

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import approx_sign, in_32_bits, triangle
+from bibench_tf.errors import InvalidOption
 
 _EPSILON = 1e-5
 _TAU_START, _TAU_END = 0.85, 0.99
@@ -63,8 +65,8 @@ def _sign_at_unit_variance(x: tf.Tensor):
 
 
 @lq.utils.register_alias("rectified_clamp_sign")
-@lq.utils.register_keras_custom_object
-class RectifiedClampSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class RectifiedClampSign(Quantizer):
     """ReCU's kernel: standardise, clamp to the tau quantile, take the sign.
 
     Forward: w1 = 2 sqrt(2) (w - mean) / sqrt(var + 1e-5), mean and unbiased variance per output channel;
@@ -78,7 +80,7 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
 
     def build(self, input_shape):
         if math.prod(input_shape[:-1]) < 2:
-            raise ValueError("ReCU standardises the weights of each output channel and needs at least two of them.")
+            raise InvalidOption("ReCU standardises the weights of each output channel and needs at least two of them.")
         # 2 - 2 tau has one or two digits left in 16 bits.
         self.tau = self.add_weight("tau", shape=(), initializer="ones", trainable=False, experimental_autocast=False)
         super().build(input_shape)
@@ -97,8 +99,8 @@ class RectifiedClampSign(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("variance_scaled_sign")
-@lq.utils.register_keras_custom_object
-class VarianceScaledSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class VarianceScaledSign(Quantizer):
     """ReCU's input: a sign whose gradient sees the input at unit variance.
 
     Forward: q(x) = sign(x). Gradient in training: max(0, 2 - 2|a|) at a = x / sqrt(var + 1e-5), with the unbiased
@@ -113,6 +115,7 @@ class VarianceScaledSign(lq.quantizers.Quantizer):
         return _sign_at_unit_variance(inputs) if is_training(training) else approx_sign(inputs)
 
 
+@register
 @dataclass(frozen=True)
 class ReCU(Algorithm):
     """ReCU.

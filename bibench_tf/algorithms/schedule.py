@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.operations import FollowsTraining
 
 
 def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
@@ -13,7 +14,7 @@ def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
     Anything counted from 0 up to a total may be passed, steps as well as epochs. The state is saved with the model.
     """
     for module in (model, *model.submodules):
-        if hasattr(module, "update_schedule"):
+        if isinstance(module, FollowsTraining):
             module.update_schedule(epoch, epochs)
 
 
@@ -27,7 +28,7 @@ class ScheduleCallback(tf.keras.callbacks.Callback):
     def __init__(self, epochs: int | None = None, steps: int | None = None):
         super().__init__()
         if steps is not None and steps < 1:
-            raise BibenchError(f"A schedule needs at least one step, not {steps}.")
+            raise InvalidOption(f"A schedule needs at least one step, not {steps}.")
         self.epochs = epochs
         self.steps = steps
 

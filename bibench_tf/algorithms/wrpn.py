@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Literal
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, clipped
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 
 
 @cache
@@ -33,8 +34,8 @@ def _sign_of_zero_one(x):
 
 
 @lq.utils.register_alias("zero_one_sign")
-@lq.utils.register_keras_custom_object
-class ZeroOneSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ZeroOneSign(Quantizer):
     """Inputs of the two levels 0 and 1, written as signs.
 
     Forward: the level is a(x) = round(clip(x, 0, 1)), 0 at x = 0.5 as halves go to even; the quantizer gives
@@ -53,8 +54,8 @@ class ZeroOneSign(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("unit_levels")
-@lq.utils.register_keras_custom_object
-class UnitLevels(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class UnitLevels(Quantizer):
     """Inputs of 2^k evenly spaced levels from 0 to 1, k = `bits`.
 
     Forward: q(x) = round((2^k - 1) clip(x, 0, 1)) / (2^k - 1), halves to even. Gradient: 1 where 0 <= x <= 1, else 0.
@@ -73,8 +74,8 @@ class UnitLevels(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("signed_levels")
-@lq.utils.register_keras_custom_object
-class SignedLevels(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class SignedLevels(Quantizer):
     """Kernels of 2^k - 1 evenly spaced levels from -1 to 1, one of the k = `bits` >= 2 bits is the sign.
 
     Forward: q(w) = round(n clip(w, -1, 1)) / n, n = 2^(k - 1) - 1, halves to even. Gradient: 1 where |w| <= 1, else 0.
@@ -92,6 +93,7 @@ class SignedLevels(lq.quantizers.Quantizer):
         return {**super().get_config(), "bits": self.precision}
 
 
+@register
 @dataclass(frozen=True)
 class WRPN(Algorithm):
     """WRPN at `weight_bits` and `activation_bits` bits, from 1 to 8 each.
@@ -102,7 +104,7 @@ class WRPN(Algorithm):
     both sides runs as a binary operation, exactly: see `ZeroOneSign`; more bits run as floats. Gradients: 1 inside of
     the clipping range, else 0; s is left out. Padding is by the level 0.
 
-    Raises BibenchError for other numbers of bits. Source: arXiv 1709.01134, its hardware-friendly quantization scheme.
+    Raises InvalidOption for other numbers of bits. Source: arXiv 1709.01134, its hardware-friendly quantization scheme.
     """
 
     key: ClassVar[str] = "wrpn"
@@ -117,7 +119,7 @@ class WRPN(Algorithm):
     def __post_init__(self):
         for option in ("weight_bits", "activation_bits"):
             if getattr(self, option) not in range(1, 9):
-                raise BibenchError(f"{option} is a whole number from 1 to 8, not {getattr(self, option)!r}.")
+                raise InvalidOption(f"{option} is a whole number from 1 to 8, not {getattr(self, option)!r}.")
 
     def input_quantizer(self):
         return ZeroOneSign() if self.activation_bits == 1 else UnitLevels(self.activation_bits)
@@ -131,5 +133,5 @@ class WRPN(Algorithm):
 
     def _layer(self, kind, units, **options):
         if "pad_values" in options:
-            raise BibenchError("WRPN pads with 0 only: its inputs are levels from 0 to 1, not signs.")
+            raise InvalidOption("WRPN pads with 0 only: its inputs are levels from 0 to 1, not signs.")
         return super()._layer(kind, units, **options)

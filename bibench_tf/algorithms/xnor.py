@@ -8,14 +8,15 @@ from typing import ClassVar, Literal
 import larq as lq
 import tensorflow as tf
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
+from bibench_tf.algorithms.capabilities import Quantizer
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, scaled_sign, ste_sign
 
 
 @lq.utils.register_alias("sample_scaled_sign")
-@lq.utils.register_keras_custom_object
-class SampleScaledSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class SampleScaledSign(Quantizer):
     """Binary inputs with one scale for each sample.
 
     Forward: q(x) = A * sign(x), A = mean |x| over all axes but the first. Gradient: dq/dx = 1 where |x| <= 1,
@@ -46,8 +47,8 @@ class SampleScaledSign(lq.quantizers.Quantizer):
 
 
 @lq.utils.register_alias("spatially_scaled_sign")
-@lq.utils.register_keras_custom_object
-class SpatiallyScaledSign(lq.quantizers.Quantizer):
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class SpatiallyScaledSign(Quantizer):
     """Binary inputs with the paper's scale map K.
 
     Forward: q(x) = sign(x), and the layer multiplies its output by K = box(mean over channels of |x|), where box is
@@ -78,6 +79,7 @@ class SpatiallyScaledSign(lq.quantizers.Quantizer):
         return tf.stop_gradient(factor)
 
 
+@register
 @dataclass(frozen=True)
 class XNOR(Algorithm):
     """XNOR-Net, in BiBench's form.

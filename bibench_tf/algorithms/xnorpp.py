@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from bibench_tf.algorithms.base import Algorithm
+from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
 
 
+@register
 @dataclass(frozen=True)
 class XNORPlusPlus(Algorithm):
     """XNOR-Net++.

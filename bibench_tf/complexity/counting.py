@@ -15,6 +15,7 @@ from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, Call, bits_of, role_of, short_name, tally
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import PAPER
+from bibench_tf.operations import CountsSamples, CountsWeights
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -144,7 +145,7 @@ def _calls(model: tf.keras.Model, prefix: str, samples: int = 1) -> Iterator[tup
         for node in nodes:
             name = prefix + node.layer.name
             given = max((samples_of.get(id(tensor), samples) for tensor in node.keras_inputs), default=samples)
-            if hasattr(node.layer, "count_samples"):
+            if isinstance(node.layer, CountsSamples):
                 given = node.layer.count_samples(node.input_shapes)
             samples_of |= {id(tensor): given for tensor in tf.nest.flatten(node.outputs)}
             if not isinstance(node.layer, tf.keras.Model):
@@ -183,7 +184,7 @@ def _deployed(layer: tf.keras.layers.Layer) -> tuple[Weights, ...]:
     import tensorflow as tf
 
     counts: Counter[int] = Counter()
-    if hasattr(layer, "count_weights"):
+    if isinstance(layer, CountsWeights):
         counts.update(layer.count_weights())
     elif isinstance(layer, tf.keras.layers.BatchNormalization):
         # Statistics and affine parameters fold into a factor and an offset.

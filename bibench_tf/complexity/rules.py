@@ -12,6 +12,7 @@ from bibench_tf.complexity import functions
 from bibench_tf.complexity.costs import Macs, Role
 from bibench_tf.complexity.tallies import Refused, Tally, elements, known
 from bibench_tf.errors import BibenchError
+from bibench_tf.operations import CountsOperations, check_declarations
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -50,7 +51,8 @@ class Call:
 def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
     """What a call computes; raises BibenchError naming the layer where there is no rule, or a size is unknown."""
     try:
-        if hasattr(layer, "count_operations"):
+        check_declarations(type(layer))
+        if isinstance(layer, CountsOperations):
             operations = layer.count_operations(call.input_shapes, call.output_shapes)
             macs = tuple(Macs(number, bits, bits) for bits, number in operations.macs.items())
             return Tally(macs, operations.other)
@@ -108,7 +110,9 @@ def _keras(*names: str) -> tuple[type, ...]:
 
 
 def _quantizer_bits(layer, attribute: str) -> int:
-    return getattr(getattr(layer, attribute, None), "precision", None) or _FLOAT
+    from bibench_tf.algorithms.capabilities import capabilities_of
+
+    return capabilities_of(getattr(layer, attribute, None)).precision or _FLOAT
 
 
 def _positions(layer, shape) -> int:
@@ -132,15 +136,18 @@ def _functions_in(activation) -> int:
 
 def _binarizing(layer, call: Call) -> int:
     """One comparison for each input that is quantized, and the factor XNOR-Net computes from the inputs."""
+    from bibench_tf.algorithms.capabilities import capabilities_of
+
     quantizer = getattr(layer, "input_quantizer", None)
     if quantizer is None or type(quantizer).__name__ == "NoOp":
         return 0
     number = elements(call.inputs)
-    if not hasattr(quantizer, "output_factor"):
+    declared = capabilities_of(quantizer)
+    if not declared.has_output_factor:
         return number
     # |x| and its sum, the product with each output, and the window's mean where the factor has a map.
     factor = 2 * number + elements(call.outputs)
-    if not quantizer.scales_inputs(True):
+    if not declared.scales_inputs(True):
         factor += _positions(layer, call.outputs[0]) * math.prod(layer.kernel_size)
     return number + factor
 

@@ -20,6 +20,7 @@ from bibench_tf import tasks
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
 from bibench_tf.errors import StorageError
+from bibench_tf.operations import DrawsAtRandom
 from bibench_tf.recipes import Precision, Recipe, learning_rate
 from bibench_tf.results import checkpoints, environment, records
 from bibench_tf.tasks import Task
@@ -177,8 +178,10 @@ def train(
 
 
 def _draws_at_random(layer: tf.Module) -> bool:
-    """Whether a layer is a dropout that does something, or says so of itself by `draws_at_random`."""
-    return isinstance(layer, tf.keras.layers.Dropout) and layer.rate > 0 or getattr(layer, "draws_at_random", False)
+    """Whether a layer is a dropout with a rate above 0, or declares `draws_at_random`."""
+    if isinstance(layer, tf.keras.layers.Dropout):
+        return layer.rate > 0
+    return isinstance(layer, DrawsAtRandom) and layer.draws_at_random
 
 
 def _train_batches(task, data, recipe, devices, **order):

@@ -7,24 +7,22 @@ from pathlib import Path
 
 import psutil
 
+from bibench_tf import process
+
 PROCESS = Path("/proc/self")
 _MIB = 2**20
 
 
 def forget_networks() -> None:
-    """Free the graphs of the networks that nothing refers to any more, and let layer names count from the start.
+    """Free the graphs of unreferenced networks, and let layer names count from the start.
 
-    TensorFlow keeps the gradient function of every `tf.custom_gradient` that was ever traced, and by it the whole
-    graph: some 50 MiB for each training of a binarized network, for the life of the process. Functions that were traced
-    before this call must not be differentiated for the first time after it.
+    Functions that were traced before this call must not be differentiated for the first time after it: see
+    `process.forget_gradients`.
     """
     import tensorflow as tf
-    from tensorflow.python.framework import ops
 
     tf.keras.backend.clear_session()
-    gradients = ops.gradient_registry._registry
-    for name in [name for name in gradients if name.startswith("CustomGradient-")]:
-        del gradients[name]
+    process.forget_gradients()
     gc.collect()  # networks hold their graphs in reference cycles
 
 

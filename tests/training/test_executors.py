@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.algorithms.registry import FILES_VARIABLE
 from bibench_tf.errors import BibenchError
+from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.training import executors, runner
 from bibench_tf.training.executors import local
@@ -168,7 +168,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_two_processes_give_the_scores_of_one_and_survive_a_kill(tmp_path, monkeypatch):
-    monkeypatch.setenv(FILES_VARIABLE, str(Path(tiny_data.__file__)))
+    monkeypatch.setenv(PLUGINS_VARIABLE, str(Path(tiny_data.__file__)))
     monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny_data.tiny, "image_classification", ""))
     specs = tiny_data.specs("bnn", "recu")
     core = min(os.sched_getaffinity(0))

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.algorithms.registry import FILES_VARIABLE
 from bibench_tf.errors import BibenchError
+from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results import checkpoints
 from bibench_tf.results.runs import RunStore
 from bibench_tf.training import runner
@@ -50,7 +50,7 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv(FILES_VARIABLE, str(_path))
+    monkeypatch.setenv(PLUGINS_VARIABLE, str(_path))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")  # the tests may have to share their cores
     store = RunStore(tmp_path / "ray")

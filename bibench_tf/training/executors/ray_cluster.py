@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import Future
 
-from bibench_tf.algorithms.registry import FILES_VARIABLE
 from bibench_tf.errors import BibenchError
+from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results.runs import RunSpec
 from bibench_tf.training.executors import worker
 from bibench_tf.training.session import Session
@@ -56,8 +56,8 @@ class RayWorkers:
         self._warn(ray, {"CPU": session.cpus_per_run, "GPU": gpus})
         threads = str(session.cpus_per_run)
         variables = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
-        if files := os.environ.get(FILES_VARIABLE):
-            variables[FILES_VARIABLE] = files
+        if files := os.environ.get(PLUGINS_VARIABLE):
+            variables[PLUGINS_VARIABLE] = files
         self._train = ray.remote(worker.train).options(
             num_cpus=session.cpus_per_run,
             num_gpus=gpus,

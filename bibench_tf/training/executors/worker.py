@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from bibench_tf import registry
 from bibench_tf.errors import BibenchError
 from bibench_tf.training.session import Session
 
@@ -15,12 +16,11 @@ def train(spec: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
     Returns `done`, False when another process holds the run, and `error`, the sentence that ends the whole session,
     None without one.
     """
-    from bibench_tf import algorithms
     from bibench_tf.results import stores
     from bibench_tf.results.runs import RunSpec
     from bibench_tf.training import runner
 
-    algorithms.names()  # loads the user's files as well, which may register data sets
+    registry.load_plugins()
     how = Session.from_dict(session)
     try:
         if how.store is not None:
