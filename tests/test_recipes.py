@@ -175,15 +175,21 @@ recipes.register(mine, quick_for="tasting", bibench_for={"wines": ("resnet20",)}
 
 
 @pytest.fixture
-def plugin(tmp_path):
-    """A plug-in file with a recipe, which is forgotten after the test."""
+def restored():
+    """What a test registers is forgotten."""
+    recipes.names()
+    with contextlib.ExitStack() as stack:
+        for known in (RECIPES._entries, QUICK, BIBENCH, os.environ):
+            stack.enter_context(mock.patch.dict(known))
+        yield
+
+
+@pytest.fixture
+def plugin(tmp_path, restored):
+    """A plug-in file with a recipe."""
     path = tmp_path / "plugin.py"
     path.write_text(PLUGIN)
-    recipes.names()
-    with contextlib.ExitStack() as restored:
-        for known in (RECIPES._entries, QUICK, BIBENCH, os.environ):
-            restored.enter_context(mock.patch.dict(known))
-        yield path
+    return path
 
 
 def test_one_file_adds_a_recipe(plugin):
@@ -261,7 +267,7 @@ def test_the_documented_table_is_the_recipes():
 
 
 @pytest.mark.parametrize("guide", ["recipes.md", "tasks.md"])
-def test_the_examples_of_the_guides_run(guide):
+def test_the_examples_of_the_guides_run(guide, restored):
     examples = re.findall(r"^```python\n(.*?)^```", (TABLE.parent / guide).read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert examples
     for example in examples:

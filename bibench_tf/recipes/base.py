@@ -116,7 +116,7 @@ def register(
     for group, key in choices:
         if group.get(key, recipe.name) != recipe.name:
             raise InvalidOption(f"'{recipe.name}' cannot be the recipe for '{key}', which has '{group[key]}'.")
-    RECIPES.register(recipe.name, recipe, origin=sys._getframe(1).f_globals["__name__"])
+    RECIPES.register(recipe.name, recipe, origin=sys._getframe(1).f_globals.get("__name__", "__main__"))
     for group, key in choices:
         group[key] = recipe.name
     return recipe
