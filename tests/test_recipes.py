@@ -1,14 +1,18 @@
 """Recipes: the rates by hand, what a name means for a data set and a network, and the documented table."""
 
+import contextlib
 import dataclasses
+import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from bibench_tf import datasets, recipes, tasks
-from bibench_tf.errors import BibenchError
+from bibench_tf import datasets, recipes, registry, tasks
+from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.recipes import Recipe, learning_rate
+from bibench_tf.recipes.base import BIBENCH, QUICK, RECIPES
 
 RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1.0, schedule="cosine")
 TABLE = Path(__file__).parents[1] / "docs" / "recipes.md"
@@ -148,9 +152,9 @@ def test_where_bibench_has_no_recipe():
 def test_what_bibench_is_chosen_by_exists():
     from bibench_tf import zoo
 
-    for dataset, of_networks in recipes._BIBENCH.items():
+    for dataset, of_networks in BIBENCH.items():
         task = datasets.task_of(dataset)
-        assert recipes._RECIPES.keys() >= set(of_networks.values())
+        assert set(RECIPES.names()) >= set(of_networks.values())
         assert {zoo.task_of(network) for network in of_networks} == {task}
 
 
@@ -162,8 +166,64 @@ def test_any_other_name_is_the_recipe_itself():
         recipes.resolve("quikc", "any", "any", "any")
 
 
-def test_recipes_of_earlier_versions_are_read():
-    for name in recipes._RECIPES:
+PLUGIN = """
+from bibench_tf import recipes
+
+mine = recipes.Recipe("mine", epochs=5, batch_size=8, optimizer="adam", learning_rate=1e-3, schedule="cosine")
+recipes.register(mine, quick_for="tasting", bibench_for={"wines": ("resnet20",)})
+"""
+
+
+@pytest.fixture
+def restored():
+    """What a test registers is forgotten."""
+    recipes.names()
+    with contextlib.ExitStack() as stack:
+        for known in (RECIPES._entries, QUICK, BIBENCH, os.environ):
+            stack.enter_context(mock.patch.dict(known))
+        yield
+
+
+@pytest.fixture
+def plugin(tmp_path, restored):
+    """A plug-in file with a recipe."""
+    path = tmp_path / "plugin.py"
+    path.write_text(PLUGIN)
+    return path
+
+
+def test_one_file_adds_a_recipe(plugin):
+    registry.load_plugin(plugin)
+    mine = recipes.get("mine")
+    assert mine.epochs == 5 and "mine" in recipes.names()
+    assert recipes.resolve("quick", "tasting", "any", "any") == mine
+    assert recipes.resolve("bibench", "tasting", "wines", "resnet20@0.5") == mine
+    assert recipes.resolve("quick", "image_classification", "any", "any") == recipes.get("quick")
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ({"quick_for": "detection"}, "'other' cannot be the recipe for 'detection', which has 'quick_detection'"),
+        ({"bibench_for": {"coco2017": ("faster_rcnn_resnet18",)}}, "which has 'bibench_coco'"),
+        ({"name": "quick"}, "taken by bibench_tf.recipes.quick"),
+    ],
+)
+def test_a_place_that_is_taken_stays_so(plugin, place, message):
+    recipe = dataclasses.replace(RECIPE, name=place.pop("name", "other"))
+    with pytest.raises(InvalidOption, match=message):
+        recipes.register(recipe, **place)
+    assert "other" not in recipes.names()
+
+
+def test_an_entry_point_declares_what_its_recipe_is_for(plugin, monkeypatch):
+    monkeypatch.syspath_prepend(plugin.parent)
+    RECIPES.register("mine", "plugin:mine", origin="plugin")
+    assert recipes.resolve("quick", "tasting", "any", "any").name == "mine"
+
+
+def test_stored_recipes_are_read():
+    for name in RECIPES.names():
         recipe = recipes.get(name)
         assert recipes.from_dict(dataclasses.asdict(recipe)) == recipe
     stored = dataclasses.asdict(recipes.get("bibench_cifar10"))
@@ -189,7 +249,7 @@ def test_the_documented_table_is_the_recipes():
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if match := re.fullmatch(r"`(\w+)`", cells[0]):
             rows[match[1]] = cells
-    assert set(rows) == set(recipes._RECIPES)
+    assert set(rows) == set(RECIPES.names())
     for name, (_, _, _, optimizer, rate, schedule, epochs, batch_size, augmentation, start, *_) in rows.items():
         recipe = recipes.get(name)
         assert optimizer.split(",")[0].lower().replace(" ", "_").replace("bertadam", "bert_adam") == recipe.optimizer
@@ -207,7 +267,7 @@ def test_the_documented_table_is_the_recipes():
 
 
 @pytest.mark.parametrize("guide", ["recipes.md", "tasks.md"])
-def test_the_examples_of_the_guides_run(guide):
+def test_the_examples_of_the_guides_run(guide, restored):
     examples = re.findall(r"^```python\n(.*?)^```", (TABLE.parent / guide).read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert examples
     for example in examples:

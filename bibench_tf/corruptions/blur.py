@@ -9,18 +9,26 @@ import numpy as np
 from scipy import ndimage
 
 from bibench_tf.corruptions import linear
+from bibench_tf.corruptions.base import as_levels, register
 from bibench_tf.corruptions.draws import Draws
 
 # Above this many pixels a kernel is applied in the frequency domain.
 _LARGE_KERNEL = 81
 
 
+@register(number=17, cifar10=(0.4, 0.6, 0.7, 0.8, 1), imagenet=(1, 2, 3, 4, 6))
 def gaussian_blur(images: np.ndarray, std: float, draws: Draws) -> np.ndarray:
     """A Gaussian of standard deviation `std` pixels."""
     del draws
     return linear.gaussian(images, std)
 
 
+@register(
+    group="standard",
+    number=4,
+    cifar10=((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1)),
+    imagenet=((3, 0.1), (4, 0.5), (6, 0.5), (8, 0.5), (10, 0.5)),
+)
 def defocus_blur(images: np.ndarray, disk: tuple[float, float], draws: Draws) -> np.ndarray:
     """A filled circle, (radius, standard deviation of its softened edge) in pixels."""
     del draws
@@ -50,6 +58,12 @@ def _disk(radius: float, softness: float) -> np.ndarray:
     return soft[used[0] : used[-1] + 1, used[0] : used[-1] + 1].astype(np.float32)
 
 
+@register(
+    group="standard",
+    number=7,
+    cifar10=((1.06, 0.01), (1.11, 0.01), (1.16, 0.01), (1.21, 0.01), (1.26, 0.01)),
+    imagenet=((1.11, 0.01), (1.16, 0.01), (1.21, 0.02), (1.26, 0.02), (1.31, 0.03)),
+)
 def zoom_blur(images: np.ndarray, zoom: tuple[float, float], draws: Draws) -> np.ndarray:
     """The average of the image and its enlargements by 1, 1 + step, ... below stop; `zoom` is (stop, step)."""
     del draws
@@ -60,6 +74,12 @@ def zoom_blur(images: np.ndarray, zoom: tuple[float, float], draws: Draws) -> np
     return np.moveaxis((matrix @ pixels).reshape(height, width, count, channels), 2, 0)
 
 
+@register(
+    group="standard",
+    number=6,
+    cifar10=((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5)),
+    imagenet=((10, 3), (15, 5), (15, 8), (15, 12), (20, 15)),
+)
 def motion_blur(images: np.ndarray, streak: tuple[float, float], draws: Draws) -> np.ndarray:
     """A streak of (radius, standard deviation) pixels in a direction within 45 degrees of the horizontal."""
     return streaks(images, *streak, angles=-45 + 90 * draws.uniform())
@@ -74,7 +94,7 @@ def streaks(images: np.ndarray, radius: float, std: float, angles: np.ndarray) -
     steps = np.arange(2 * math.ceil(radius) + 1)
     weights = np.exp(-(steps**2) / (2 * std**2))
     weights /= weights.sum()
-    # What is left out is below a thousandth of a level.
+    # The omitted steps change an image by less than a thousandth of a level.
     steps = steps[weights > 1e-7]
     angles = np.radians(angles)[:, None]
     down, right = (np.ceil(steps * part - 0.5).astype(int) for part in (np.sin(angles), np.cos(angles)))
@@ -89,8 +109,14 @@ def streaks(images: np.ndarray, radius: float, std: float, angles: np.ndarray) -
     return as_levels(result)
 
 
+@register(
+    group="standard",
+    number=5,
+    cifar10=((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
+    imagenet=((0.7, 1, 2), (0.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2)),
+)
 def glass_blur(images: np.ndarray, glass: tuple[float, int, int], draws: Draws) -> np.ndarray:
-    """Pixels moved about at random between two Gaussian blurs; (standard deviation, reach, repetitions)."""
+    """Pixels moved at random between two Gaussian blurs; (standard deviation, reach of a move, repetitions)."""
     std, reach, repetitions = glass
     height, width = images.shape[1:3]
     blurred = as_levels(linear.gaussian(images, std))
@@ -131,11 +157,3 @@ def shuffled(images: np.ndarray, reach: int, moves: np.ndarray) -> np.ndarray:
         source[:, :size] = further
     origin = ends - size * (1 + np.arange(count, dtype=np.int32)[:, None])
     return images.reshape(-1, channels)[origin].reshape(images.shape)
-
-
-def as_levels(values: np.ndarray) -> np.ndarray:
-    """Grey levels cut to whole numbers 0 to 255, not rounded; uint8.
-
-    The small number keeps what should be a whole number from falling to the level below by rounding error.
-    """
-    return np.clip(values + np.float32(1e-3), 0, 255).astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bibench_tf.corruptions.base import register
 from bibench_tf.corruptions.draws import Draws
 
 # The weights of red, green and blue in ITU-R BT.601.
@@ -19,6 +20,7 @@ def luminance(images: np.ndarray) -> np.ndarray:
     return weighted[..., :1] + weighted[..., 1:2] + weighted[..., 2:]
 
 
+@register(group="standard", number=11, cifar10=(0.05, 0.1, 0.15, 0.2, 0.3), imagenet=(0.1, 0.2, 0.3, 0.4, 0.5))
 def brightness(images: np.ndarray, amount: float, draws: Draws) -> np.ndarray:
     """In HSV the value plus `amount`, at the same hue and saturation: the channels are scaled alike."""
     del draws
@@ -27,6 +29,7 @@ def brightness(images: np.ndarray, amount: float, draws: Draws) -> np.ndarray:
     return np.where(value > 0, images * (brighter / np.maximum(value, 1)), brighter)
 
 
+@register(group="standard", number=12, cifar10=(0.75, 0.5, 0.4, 0.3, 0.15), imagenet=(0.4, 0.3, 0.2, 0.1, 0.05))
 def contrast(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
     """`factor` times the distance from the mean of the channel."""
     del draws
@@ -35,6 +38,12 @@ def contrast(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
     return (images - mean) * np.float32(factor) + mean
 
 
+@register(
+    number=19,
+    needs_colour=True,
+    cifar10=((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2)),
+    imagenet=((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)),
+)
 def saturate(images: np.ndarray, change: tuple[float, float], draws: Draws) -> np.ndarray:
     """In HSV the saturation times the factor plus the offset of `change`, at the same hue and value.
 

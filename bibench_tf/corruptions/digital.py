@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
 from bibench_tf.corruptions import linear
+from bibench_tf.corruptions.base import register
 from bibench_tf.corruptions.draws import Draws
 
+# The authors write 244 for the 224 pixels of their images.
+_TYPO = 244 / 224
 
+
+@register(group="standard", number=14, cifar10=(0.95, 0.9, 0.85, 0.75, 0.65), imagenet=(0.6, 0.5, 0.4, 0.3, 0.25))
 def pixelate(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
-    """Fewer pixels, by averages, and as many as before again, by repetition; uint8."""
+    """The image shrunk to `factor` of its size, by averages, and enlarged again, by repetition of pixels; uint8."""
     del draws
     height, width = images.shape[1:3]
     smaller = max(1, int(width * factor)), max(1, int(height * factor))
@@ -23,6 +29,7 @@ def pixelate(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
     return _by_pillow(images, change)
 
 
+@register(group="standard", number=15, cifar10=(80, 65, 58, 50, 40), imagenet=(25, 18, 15, 10, 7))
 def jpeg_compression(images: np.ndarray, quality: int, draws: Draws) -> np.ndarray:
     """Compressed to JPEG at `quality` and unpacked; uint8."""
     del draws
@@ -35,7 +42,7 @@ def jpeg_compression(images: np.ndarray, quality: int, draws: Draws) -> np.ndarr
     return _by_pillow(images, change)
 
 
-def _by_pillow(images, change) -> np.ndarray:
+def _by_pillow(images: np.ndarray, change: Callable[[Image.Image], Image.Image]) -> np.ndarray:
     result = np.empty_like(images)
     grey = images.shape[-1] == 1
     for image, changed in zip(images, result[..., 0] if grey else result, strict=True):
@@ -43,6 +50,15 @@ def _by_pillow(images, change) -> np.ndarray:
     return result
 
 
+@register(
+    group="standard",
+    number=13,
+    cifar10=((0, 0, 0.08), (0.05, 0.2, 0.07), (0.08, 0.06, 0.06), (0.1, 0.04, 0.05), (0.1, 0.03, 0.03)),
+    imagenet=[
+        tuple(_TYPO * share for share in shares)
+        for shares in ((2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02))
+    ],
+)
 def elastic_transform(images: np.ndarray, elastic: tuple[float, float, float], draws: Draws) -> np.ndarray:
     """A random affine map, then a smooth random displacement of each pixel.
 

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from bibench_tf import corruptions, files
-from bibench_tf.errors import BibenchError
-from bibench_tf.results import records
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData, StorageError
+
+if TYPE_CHECKING:
+    from bibench_tf.datasets import ImageDataset
 
 SETTINGS_FILE = "corruptions.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _BATCH_SIZE = 500
+_SHOWN = 10
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the images of a folder of corrupted images, besides the images themselves."""
+    """The settings that the images of a folder of corrupted images are made by."""
 
     source: str
     seed: int
@@ -37,16 +43,27 @@ class Settings:
 
 @dataclass
 class Outcome:
-    """What became of the images: files written, files that were there before, and what could not be done.
+    """The counts of files written and of files that were there before, and the failures.
 
-    `unreadable` are names of source images with the reason, `refused` counts images by the reason why a
-    corruption was left out.
+    `unreadable` are names of source images with the reason, `refused` counts files by the reason why a corruption was
+    left out.
     """
 
     written: int = 0
     present: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+
+    def failures(self) -> list[str]:
+        """The failures as lines of text, the first ten of the unreadable images by name."""
+        lines = [f"{count:,} files were not made: {reason}" for reason, count in self.refused.items()]
+        unreadable = sorted(self.unreadable.items())
+        if unreadable:
+            lines.append(f"{len(unreadable):,} images could not be read:")
+        lines += [f"  {name}: {reason}" for name, reason in unreadable[:_SHOWN]]
+        if len(unreadable) > _SHOWN:
+            lines.append(f"  and {len(unreadable) - _SHOWN:,} more")
+        return lines
 
 
 def corrupt_folder(
@@ -63,12 +80,15 @@ def corrupt_folder(
     """Write `target`/CORRUPTION/SEVERITY/NAME.png for each image `source`/NAME.png or .jpg, however deep.
 
     The noise of an image depends on `seed` and on its name within `source`. Files that are there are left as they
-    are. Transparency is dropped. Raises BibenchError for a source without images or with two images of one
-    name, for a target within the source, or made from another source or with other settings.
+    are. Transparency is dropped. Raises UnknownName for a corruption or a table, MissingData for a source without
+    images, and InvalidOption for a source with two images of one name, and for a target within the source, or made from
+    another source or with other settings.
     """
+    for name in names:
+        corruptions.check(name, channels=3, table=table)
     images = _images_in(source)
     if target.resolve().is_relative_to(source.resolve()):
-        raise BibenchError(f"The target {target} lies within the source {source}: choose a folder outside of it.")
+        raise InvalidOption(f"The target {target} lies within the source {source}: choose a folder outside of it.")
     _claim(target, Settings(str(source.resolve()), seed, table))
     outcome = Outcome()
 
@@ -106,16 +126,16 @@ def corrupt_folder(
 def _images_in(source: Path) -> list[Path]:
     """The images below `source`, relative to it, sorted."""
     if not source.is_dir():
-        raise BibenchError(f"There is no folder {source}: give a folder of PNG or JPEG images, or data:NAME.")
+        raise MissingData(f"There is no folder {source}: give a folder of PNG or JPEG images, or data:NAME.")
     found = sorted(
         (path.relative_to(source) for path in source.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file()),
         key=Path.as_posix,
     )
     if not found:
-        raise BibenchError(f"The folder {source} has no PNG or JPEG images.")
+        raise MissingData(f"The folder {source} has no PNG or JPEG images.")
     same = [path for path, count in Counter(path.with_suffix(".png") for path in found).items() if count > 1]
     if same:
-        raise BibenchError(
+        raise InvalidOption(
             f"In {source} two images would both become {same[0].as_posix()} (and {len(same) - 1} more such names): "
             "rename one of each."
         )
@@ -123,16 +143,23 @@ def _images_in(source: Path) -> list[Path]:
 
 
 def _claim(target: Path, settings: Settings) -> None:
-    """Note in `target` how its images are made; what is there already must have been made the same way."""
+    """Note in `target` how its images are made; images that are there must have been made the same way."""
     path = target / SETTINGS_FILE
-    if not path.exists():
-        records.write(path, settings)
+    wanted = asdict(settings)
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        content = json.dumps(wanted, indent=1) + "\n"
+        files.write_atomically(path, lambda temporary: temporary.write_text(content, "utf-8"))
         return
-    found = records.read(path, Settings)
-    if found != settings:
-        raise BibenchError(
-            f"The images in {target} were made from {found.source} with seed {found.seed}, table {found.table} and "
-            f"version {found.version} of the corruptions: choose another folder, or the same source and settings."
+    except OSError as error:
+        raise StorageError.of(target, error) from error
+    except ValueError:
+        found = "unreadable settings"
+    if found != wanted:
+        raise InvalidOption(
+            f"The images in {target} were made with {found}, not with {wanted}: choose another folder, or the same "
+            "source and settings."
         )
 
 
@@ -154,29 +181,24 @@ def _write_png(path: Path, image: np.ndarray) -> None:
 
 
 def corrupt_dataset(
-    name: str,
+    dataset: ImageDataset,
     target: Path,
     names: Sequence[str],
     *,
     seed: int = 0,
     table: str = "cifar10",
-    data_dir: Path | None = None,
-    download: bool = False,
     workers: int = 1,
     quiet: bool = True,
 ) -> Outcome:
-    """Write the corrupted test images of the data set `name` as CIFAR-10-C is published.
+    """Write the corrupted test images of a data set as CIFAR-10-C is published.
 
     `target`/CORRUPTION.npy holds the five severities one after the other, uint8 [5 N, H, W, C], and labels.npy the
-    labels [5 N]. Files that are there are left as they are. Raises BibenchError for an unknown or missing data set,
-    a corruption that does not fit its images, and a target made with other settings.
+    labels [5 N]. Files that are there are left as they are. Raises UnknownName and InvalidOption for a corruption that
+    does not exist or does not fit the images, and for a target made with other settings.
     """
-    from bibench_tf import datasets
-
-    dataset = datasets.get(name, data_dir, download)
-    for corruption in names:
-        corruptions.check(corruption, dataset.input_shape[-1])
-    _claim(target, Settings(f"data:{name} {dataset.fingerprint}", seed, table))
+    for name in names:
+        corruptions.check(name, dataset.input_shape[-1], table=table)
+    _claim(target, Settings(f"data:{dataset.name} {dataset.fingerprint}", seed, table))
     missing = [corruption for corruption in names if not (target / f"{corruption}.npy").exists()]
     outcome = Outcome(present=len(names) - len(missing))
     count, severities = dataset.test_examples, corruptions.SEVERITIES
@@ -185,14 +207,20 @@ def corrupt_dataset(
         for corruption in missing:
             progress.set_description(corruption)
 
-            def fill(temporary: Path, corruption=corruption) -> None:
+            def fill(temporary: Path, corruption: str = corruption) -> None:
                 file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
 
-                def store(images: np.ndarray, first: np.ndarray) -> np.ndarray:
+                def store(images: np.ndarray, first: int) -> np.ndarray:
                     for place, severity in enumerate(severities):
                         start = place * count + int(first)
                         file[start : start + len(images)] = corruptions.apply(
-                            corruption, images, severity, seed=seed, first_index=first, table=table, workers=workers
+                            corruption,
+                            images,
+                            severity,
+                            seed=seed,
+                            first_index=int(first),
+                            table=table,
+                            workers=workers,
                         )
                     progress.update(len(images))
                     return images
@@ -211,8 +239,10 @@ def _write_labels(path: Path, labels: np.ndarray) -> None:
     files.write_atomically(path, lambda temporary: np.save(temporary, labels))
 
 
-def _in_threads(function: Callable, items: Sequence, workers: int, progress: tqdm) -> Iterator[None]:
-    """Call `function` on each item in `workers` threads; what has not begun is dropped when one fails."""
+def _in_threads(
+    function: Callable[[Item], None], items: Sequence[Item], workers: int, progress: tqdm
+) -> Iterator[None]:
+    """Call `function` on each item in `workers` threads; calls that have not begun are dropped when one fails."""
     pool = ThreadPoolExecutor(workers)
     try:
         for result in pool.map(function, items):
@@ -230,5 +260,5 @@ def _progress(total: int, unit: str, quiet: bool) -> tqdm:
 
 
 def default_workers() -> int:
-    """As many threads as there are processors this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,8 +1,8 @@
 """Textures that look like frost on a window, drawn by rule.
 
-The authors lay photographs of frost over the images. Those are not free to pass on, so here are drawings: needles and
-feathers of ice, with the brightness, the spread and the colour that the five photographs in use have, and about their
-balance of coarse and fine structure.
+The authors lay photographs of frost over the images, which are not free to pass on. These are drawings: needles and
+feathers of ice, with the brightness, the spread and the colour of the five photographs, and about their balance of
+coarse and fine structure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from scipy import special
 
 from bibench_tf.corruptions import colour
 
-# A multiple of 5, so that every fifth pixel of the endless texture is an endless texture.
+# A multiple of 5, so that every fifth pixel of a texture that repeats is a texture that repeats.
 SIZE = 640
 
 
@@ -49,11 +49,11 @@ _LOCK = threading.Lock()
 
 
 def textures(every: int, channels: int) -> np.ndarray:
-    """Five textures to choose from, at every n-th pixel: float32 [5, S, S, channels] in grey levels, S = 640 / every.
+    """Five textures to choose from, at every n-th pixel: float32 [5, S, S, channels] in grey levels, S = 640 / `every`.
 
-    They go on at the opposite edge. Grey ones have the luminance of the coloured ones.
+    A texture continues at its opposite edge. Grey ones have the luminance of the coloured ones.
     """
-    with _LOCK:  # threads wait for the first to draw them
+    with _LOCK:  # drawn once, by the first thread
         return _sampled(every, channels)
 
 
@@ -101,8 +101,8 @@ def _shape(frost: Frost, random: np.random.Generator) -> tuple[float, float, flo
     return frost.length * random.uniform(0.4, 1.6), random.uniform(1, 3), random.uniform(0.3, 1)
 
 
-def _needle(canvas, start, direction, length, width, light) -> None:
-    """Draw a needle that tapers to its end where it is brighter than what is there."""
+def _needle(canvas: np.ndarray, start: np.ndarray, direction: float, length: float, width: float, light: float) -> None:
+    """Draw a needle that tapers to its end; the canvas keeps its brighter pixels."""
     along = np.array([np.sin(direction), np.cos(direction)])
     low = np.floor(np.minimum(start, start + length * along) - width).astype(int)
     high = np.ceil(np.maximum(start, start + length * along) + width).astype(int)

@@ -10,7 +10,7 @@ from scipy import ndimage, sparse
 
 def separable(images: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Each channel X of `images` [N, H, W, C] becomes rows @ X @ columns.T; float32."""
-    # One small product for each plane: a single large one may round differently with the number of images.
+    # One small product per plane: the rounding of a single large one may depend on the number of images.
     planes = np.moveaxis(images, -1, 1).astype(np.float32, order="C")
     return np.moveaxis(rows @ (planes @ columns.T), 1, -1)
 

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from bibench_tf.corruptions import colour, linear
+from bibench_tf.corruptions.base import register
 from bibench_tf.corruptions.draws import Draws
 
 _WATER = np.array([175, 238, 238], np.float32)
@@ -18,10 +19,28 @@ _WEAK_EDGE, _STRONG_EDGE = 50, 150
 _TANGENT_22_5 = np.float32(np.tan(np.pi / 8))
 
 
+@register(
+    number=18,
+    cifar10=(
+        (0.62, 0.1, 0.7, 0.7, 0.5, 0),
+        (0.65, 0.1, 0.8, 0.7, 0.5, 0),
+        (0.65, 0.3, 1, 0.69, 0.5, 0),
+        (0.65, 0.1, 0.7, 0.69, 0.6, 1),
+        (0.65, 0.1, 0.5, 0.68, 0.6, 1),
+    ),
+    imagenet=(
+        (0.65, 0.3, 4, 0.69, 0.6, 0),
+        (0.65, 0.3, 3, 0.68, 0.6, 0),
+        (0.65, 0.3, 2, 0.68, 0.5, 0),
+        (0.65, 0.3, 1, 0.65, 1.5, 1),
+        (0.67, 0.4, 1, 0.65, 1.5, 1),
+    ),
+)
 def spatter(images: np.ndarray, spatter: tuple[float, ...], draws: Draws) -> np.ndarray:
-    """Drops that darken (mud) or brighten (water) the image; for the six parameters see severities.py.
+    """Drops that darken (mud) or brighten (water) the image.
 
-    On grey images the liquid has the luminance of its colour.
+    The parameters: mean and standard deviation of the noise, its blur in pixels, threshold of a drop; strength of water
+    or blur of mud; 0 for water, 1 for mud. On grey images the liquid has the luminance of its colour.
     """
     mean, std, size, threshold, strength, mud = spatter
     height, width, channels = images.shape[1:]
@@ -43,7 +62,7 @@ def _relief(layer: np.ndarray) -> np.ndarray:
     """How drops [N, H, W] catch the light, from the distance to their edges; float32 0 to 255."""
     near = np.minimum(distances(edges(layer)), _FARTHEST)
     smooth = ndimage.uniform_filter(near, (0, 3, 3), mode="mirror")
-    # 1e-6: an average of whole numbers must not fall below its value by rounding error.
+    # 1e-6: an average of whole numbers must not fall below its value by a rounding error.
     even = _equalized((smooth + 1e-6).astype(np.uint8)).astype(np.int32)
     lit = np.clip(ndimage.correlate(even, _RELIEF[None], mode="mirror"), 0, 255)
     return np.rint(ndimage.uniform_filter(lit.astype(np.float32), (0, 3, 3), mode="mirror"))
@@ -62,12 +81,12 @@ def _equalized(levels: np.ndarray) -> np.ndarray:
 
 
 def distances(targets: np.ndarray) -> np.ndarray:
-    """How far each pixel of bool [N, H, W] is from the nearest true one: float64 pixels, huge if there is none.
+    """The distance of each pixel of bool [N, H, W] to the nearest true one: float64 pixels, huge without a true one.
 
-    Along paths of steps to the side (1), across (1.4) and of a chess knight (2.1969), as OpenCV measures.
+    Along paths of straight (1), diagonal (1.4) and chess-knight (2.1969) steps, as in OpenCV.
     """
     count, height, width = targets.shape
-    # Two pixels more on each side, where nothing is near.
+    # A margin of two pixels that are never near.
     far = np.full((count, height + 4, width + 4), 1e6)
     far[:, 2:-2, 2:-2][targets] = 0
     place = np.arange(width + 4.0)

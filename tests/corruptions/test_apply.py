@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 
-from bibench_tf import corruptions
-from bibench_tf.corruptions.draws import Draws
-from bibench_tf.corruptions.severities import PARAMETERS
-from bibench_tf.errors import BibenchError
+from bibench_tf import corruptions, registry
+from bibench_tf.corruptions import Draws
+from bibench_tf.corruptions.base import CORRUPTIONS
+from bibench_tf.errors import BibenchError, InvalidOption, UnknownName
 
 GREY = [name for name in corruptions.names() if name != "saturate"]
 # Those whose result depends on random numbers.
@@ -53,16 +57,55 @@ def damages(name, images, table):
 
 
 def test_the_names_are_those_of_cifar_10_c():
-    assert len(corruptions.STANDARD) == 15 and len(corruptions.EXTRA) == 4
-    assert corruptions.names() == [*corruptions.STANDARD, *corruptions.EXTRA]
-    assert {"glass_blur", "elastic_transform", "jpeg_compression", "frost"} <= set(corruptions.STANDARD)
-    assert set(corruptions.EXTRA) == {"speckle_noise", "gaussian_blur", "spatter", "saturate"}
+    standard, extra = corruptions.names("standard"), corruptions.names("extra")
+    assert len(standard) == 15 and len(extra) == 4
+    assert corruptions.names() == [*standard, *extra]
+    assert {"glass_blur", "elastic_transform", "jpeg_compression", "frost"} <= set(standard)
+    assert set(extra) == {"speckle_noise", "gaussian_blur", "spatter", "saturate"}
+
+
+def test_the_order_is_that_of_the_authors():
+    assert [corruptions.get(name).number for name in corruptions.names()] == list(range(1, 20))
+    assert corruptions.names()[:4] == ["gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur"]
 
 
 def test_both_tables_have_five_severities_of_everything():
-    for table in corruptions.TABLES:
-        assert list(PARAMETERS[table]) == corruptions.names()
-        assert all(len(severities) == 5 for severities in PARAMETERS[table].values())
+    for name in corruptions.names():
+        severities = corruptions.get(name).severities
+        assert tuple(severities) == corruptions.TABLES
+        assert all(len(parameters) == 5 for parameters in severities.values())
+
+
+def test_names_need_neither_tensorflow_nor_scipy():
+    script = (
+        "import sys; from bibench_tf import corruptions; assert 'scipy' not in sys.modules;"
+        "corruptions.names(); assert 'tensorflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+PLUGIN = """
+import numpy as np
+from bibench_tf import corruptions
+
+@corruptions.register(cifar10=(1, 2, 3, 4, 5))
+def dimming(images, steps, draws):
+    return images - np.float32(10 * steps)
+"""
+
+
+def test_one_file_adds_a_corruption(tmp_path, grey):
+    (tmp_path / "plugin.py").write_text(PLUGIN)
+    before = corruptions.names()
+    with mock.patch.dict(CORRUPTIONS._entries), mock.patch.dict(os.environ):
+        registry.load_plugin(tmp_path / "plugin.py")
+        assert corruptions.names() == [*before, "dimming"] and corruptions.expand(["extra"])[-1] == "dimming"
+        expected = np.clip(grey.astype(int) - 20, 0, 255)
+        np.testing.assert_array_equal(corruptions.apply("dimming", grey, 2), expected)
+        with pytest.raises(UnknownName, match="Unknown table of severities 'imagenet'"):
+            corruptions.apply("dimming", grey, 2, table="imagenet")
+    with pytest.raises(InvalidOption, match="five severities"):
+        corruptions.register(cifar10=(1, 2, 3))(lambda images, steps, draws: images)
 
 
 @pytest.mark.parametrize(("name", "table"), EVERYTHING)

@@ -11,14 +11,14 @@ from scipy import ndimage
 
 from bibench_tf import corruptions
 from bibench_tf.corruptions import blur
-from bibench_tf.corruptions.severities import PARAMETERS
+from bibench_tf.corruptions.base import as_levels
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = [(table, severity) for table in corruptions.TABLES for severity in corruptions.SEVERITIES]
 
 
 def parameter(name, table, severity):
-    return PARAMETERS[table][name][severity - 1]
+    return corruptions.get(name).severities[table][severity - 1]
 
 
 def cut(values):
@@ -158,7 +158,7 @@ def test_glass_blur_blurs_moves_and_blurs(table, severity, colour, fixed):
     for move in moves:
         image = glass_by_swaps(image, reach, move[0])
     expected = ndimage.gaussian_filter(image, (std, std, 0), mode="nearest")
-    result = blur.as_levels(blur.glass_blur(colour[:1], (std, reach, repetitions), fixed(*moves)))
+    result = as_levels(blur.glass_blur(colour[:1], (std, reach, repetitions), fixed(*moves)))
     same(result[0], cut(expected), share=1e-2)  # cut twice
 
 

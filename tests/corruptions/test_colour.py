@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from bibench_tf import corruptions
-from bibench_tf.corruptions.severities import PARAMETERS
 
 EVERY = [(table, severity) for table in corruptions.TABLES for severity in corruptions.SEVERITIES]
 
@@ -26,7 +25,7 @@ def cut_from(result, values):
 
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 def test_brightness_is_added_to_the_value(table, severity, colour, grey):
-    added = PARAMETERS[table]["brightness"][severity - 1]
+    added = corruptions.get("brightness").severities[table][severity - 1]
     result = corruptions.apply("brightness", colour[:1], severity, table=table)[0]
     cut_from(result, in_hsv(colour[0], lambda h, s, v: (h, s, min(v + added, 1))))
     result = corruptions.apply("brightness", grey, severity, table=table)
@@ -35,7 +34,7 @@ def test_brightness_is_added_to_the_value(table, severity, colour, grey):
 
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 def test_saturate_changes_the_saturation(table, severity, colour):
-    factor, offset = PARAMETERS[table]["saturate"][severity - 1]
+    factor, offset = corruptions.get("saturate").severities[table][severity - 1]
     assert (colour[0] == colour[0][..., :1]).all(axis=-1).any()  # grey pixels are among them
     result = corruptions.apply("saturate", colour[:1], severity, table=table)[0]
     cut_from(result, in_hsv(colour[0], lambda h, s, v: (h, min(max(s * factor + offset, 0), 1), v)))
@@ -43,6 +42,6 @@ def test_saturate_changes_the_saturation(table, severity, colour):
 
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 def test_contrast_shrinks_the_distance_from_the_mean_of_each_channel(table, severity, colour):
-    factor = PARAMETERS[table]["contrast"][severity - 1]
+    factor = corruptions.get("contrast").severities[table][severity - 1]
     mean = colour.mean(axis=(1, 2), keepdims=True)
     cut_from(corruptions.apply("contrast", colour, severity, table=table), mean + factor * (colour - mean))

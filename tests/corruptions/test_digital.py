@@ -11,8 +11,8 @@ from PIL import Image
 from scipy import ndimage
 
 from bibench_tf import corruptions
-from bibench_tf.corruptions import blur, digital, linear
-from bibench_tf.corruptions.severities import PARAMETERS
+from bibench_tf.corruptions import digital, linear
+from bibench_tf.corruptions.base import as_levels
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = [(table, severity) for table in corruptions.TABLES for severity in corruptions.SEVERITIES]
@@ -32,7 +32,7 @@ def means(size, cells):
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 @pytest.mark.parametrize("size", [(32, 32), (28, 32)])
 def test_pixelate_joins_pixels_into_cells(table, severity, size, colour):
-    factor = PARAMETERS[table]["pixelate"][severity - 1]
+    factor = corruptions.get("pixelate").severities[table][severity - 1]
     image = np.ascontiguousarray(colour[:1, : size[0], : size[1]])
     (rows, row), (columns, column) = (means(side, int(side * factor)) for side in size)
     cells = np.einsum("yh,xw,hwc->yxc", rows, columns, image[0])
@@ -43,7 +43,7 @@ def test_pixelate_joins_pixels_into_cells(table, severity, size, colour):
 
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 def test_jpeg_compression_is_that_of_the_stated_quality(table, severity, grey, colour):
-    quality = PARAMETERS[table]["jpeg_compression"][severity - 1]
+    quality = corruptions.get("jpeg_compression").severities[table][severity - 1]
     for images in (grey, colour):
         stream = io.BytesIO()
         Image.fromarray(images[0].squeeze()).save(stream, "JPEG", quality=quality)
@@ -55,7 +55,9 @@ def test_jpeg_compression_is_that_of_the_stated_quality(table, severity, grey, c
 @pytest.mark.parametrize(("table", "severity"), EVERY)
 @pytest.mark.parametrize("size", [(32, 32), (24, 30)])
 def test_elastic_transform_maps_three_points_and_displaces(table, severity, size, colour, fixed):
-    strength, smoothness, reach = (share * min(size) for share in PARAMETERS[table]["elastic_transform"][severity - 1])
+    strength, smoothness, reach = (
+        share * min(size) for share in corruptions.get("elastic_transform").severities[table][severity - 1]
+    )
     image = np.ascontiguousarray(colour[0, : size[0], : size[1]])
     random = np.random.default_rng(severity)
     corners, noise = random.random((1, 3, 2)), random.random((1, 2, *size)).astype(np.float32)
@@ -79,7 +81,7 @@ def test_elastic_transform_maps_three_points_and_displaces(table, severity, size
             warped = ndimage.map_coordinates(warped, [rows + along, columns + across], order=1, mode="reflect")
         expected.append(warped)
     result = digital.elastic_transform(
-        image[None], PARAMETERS[table]["elastic_transform"][severity - 1], fixed(corners, noise)
+        image[None], corruptions.get("elastic_transform").severities[table][severity - 1], fixed(corners, noise)
     )
     np.testing.assert_allclose(result[0], np.stack(expected, axis=-1), atol=0.02)
 
@@ -98,4 +100,4 @@ def test_no_displacement_is_no_change(colour):
     y, x = (np.broadcast_to(part, (2, 32, 32)) for part in (y, x))
     for repeat_edge in (False, True):
         moved = linear.interpolate(colour[:2].astype(np.float32), y, x, repeat_edge=repeat_edge)
-        np.testing.assert_array_equal(blur.as_levels(moved), colour[:2])
+        np.testing.assert_array_equal(as_levels(moved), colour[:2])

@@ -125,7 +125,7 @@ def test_folders_that_cannot_work_are_refused(photos, tmp_path):
 
 
 def test_a_data_set_is_written_in_the_layout_of_cifar_10_c(tmp_path):
-    outcome = export.corrupt_dataset("fashion_mini", tmp_path, ["fog", "shot_noise"], seed=2, workers=2)
+    outcome = export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["fog", "shot_noise"], seed=2, workers=2)
     assert outcome.written == 2
     splits = datasets.get("fashion_mini").splits
     count = len(splits.test_images)
@@ -140,12 +140,12 @@ def test_a_data_set_is_written_in_the_layout_of_cifar_10_c(tmp_path):
             np.testing.assert_array_equal(part, corruptions.apply(name, splits.test_images, severity, seed=2))
     # Again: nothing to do, and the files are not touched.
     before = (tmp_path / "fog.npy").stat().st_mtime_ns
-    outcome = export.corrupt_dataset("fashion_mini", tmp_path, ["fog"], seed=2)
+    outcome = export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["fog"], seed=2)
     assert (outcome.written, outcome.present) == (0, 1) and (tmp_path / "fog.npy").stat().st_mtime_ns == before
-    with pytest.raises(BibenchError, match="seed 2"):
-        export.corrupt_dataset("fashion_mini", tmp_path, ["fog"], seed=3)
+    with pytest.raises(BibenchError, match="'seed': 2"):
+        export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["fog"], seed=3)
     with pytest.raises(BibenchError, match="needs colour"):
-        export.corrupt_dataset("fashion_mini", tmp_path, ["saturate"], seed=2)
+        export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["saturate"], seed=2)
 
 
 def test_an_interrupted_data_set_goes_on_with_the_next_corruption(tmp_path, monkeypatch):
@@ -159,10 +159,10 @@ def test_an_interrupted_data_set_goes_on_with_the_next_corruption(tmp_path, monk
 
     monkeypatch.setattr(corruptions, "apply", stop)
     with pytest.raises(Exception, match="stopped here"):
-        export.corrupt_dataset("fashion_mini", tmp_path, ["brightness", "contrast"])
+        export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["brightness", "contrast"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["brightness.npy", "corruptions.json", "labels.npy"]
     monkeypatch.setattr(corruptions, "apply", apply)
-    outcome = export.corrupt_dataset("fashion_mini", tmp_path, ["brightness", "contrast"])
+    outcome = export.corrupt_dataset(datasets.get("fashion_mini"), tmp_path, ["brightness", "contrast"])
     assert (outcome.written, outcome.present) == (1, 1)
 
 
@@ -177,14 +177,16 @@ def bibench(*arguments):
 
 def test_the_command_line(photos, tmp_path):
     out = tmp_path / "out"
-    done = bibench(photos, out, "--corruptions", "extra,contrast", "--severities", "2,5", "--table", "imagenet")
+    done = bibench(photos, out, "--corruption", "extra,contrast", "--severity", "2,5", "--severity-table", "imagenet")
     assert done.returncode == 1 and "48 files written" in done.stdout
     assert "2 files were not made" in done.stderr and "needs colour" in done.stderr
-    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == sorted([*corruptions.EXTRA, "contrast"])
-    done = bibench(photos, out, "--corruptions", "contrast", "--severities", "2,5", "--table", "imagenet", "-q")
-    assert done.returncode == 0 and "0 files written, 10 were there" in done.stdout and done.stderr == ""
+    assert sorted(path.name for path in out.iterdir() if path.is_dir()) == sorted(
+        [*corruptions.names("extra"), "contrast"]
+    )
+    done = bibench(photos, out, "--corruption", "contrast", "--severity", "2,5", "--severity-table", "imagenet", "-q")
+    assert done.returncode == 0 and "0 files written, 10 existed" in done.stdout and done.stderr == ""
     (photos / "broken.png").write_text("")
-    done = bibench(photos, out, "--corruptions", "contrast", "--table", "imagenet", "-q")
+    done = bibench(photos, out, "--corruption", "contrast", "--severity-table", "imagenet", "-q")
     assert done.returncode == 1 and "1 images could not be read" in done.stderr and "broken.png" in done.stderr
 
 
@@ -193,9 +195,9 @@ def test_the_command_line(photos, tmp_path):
     [
         (["missing", "out"], "no folder missing"),
         (["data:cifar11", "out"], "Did you mean 'cifar10'"),
-        (["data:fashion_mini", "out", "--severities", "1"], "all five severities"),
-        (["data:fashion_mini", "out", "--corruptions", "all"], "needs colour"),
-        (["missing", "out", "--corruptions", "fogg"], "Did you mean 'fog'"),
+        (["data:fashion_mini", "out", "--severity", "1"], "all five severities"),
+        (["data:fashion_mini", "out", "--corruption", "all"], "needs colour"),
+        (["missing", "out", "--corruption", "fogg"], "Did you mean 'fog'"),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch):

@@ -7,7 +7,6 @@ import pytest
 from scipy import stats
 
 from bibench_tf import corruptions
-from bibench_tf.corruptions.severities import PARAMETERS
 
 BOTH = [(table, severity) for table in corruptions.TABLES for severity in (1, 3, 5)]
 EDGES = np.arange(1, 256)
@@ -18,7 +17,7 @@ def flat(level, count=8):
 
 
 def parameter(name, table, severity):
-    return PARAMETERS[table][name][severity - 1]
+    return corruptions.get(name).severities[table][severity - 1]
 
 
 def fits(levels, below):

@@ -10,14 +10,13 @@ from scipy import ndimage
 
 from bibench_tf import corruptions
 from bibench_tf.corruptions import blur, frost_textures, spatter, weather
-from bibench_tf.corruptions.severities import PARAMETERS
 
 GOLDEN = Path(__file__).parent / "golden"
 EVERY = [(table, severity) for table in corruptions.TABLES for severity in corruptions.SEVERITIES]
 
 
 def parameter(name, table, severity):
-    return PARAMETERS[table][name][severity - 1]
+    return corruptions.get(name).severities[table][severity - 1]
 
 
 def slow_plasma(noise, decay):

@@ -1,0 +1,29 @@
+"""BiBench's recipes for keyword spotting: acc_speech, full precision and binary."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from bibench_tf.recipes.base import Recipe, register
+
+# Five epochs of 300 to warm up.
+_FLOAT = register(
+    Recipe(
+        "bibench_speech_float",
+        epochs=300,
+        batch_size=96,
+        optimizer="sgd",
+        learning_rate=1e-3,
+        schedule="cosine",
+        weight_decay=1e-2,
+        nesterov=True,
+        warm_up=5 / 300,
+        warm_up_start=0.01,
+    )
+)
+
+# FSMN is in the paper and not in the release.
+register(
+    dataclasses.replace(_FLOAT, name="bibench_speech", learning_rate=5e-3, weight_decay=1e-4, start=_FLOAT),
+    bibench_for={"speech_commands": ("dfsmn", "fsmn")},
+)
