@@ -66,7 +66,7 @@ def load_data(name: str, session: Session, network: str | None = None) -> Datase
     Raises BibenchError for missing data.
     """
     data = datasets.get(name, session.data_dir, session.download, session.vocabulary)
-    return data if network is None else data.seen_by(networks.parse(network)[0])
+    return data if network is None else data.for_network(networks.parse(network)[0])
 
 
 def main_recipe(benchmark: Benchmark, dataset: str | None = None, network: str | None = None) -> Recipe:

@@ -60,7 +60,7 @@ def predict(model, data, data_dir, vocabulary, limit, csv_file, drawings, algori
     for file in algorithm_files:
         algorithms.load_file(file)
     network = model_files.load(model / "model.keras" if model.is_dir() else model)
-    examples = examples.seen_by(network.name)
+    examples = examples.for_network(network.name)
     table, figures = predictions(network, examples, limit=limit)
     if drawings:
         _draw(network, examples, min(limit or _DRAWN, _DRAWN), drawings)

@@ -199,7 +199,7 @@ def _source(benchmark: Benchmark) -> str:
 
 
 def _published(benchmark: Benchmark, session: Session, dataset: ImageDataset):
-    from bibench_tf.datasets import corrupted
+    from bibench_tf.datasets.kinds import corrupted
 
     return corrupted.find(
         benchmark.corrupted, dataset, benchmark.corruptions, session.data_dir, download=session.download
@@ -274,10 +274,8 @@ def _corrupted(
     published = _published(benchmark, session, dataset)
 
     def read(name: str, severity: int) -> _Batches:
-        from bibench_tf.datasets import pipelines
-
         for batch, labels in published.batches(name, severity, BATCH_SIZE, images):
-            yield pipelines.normalise(batch, dataset.mean, dataset.std), labels
+            yield dataset.normalise(batch), labels
 
     return read
 
