@@ -43,7 +43,7 @@ def main(names, data_dir, network, algorithm, batch_size, batches, rounds, csv_f
     """Print the table, and write it where asked."""
     rows = []
     for name in names.split(","):
-        data = datasets.get(name, data_dir).seen_by(networks.parse(network)[0])
+        data = datasets.get(name, data_dir).for_network(networks.parse(network)[0])
         turns = turns_of(data, network, algorithm, batch_size)
         rows.append({"dataset": name, **compare(measure(turns, batches, rounds), batches * batch_size)})
     table = pd.DataFrame(rows)

@@ -53,7 +53,7 @@ def main(network, dataset, size, classes, batch_size, algorithms, rounds, with_l
     names = [BASELINE, *algorithms.split(",")]
     progress = partial(tqdm, unit="round", file=sys.stderr)
     if dataset:
-        data = datasets.get(dataset).seen_by(networks.parse(network)[0])
+        data = datasets.get(dataset).for_network(networks.parse(network)[0])
         rounds_ms = step_timing.measure(
             names, network=network, data=data, batch_size=batch_size, rounds=rounds, progress=progress
         ).rounds_ms

@@ -29,7 +29,7 @@ class Network:
     `build(algorithm=..., input_shape=..., num_classes=..., **options)` returns a `tf.keras.Model`. `task` is the key
     of the task (`bibench_tf.tasks`) that the network serves. `input_options` say how data sets of that task have to
     prepare the inputs of this network; what they may hold is the task's affair (for detectors see
-    `bibench_tf.datasets.detection.View`).
+    `bibench_tf.datasets.kinds.detection.View`).
     """
 
     name: str

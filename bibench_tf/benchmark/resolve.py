@@ -126,7 +126,7 @@ class Job:
 
     def data(self, setup: Setup) -> Dataset:
         """The data set of a setup, as its network takes it. Raises BibenchError for missing data."""
-        return self._described(setup.dataset).seen_by(networks.parse(setup.network)[0])
+        return self._described(setup.dataset).for_network(networks.parse(setup.network)[0])
 
     def described(self, dataset: str) -> Dataset:
         """A data set as the session has it, whatever the network. Raises BibenchError for missing data."""

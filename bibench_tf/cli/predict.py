@@ -51,7 +51,7 @@ def predict(
 
     examples = datasets.get(data or prediction.data_of(model), data_dir, vocabulary=vocabulary)
     network = model_files.load(model / "model.keras" if model.is_dir() else model)
-    examples = examples.seen_by(network.name)
+    examples = examples.for_network(network.name)
     table, metrics = prediction.predictions(network, examples, limit=limit)
     if drawings:
         prediction.draw(network, examples, min(limit or _DRAWN, _DRAWN), drawings)

@@ -7,19 +7,21 @@ computes with integers.
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from bibench_tf.datasets import fashion_mini
-from bibench_tf.datasets.detection import SSD300, STORED_COLUMNS, Annotated, DetectionDataset, DetectionSplits, View
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, DetectionSplits, View
+from bibench_tf.datasets.kinds.detection import DetectionDataset
 from bibench_tf.files import fingerprint_description
 
 SIDE = 128
 TRAIN, TEST = 1600, 400
 MOST_ITEMS = 5
-# Height and width of an item's picture, in pixels; what is drawn on it is mostly smaller.
+# Height and width of an item's picture, in pixels; the garment on it is mostly smaller.
 SIZES = (24, 64)
 # The share of the smaller of two boxes that may be covered, and how many scraps of garments lie behind the items.
 COVERED = 0.25
@@ -32,15 +34,19 @@ _VERSION = 1
 _OPAQUE = 40
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> DetectionDataset:
+@register(
+    "canvas_mini",
+    task="detection",
+    description="generated canvases with garments, 1,600 / 400, 10 classes; nothing to fetch",
+)
+def get(options: LoadOptions) -> DetectionDataset:
     """1,600 training and 400 test canvases of 128 x 128 in colour, with one to five garments of ten classes on each.
 
     Garments are tinted and 24 to 64 pixels in size; they may cover a quarter of each other. Behind them lie coloured
     clouds and scraps of other garments, over them noise. Training canvases have training images of `fashion_mini` on
-    them, test canvases test images. Figures are those of VOC 2007. `data_dir` and `download` do not matter here.
+    them, test canvases test images. Metrics are those of VOC 2007. The options are not used.
     """
-    del data_dir, download
-    garments = fashion_mini.get()
+    garments = fashion_mini.get(options)
     return DetectionDataset(
         name="canvas_mini",
         title=f"Fashion-MNIST items on canvases, {TRAIN:,} / {TEST:,}",
@@ -59,7 +65,6 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         ),
         load=load,
         view=View((SIDE, SIDE), augmentation="flip"),
-        views={"ssd300_vgg16": SSD300},
         protocol="voc2007",
     )
 
@@ -84,16 +89,16 @@ def draw(items: np.ndarray, labels: np.ndarray, count: int, seed: int) -> Annota
 class _Random:
     """Uniform numbers that are the same with every version of NumPy."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
-    def uniform(self, low=0.0, high=1.0, shape=None):
+    def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] | None = None) -> Any:
         """Numbers of [low, high)."""
         raw = self._bits.random_raw(None if shape is None else int(np.prod(shape)))
         unit = (np.uint64(raw) if shape is None else raw.reshape(shape)) >> np.uint64(11)
         return low + (high - low) * (unit * 2.0**-53)
 
-    def nearly_normal(self, shape):
+    def nearly_normal(self, shape: tuple[int, ...]) -> np.ndarray:
         """Numbers of mean 0 and standard deviation 1: sums of four uniform ones, whose variance is 1/12 each."""
         raw = self._bits.random_raw(int(np.prod(shape))).astype("<u8").view("<u2").reshape(*shape, 4)
         return (raw.sum(axis=-1, dtype=np.uint32) * 2.0**-16 - 2.0) * 3.0**0.5

@@ -1,4 +1,4 @@
-"""`coco_folder:FOLDER`: images with boxes of your own, in the layout of COCO."""
+"""`coco_folder:FOLDER`: the user's images with boxes, in the layout of COCO."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from bibench_tf.datasets import annotated_images, unusable
-from bibench_tf.datasets.annotated_images import Picture, Thing
-from bibench_tf.datasets.detection import FASTER_RCNN_COCO, SSD300, DetectionDataset, DetectionSplits
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import annotated_images, unusable
+from bibench_tf.datasets.formats.annotated_images import Picture, Thing
+from bibench_tf.datasets.formats.boxes import DetectionSplits
+from bibench_tf.datasets.kinds.detection import DetectionDataset
+from bibench_tf.errors import BibenchError, MissingData
 
-# What the names of the test split's file may begin with, the first that is there counts.
+# How the file name of the test split may begin; the first that exists is used.
 _TEST = ("instances_val", "instances_test")
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> DetectionDataset:
-    """The images and boxes in the folder `data_dir`.
+@register(
+    "coco_folder",
+    task="detection",
+    description="coco_folder:FOLDER, images of your own with boxes in COCO's json files",
+)
+def get(options: LoadOptions) -> DetectionDataset:
+    """The images and boxes in the user's folder.
 
     `annotations/instances_trainX.json` and `annotations/instances_valX.json` (or `instances_testX.json`), X being
     anything, and the images in folders named as these files are: `trainX/` and `valX/`, or `images/trainX/` and so on.
     The json files have `images` (`id`, `file_name`), `annotations` (`image_id`, `category_id`, `bbox` [x, y, width,
     height], and, where known, `area` and `iscrowd`) and `categories` (`id`, `name`).
 
-    Classes are the categories of the training file in the order of their ids. Crowds are ignored. Figures are COCO's.
-    Named on stderr and left out is what `annotated_images.check` names, and annotations that are no boxes of a listed
-    image. Raises BibenchError where there are no such files, or nothing usable in them.
+    Classes are the categories of the training file in the order of their ids. Crowds are ignored. Metrics are COCO's.
+    Left out with a warning on stderr are the images and objects that `annotated_images.check` rejects, and annotations
+    that are not boxes of a listed image. Raises MissingData where there are no such files, and BibenchError where they
+    hold nothing usable.
     """
-    del download
-    if data_dir is None:
-        raise BibenchError("'coco_folder' needs the folder of your images: write coco_folder:FOLDER.")
-    folder = data_dir.expanduser()
+    folder = options.own_folder("coco_folder", "images")
     train_file, test_file = _file(folder, ("instances_train",)), _file(folder, _TEST)
     contents = {file: _content(file) for file in (train_file, test_file)}
     class_names = tuple(_categories(contents[train_file]).values())
@@ -51,8 +56,6 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         test_examples=test,
         fingerprint=usable.fingerprint(class_names, *splits),
         load=lambda: splits,
-        view=FASTER_RCNN_COCO,
-        views={"ssd300_vgg16": SSD300, "ssd_lite": SSD300},
         protocol="coco",
     )
 
@@ -64,7 +67,7 @@ def _file(folder: Path, beginnings: tuple[str, ...]) -> Path:
             raise BibenchError(f"There are several files {beginning}*.json in {folder / 'annotations'}: keep one.")
         if found:
             return found[0]
-    raise BibenchError(f"There is no file {beginnings[0]}*.json in {folder / 'annotations'}.")
+    raise MissingData(f"There is no file {beginnings[0]}*.json in {folder / 'annotations'}.")
 
 
 def _content(file: Path) -> dict[str, Any]:
@@ -73,9 +76,9 @@ def _content(file: Path) -> dict[str, Any]:
         _categories(content)
         {(image["id"], image["file_name"]) for image in content["images"]}
         if not isinstance(content["annotations"], list):
-            raise TypeError("'annotations' is no list")
+            raise TypeError("'annotations' is not a list")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BibenchError(f"{file} is no file of COCO annotations ({type(error).__name__}: {error}).") from error
+        raise BibenchError(f"{file} is not a file of COCO annotations ({type(error).__name__}: {error}).") from error
     return content
 
 
@@ -84,7 +87,7 @@ def _categories(content: dict[str, Any]) -> dict[int, str]:
 
 
 def _pictures(folder: Path, file: Path, content: dict[str, Any]) -> list[Picture]:
-    """The images of a file, those whose names lead out of their folder as missing."""
+    """The images of a file; images whose names lead out of their folder count as missing."""
     split = file.stem.removeprefix("instances_")
     root = next((place for place in (folder / split, folder / "images" / split) if place.is_dir()), folder / split)
     categories = _categories(content)
@@ -95,7 +98,7 @@ def _pictures(folder: Path, file: Path, content: dict[str, Any]) -> list[Picture
             things[annotation["image_id"]].append(_thing(annotation, categories))
         except (KeyError, TypeError, ValueError) as error:
             broken.append(f"number {number} ({type(error).__name__}: {error})")
-    unusable.warn(broken, f"of {len(content['annotations'])} annotations in {file} are no boxes of a listed image")
+    unusable.warn(broken, f"of {len(content['annotations'])} annotations in {file} are not boxes of a listed image")
     pictures = []
     for image in content["images"]:
         name = PurePosixPath(str(image["file_name"]))

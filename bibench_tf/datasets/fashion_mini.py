@@ -1,4 +1,4 @@
-"""`fashion_mini`: a small, real data set that ships with the package."""
+"""`fashion_mini`: a subset of Fashion-MNIST inside the package."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets import embedded
-from bibench_tf.datasets.base import ArrayImages, Splits
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import embedded
+from bibench_tf.datasets.kinds.arrays import ArrayImages, Splits
 
 FILE = embedded.FOLDER / "fashion_mini.npz"
 SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
@@ -17,21 +18,24 @@ SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
 def load(file: Path = FILE) -> Splits:
     """The arrays in `file`: uint8 images [8000, 28, 28, 1] and [2000, 28, 28, 1], labels 0..9.
 
-    Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released
-    with.
+    Raises MissingData when the file is missing, and BibenchError when its SHA-256 differs.
     """
     with np.load(io.BytesIO(embedded.read(file, SHA256)), allow_pickle=False) as content:
         return Splits(**{name: content[name] for name in Splits._fields})
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> ArrayImages:
+@register(
+    "fashion_mini",
+    task="image_classification",
+    description="Fashion-MNIST, 8,000 / 2,000 images of 28x28, 10 classes; comes with the package",
+)
+def get(options: LoadOptions) -> ArrayImages:
     """A stratified subset of Fashion-MNIST: 800 training and 200 test images of each of the ten classes.
 
     Training images are drawn from the official training split and test images from the official test split,
-    see `bibench_tf.datasets.make_fashion_mini`. `data_dir` and `download` do not matter here. Source: Xiao,
-    Rasul and Vollgraf 2017, arXiv 1708.07747.
+    see `bibench_tf.datasets.making.fashion_mini`. The options are not used. Source: Xiao, Rasul and
+    Vollgraf 2017, arXiv 1708.07747.
     """
-    del data_dir, download
     return ArrayImages(
         name="fashion_mini",
         title="Fashion-MNIST, stratified subset 8,000 / 2,000",

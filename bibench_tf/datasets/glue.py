@@ -7,15 +7,16 @@ BiBench. Source: Wang et al. 2018, arXiv 1804.07461.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets import texts
-from bibench_tf.datasets.base import Examples
-from bibench_tf.datasets.tfds_prepared import prepared, read
-from bibench_tf.datasets.wordpiece import Vocabulary
+from bibench_tf.datasets.base import DATASETS, Entry, LoadOptions
+from bibench_tf.datasets.formats.tfds_prepared import prepared, read
+from bibench_tf.datasets.formats.wordpiece import Vocabulary
+from bibench_tf.datasets.kinds import texts
+from bibench_tf.datasets.kinds.arrays import Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_files
 
@@ -24,10 +25,11 @@ _OFFICIAL = ("train", "validation")
 
 @dataclass(frozen=True)
 class GlueTask:
-    """What a task of GLUE is called by TFDS, and what its texts are.
+    """A task of GLUE: its configuration in TFDS and its texts.
 
-    `columns` are the features with the first and, of pairs, the second text. `metrics` are GLUE's own, the main one
-    first. `sequence_length` is BiBench's for CoLA, MNLI and MRPC; it states none for the others.
+    `columns` are the features with the first and, for pairs, the second text. `metrics` are GLUE's own, the main one
+    first. `sequence_length` is BiBench's for CoLA, MNLI and MRPC; BiBench states none for the others. Without `classes`
+    labels are numbers.
     """
 
     config: str
@@ -73,15 +75,13 @@ TASKS: dict[str, GlueTask] = {
 }
 
 
-def get(
-    name: str, data_dir: Path | None = None, download: bool = False, vocabulary: Path | None = None
-) -> texts.TextDataset:
-    """The task of GLUE called `name`, a key of `TASKS`, cut by the pieces in the file `vocabulary`.
+def get(name: str, options: LoadOptions) -> texts.TextDataset:
+    """The task of GLUE called `name`, a key of `TASKS`.
 
-    Raises BibenchError when the data are not prepared, and, when batches are asked for, for labels that are missing.
+    Raises MissingData when the data are not prepared. Batches raise BibenchError for labels that are missing.
     """
     task = TASKS[name]
-    found = prepared(f"glue/{task.config}", task.splits, data_dir, download, classes=task.classes)
+    found = prepared(f"glue/{task.config}", task.splits, options, classes=task.classes)
     train, test = (found.files[split] for split in task.splits)
     return texts.dataset(
         name=name,
@@ -92,7 +92,7 @@ def get(
         train_examples=found.examples[task.splits[0]],
         test_examples=found.examples[task.splits[1]],
         metrics=task.metrics,
-        vocabulary=vocabulary,
+        vocabulary=options.vocabulary,
         sequence_length=task.sequence_length,
         fingerprint=fingerprint_files(train + test),
         load=lambda pieces, length: _examples(name, train, test, len(found.class_names), pieces, length),
@@ -103,7 +103,7 @@ def get(
 def _examples(
     name: str, train: tuple[Path, ...], test: tuple[Path, ...], classes: int, vocabulary: Vocabulary, length: int
 ) -> Examples:
-    """All examples; kept, so that every track of a session cuts them only once."""
+    """All examples; cached, so that every track of a session tokenizes them only once."""
     splits = (_texts(name, files, classes) for files in (train, test))
     return texts.encoded(*splits, vocabulary, length)
 
@@ -129,3 +129,8 @@ def _texts(name: str, files: tuple[Path, ...], classes: int) -> texts.Texts:
             f"glue/{task.config} again."
         )
     return texts.Texts(first, second[0] if second else None, labels.astype(np.int32 if classes else np.float32))
+
+
+for _name, _task in TASKS.items():
+    _entry = Entry(partial(get, _name), "text_classification", f"GLUE {_task.title} {_task.size}")
+    DATASETS.register(_name, _entry, origin=__name__)

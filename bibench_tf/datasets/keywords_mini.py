@@ -1,4 +1,4 @@
-"""`keywords_mini`: ten spoken words by two speech synthesizers, which ships with the package."""
+"""`keywords_mini`: ten words spoken by two speech synthesizers, inside the package."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets import embedded, speech
-from bibench_tf.datasets.base import ArrayDataset, Examples
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import embedded
+from bibench_tf.datasets.kinds import speech
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 
 FILE = embedded.FOLDER / "keywords_mini.npz"
 SHA256 = "3c7da3ef5dcdf41351a624451a92c7a818d53f145556ccccf39b2677f3ea2a7a"
 WORDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
-# As stored: 8 kHz, and mu-law with 31 levels to either side of zero, which NumPy's compression brings to half.
+# As stored: 8 kHz, and mu-law with 31 levels to either side of zero, which NumPy's compression halves.
 STORED_HZ = 8_000
 LEVELS = 31
 _MU = 255.0
-# The noise that is added to every clip is by this much weaker than the word, in dB.
+# Range of the signal-to-noise ratio of a clip, in dB.
 NOISE_DB = (5.0, 30.0)
-# How far from the middle of its second a word is.
+# Largest distance of a word from the middle of its second.
 OFF_CENTRE_S = 0.1
 _SEED = 2023
 
@@ -40,9 +42,9 @@ def expanded(stored: np.ndarray) -> np.ndarray:
 def load(file: Path = FILE) -> Examples:
     """The clips in `file`: int16 [1600, 16000] and [400, 16000], labels 0..9.
 
-    A word is in the middle of its second, up to 0.1 s off, of a random loudness, and noise is added; all of this is
-    drawn from a fixed seed, so that the clips are always the same. Raises BibenchError when the file is missing or is
-    not, byte for byte, the one this version was released with.
+    A word is at most 0.1 s from the middle of its second, has a random loudness, and noise is added; all draws have a
+    fixed seed, so that the clips are always the same. Raises MissingData when the file is missing,
+    and BibenchError when its SHA-256 differs.
     """
     examples = []
     with np.load(io.BytesIO(embedded.read(file, SHA256)), allow_pickle=False) as content:
@@ -52,13 +54,17 @@ def load(file: Path = FILE) -> Examples:
     return Examples(*examples)
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
+@register(
+    "keywords_mini",
+    task="keyword_spotting",
+    description="synthesised words in noise, 1,600 / 400 clips, 10 words; comes with the package",
+)
+def get(options: LoadOptions) -> ArrayDataset:
     """Ten words in 160 training and 40 test clips each, by eSpeak NG and Flite, in noise.
 
-    No voice of a test clip is in the training split, see `bibench_tf.datasets.make_keywords_mini`. `data_dir` and
-    `download` do not matter here.
+    No voice of a test clip is in the training split, see `bibench_tf.datasets.making.keywords_mini`. The options
+    are not used.
     """
-    del data_dir, download
     return speech.dataset(
         name="keywords_mini",
         title="Synthesised keywords in noise, 1,600 / 400",

@@ -1,4 +1,4 @@
-"""`point_folder:FOLDER`: point clouds of your own, in HDF5 files or as OFF meshes."""
+"""`point_folder:FOLDER`: the user's point clouds, in HDF5 files or as OFF meshes."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bibench_tf.datasets import point_files, points, unusable
-from bibench_tf.datasets.base import ArrayDataset, Examples
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import point_files, unusable
+from bibench_tf.datasets.kinds import points
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_arrays
 
 NAMES = "shape_names.txt"
 LISTS = {"train": "train_files.txt", "test": "test_files.txt"}
-# Of a mesh so many points are drawn once, for each epoch to choose from: as many as ModelNet40's HDF5 files have.
+# Points drawn once from a mesh, of which each epoch chooses some; as many as ModelNet40's HDF5 files have.
 SAMPLED = 2048
 
 
 class Found(NamedTuple):
-    """What a folder holds: clouds float32 [N, M, 3], labels int64 [N], the split of each, and the names of classes.
+    """The content of a folder: clouds float32 [N, M, 3], labels int64 [N], the split of each, and the names of classes.
 
     A split is `train`, `test`, or empty where the folder does not say.
     """
@@ -30,27 +32,26 @@ class Found(NamedTuple):
     class_names: tuple[str, ...]
 
 
-def get(data_dir: Path | None = None, download: bool = False, count: int = points.POINTS) -> ArrayDataset:
-    """The clouds in the folder `data_dir`; a network sees `count` points of each, or all where there are fewer.
+@register(
+    "point_folder",
+    task="point_classification",
+    description="point_folder:FOLDER, HDF5 point clouds or OFF meshes of your own",
+)
+def get(options: LoadOptions) -> ArrayDataset:
+    """The clouds in the user's folder; a network sees 1,024 points of each, or all where there are fewer.
 
-    HDF5 files beside each other, in the layout of modelnet40_ply_hdf5_2048: `data` (N, points, 3), `label` (N, 1); the
-    names of the classes in `shape_names.txt`, else their numbers. The test split is what `test_files.txt` lists, or
-    without lists the files with `test` in their names.
+    HDF5 files directly in the folder, in the layout of modelnet40_ply_hdf5_2048: `data` (N, points, 3), `label`
+    (N, 1); the names of the classes in `shape_names.txt`, else their numbers. The files in `test_files.txt` are the
+    test split, or without lists the files with `test` in their names.
 
     Or OFF meshes, FOLDER/class/train/*.off and FOLDER/class/test/*.off as in ModelNet40, or FOLDER/class/*.off. They
-    are read, and sampled, whenever the data are asked for: a large collection is better prepared once, see
-    `bibench_tf.datasets.modelnet40`.
+    are read and sampled at every call; a large collection is better prepared once, as in `modelnet40`.
 
-    Where nothing says what the test split is, it is a fifth of each class, drawn from a fixed seed. Files and clouds
-    that cannot be used are left out with a warning. Raises BibenchError where there is no folder, or no two classes
-    with training and test clouds in it.
+    Without a given test split, it is a fifth of each class, drawn from a fixed seed. Files and clouds that cannot be
+    used are left out with a warning. Raises MissingData where there is no folder, and BibenchError where it does not
+    have two classes with training and test clouds.
     """
-    del download
-    if data_dir is None:
-        raise BibenchError("'point_folder' needs the folder of your point clouds: write point_folder:FOLDER.")
-    folder = data_dir.expanduser()
-    if not folder.is_dir():
-        raise BibenchError(f"There is no folder {folder} with point clouds.")
+    folder = options.own_folder("point_folder", "point clouds")
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in (".h5", ".hdf5") and file.is_file())
     found = _read_hdf5(folder, files) if files else _read_meshes(folder)
     test = found.splits == "test"
@@ -58,7 +59,7 @@ def get(data_dir: Path | None = None, download: bool = False, count: int = point
         test = points.stratified_test(found.labels)
     _check(folder, found, test)
     order = points.in_fixed_order(found.clouds.shape[1])
-    count = min(count, len(order))
+    count = min(points.POINTS, len(order))
     labels = found.labels.astype(np.int32)
     examples = Examples(
         found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test]
@@ -78,7 +79,7 @@ def get(data_dir: Path | None = None, download: bool = False, count: int = point
 
 
 def hdf5_splits(folder: Path, files: list[Path], lists: dict[str, str]) -> list[str]:
-    """The split of each file: that whose list names it, else that which is part of its name, else none."""
+    """The split of each file: by the lists, without lists by its name, else empty."""
     named = {split: point_files.listed(folder / name) for split, name in lists.items() if (folder / name).is_file()}
     splits = []
     for file in files:
@@ -99,8 +100,8 @@ def _read_hdf5(folder: Path, files: list[Path]) -> Found:
         good = point_files.usable(clouds.points) & (clouds.labels >= 0)
         left_out += [f"{file.name}[{index}]" for index in np.nonzero(~good)[0]]
         read.append((clouds.points[good], clouds.labels[good], split))
-    unusable.warn(broken, f"of {len(files)} files in {folder} are no usable HDF5 files")
-    unusable.warn(left_out, f"clouds in {folder} have points that are no numbers, no extent, or no label")
+    unusable.warn(broken, f"of {len(files)} files in {folder} are not usable HDF5 files")
+    unusable.warn(left_out, f"clouds in {folder} have no finite points, no extent, or no label")
     if not sum(len(clouds) for clouds, _, _ in read):
         raise BibenchError(f"There are no usable point clouds in {folder}: HDF5 files need 'data' and 'label'.")
     pools = {clouds.shape[1] for clouds, _, _ in read}
@@ -133,7 +134,7 @@ def _read_meshes(folder: Path) -> Found:
                 continue
             labels.append(label)
             splits.append(split)
-    unusable.warn(broken, f"of {len(broken) + len(clouds)} files in {folder} are no usable OFF files")
+    unusable.warn(broken, f"of {len(broken) + len(clouds)} files in {folder} are not usable OFF files")
     if not clouds:
         raise BibenchError(
             f"There are no usable point clouds in {folder}: it needs HDF5 files, or a folder with OFF files for each "
@@ -143,7 +144,7 @@ def _read_meshes(folder: Path) -> Found:
 
 
 def off_files(folder: Path) -> dict[str, list[tuple[Path, str]]]:
-    """The OFF files of each class with the split they belong to, in order; the split is empty where it is not said."""
+    """The OFF files of each class in order, each with its split, which is empty where folders do not name it."""
     files = {}
     for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
         found = [(file, split) for split in ("train", "test", "") for file in _offs(entry / split)]

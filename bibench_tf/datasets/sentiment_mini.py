@@ -1,15 +1,18 @@
-"""`sentiment_mini`: sentences of film reviews, positive or negative, which ships with the package."""
+"""`sentiment_mini`: sentences of film reviews, positive or negative, inside the package."""
 
 from __future__ import annotations
 
 import lzma
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from bibench_tf.datasets import embedded, texts
-from bibench_tf.datasets.base import Examples
-from bibench_tf.datasets.wordpiece import Vocabulary
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import embedded
+from bibench_tf.datasets.formats.wordpiece import Vocabulary
+from bibench_tf.datasets.kinds import texts
+from bibench_tf.datasets.kinds.arrays import Examples
 
 FILE = embedded.FOLDER / "sentiment_mini.tsv.xz"
 SHA256 = "1b71c75e836fd79d8cb88f7d5d698112592ab82a13368c8adc384325fc0f2183"
@@ -20,25 +23,29 @@ CLASSES = ("negative", "positive")
 def load(file: Path = FILE) -> tuple[texts.Texts, texts.Texts]:
     """The training and the test sentences in `file`; label 0 is negative, 1 positive.
 
-    Raises BibenchError when the file is missing or is not, byte for byte, the one this version was released with.
+    Raises MissingData when the file is missing, and BibenchError when its SHA-256 differs.
     """
     lines = lzma.decompress(embedded.read(file, SHA256)).decode().splitlines()
     rows = [line.split("\t") for line in lines]
-    splits = []
+    splits: list[texts.Texts] = []
     for wanted in ("train", "test"):
         labels, sentences = zip(*((label, sentence) for split, label, sentence in rows if split == wanted), strict=True)
         splits.append(texts.Texts(sentences, None, np.array(labels).astype(np.int32)))
-    return tuple(splits)
+    return cast(tuple[texts.Texts, texts.Texts], tuple(splits))
 
 
-def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path | None = None) -> texts.TextDataset:
+@register(
+    "sentiment_mini",
+    task="text_classification",
+    description="sentences of film reviews, 4,000 / 1,000, 2 classes; comes with the package",
+)
+def get(options: LoadOptions) -> texts.TextDataset:
     """4,000 training and 1,000 test sentences of film reviews, half of them positive, in at most 32 word pieces.
 
     Each was scored by 15 to 29 people from -4 to 4; a sentence is here if the mean is at least 1.5 away from 0, see
-    `bibench_tf.datasets.make_sentiment_mini`. `data_dir` and `download` do not matter here. Source: Hutto and Gilbert
+    `bibench_tf.datasets.making.sentiment_mini`. Of the options only the vocabulary is used. Source: Hutto and Gilbert
     2014, "VADER: A parsimonious rule-based model for sentiment analysis of social media text", ICWSM.
     """
-    del data_dir, download
     return texts.dataset(
         name="sentiment_mini",
         title="Sentences of film reviews, 4,000 / 1,000",
@@ -47,7 +54,7 @@ def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path |
         class_names=CLASSES,
         train_examples=4000,
         test_examples=1000,
-        vocabulary=vocabulary,
+        vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTH,
         fingerprint=SHA256,
         load=_examples,

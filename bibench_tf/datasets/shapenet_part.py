@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bibench_tf.datasets import points
-from bibench_tf.datasets.base import ArrayDataset, Examples
-from bibench_tf.datasets.tfds_prepared import ByHand, prepared, read
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read
+from bibench_tf.datasets.kinds import points
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.files import fingerprint_files
 
-# Points of a prepared cloud, and of those that a network sees: what is usual for this data set.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+# Points of a prepared cloud, all of which a network sees; usual for this data set.
 POOL = 2048
 # The number of parts of each category, in the order in which both layouts number them.
 PARTS = {
@@ -47,20 +52,25 @@ TEXT_LISTS = {
     "validation": "train_test_split/shuffled_val_file_list.json",
     "test": "train_test_split/shuffled_test_file_list.json",
 }
-_BY_HAND = ByHand(LAYOUTS, "shapenet.org", any_of=True, module="bibench_tf.datasets.point_builders")
+_BY_HAND = ByHand(LAYOUTS, "shapenet.org", any_of=True, module="bibench_tf.datasets.making.point_builders")
 
 
-def get(data_dir: Path | None = None, download: bool = False, count: int = POOL) -> ArrayDataset:
+@register(
+    "shapenet_part",
+    task="part_segmentation",
+    description="ShapeNetPart: 14,007 / 2,874 point clouds, 16 categories with 50 parts",
+)
+def get(options: LoadOptions) -> ArrayDataset:
     """ShapeNetPart: 14,007 training and 2,874 test clouds in 16 categories with 50 parts, held in memory.
 
     The training split is that of the authors and their validation split. Prepared once as clouds of 2,048 points: those
-    of the HDF5 files, or as many of the points in the text files, which are then the same in every test (a shape with
-    fewer has some of them twice). A network sees `count` of them. Parts have numbers for names, `Chair/1` and so on,
-    because the files do not name them. Raises BibenchError when the data are not prepared. Source: Yi et al. 2016, "A
+    of the HDF5 files, or a fixed choice of the points in the text files (a shape with fewer points has some of them
+    twice). Parts have numbers for names, `Chair/1` and so on, because the files do not name them. Raises MissingData
+    when the data are not prepared. Source: Yi et al. 2016, "A
     scalable active framework for region annotation in 3D shape collections".
     """
     splits = ("train", "validation", "test")
-    found = prepared("shapenet_part", splits, data_dir, download, by_hand=_BY_HAND)
+    found = prepared("shapenet_part", splits, options, by_hand=_BY_HAND)
     train = found.files["train"] + found.files["validation"]
     return points.segmentation(
         name="shapenet_part",
@@ -71,22 +81,22 @@ def get(data_dir: Path | None = None, download: bool = False, count: int = POOL)
         train_examples=found.examples["train"] + found.examples["validation"],
         test_examples=found.examples["test"],
         fingerprint=fingerprint_files(train + found.files["test"]),
-        points=count,
-        load=partial(_load, train, found.files["test"], count),
+        points=POOL,
+        load=partial(_load, train, found.files["test"]),
     )
 
 
 @lru_cache(maxsize=1)
-def _load(train: tuple[Path, ...], test: tuple[Path, ...], count: int) -> Examples:
-    """All clouds; kept, so that a session reads them only once."""
+def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
+    """All clouds; cached, so that a session reads them only once."""
     arrays, order = [], points.in_fixed_order(POOL)
-    for files, chosen in ((train, order), (test, order[:count])):
+    for files in (train, test):
         clouds, parts, categories = read(files, _example)
-        arrays += [{"points": clouds[:, chosen], "category": categories.astype(np.int32)}, parts[:, chosen]]
+        arrays += [{"points": clouds[:, order], "category": categories.astype(np.int32)}, parts[:, order]]
     return Examples(*arrays)
 
 
-def _example(record):
+def _example(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
     import tensorflow as tf
 
     features = {

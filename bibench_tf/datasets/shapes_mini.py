@@ -1,21 +1,21 @@
 """`shapes_mini` and `shapes_mini_parts`: point clouds of simple furniture, drawn from a fixed seed.
 
-The clouds are the same on every machine: the random numbers are the raw output of PCG64, which NumPy keeps as it is,
-and what is done with them are additions, multiplications, divisions and square roots in float64, which IEEE 754
-defines to the last bit (no sine, whose last bit differs between machines). The points are rounded to 1/8192 at the end.
+The clouds are the same on every machine: the random numbers are the raw output of PCG64, which NumPy keeps stable,
+and all operations on them are additions, multiplications, divisions and square roots in float64, which IEEE 754 defines
+to the last bit (no sine, whose last bit differs between machines). The points are rounded to 1/8192 at the end.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bibench_tf.datasets import points
-from bibench_tf.datasets.base import ArrayDataset, Examples
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.kinds import points
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_arrays
 
@@ -24,8 +24,8 @@ TRAIN, TEST = 1600, 400
 SHA256 = "b135b84e235c6c7549921b4169be131a1cd66a4e5eacf59bd229b27d23568c13"
 _SEED = 2023
 _GRID = 8192
-# What makes classes hard to tell apart: the share of parts other than the first that are missing, the factor by which
-# each axis is stretched or shrunk at most, and the standard deviation of the noise, the largest coordinate being 1.
+# Three things make classes similar: the share of parts other than the first that are missing, the largest factor by
+# which each axis is stretched or shrunk, and the standard deviation of the noise, the largest coordinate being 1.
 MISSING = 0.15
 STRETCH = 1.3
 NOISE = 0.03
@@ -51,7 +51,7 @@ class Piece(NamedTuple):
     """A surface that belongs to a part: a box, or the side of an upright cone or cylinder.
 
     `bottom` is the middle (x, y, z) of its bottom, z being up. `size` is (width, depth, height) of a box, and (radius
-    at the bottom, radius at the top, height) of what is `round`.
+    at the bottom, radius at the top, height) of a `round` piece.
     """
 
     part: int
@@ -71,12 +71,16 @@ class Clouds(NamedTuple):
     parts: np.ndarray
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
+@register(
+    "shapes_mini",
+    task="point_classification",
+    description="generated furniture, 1,600 / 400 clouds of 256 points, 10 classes; nothing to fetch",
+)
+def get(options: LoadOptions) -> ArrayDataset:
     """Ten classes of furniture, 1,600 training and 400 test clouds of 256 points.
 
-    `fingerprint` is the SHA-256 of the generated arrays. `data_dir` and `download` do not matter here.
+    `fingerprint` is the SHA-256 of the generated arrays. The options are not used.
     """
-    del data_dir, download
     return points.classification(
         name="shapes_mini",
         title="Parametric furniture, 1,600 / 400 clouds",
@@ -86,12 +90,13 @@ def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
     )
 
 
-def get_parts(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
-    """The clouds of `shapes_mini`, with the part that each point belongs to.
-
-    `data_dir` and `download` do not matter here.
-    """
-    del data_dir, download
+@register(
+    "shapes_mini_parts",
+    task="part_segmentation",
+    description="the clouds of shapes_mini, the part of each point, 26 parts; nothing to fetch",
+)
+def get_parts(options: LoadOptions) -> ArrayDataset:
+    """The clouds of `shapes_mini`, with the part that each point belongs to. The options are not used."""
     return points.segmentation(
         name="shapes_mini_parts",
         title="Parts of parametric furniture, 1,600 / 400 clouds",
@@ -105,18 +110,18 @@ def get_parts(data_dir: Path | None = None, download: bool = False) -> ArrayData
 def generate() -> tuple[Clouds, Clouds]:
     """The training and the test clouds, classes in equal numbers and mixed.
 
-    Raises BibenchError where they are not what this version was released with.
+    Raises BibenchError when their SHA-256 differs.
     """
     clouds = _clouds(TRAIN, _SEED), _clouds(TEST, _SEED + 1)
     if fingerprint_arrays([*clouds[0], *clouds[1]]) != SHA256:
         raise BibenchError(
-            "The clouds of 'shapes_mini' come out differently on this machine than they should (wrong SHA-256): "
-            "please report it with your processor and version of NumPy."
+            "The clouds of 'shapes_mini' differ on this machine (wrong SHA-256): please report it with your processor "
+            "and version of NumPy."
         )
     return clouds
 
 
-def _description() -> dict:
+def _description() -> dict[str, Any]:
     return {
         "source": "generated",
         "licence": "Apache-2.0, as the package",
@@ -187,7 +192,7 @@ def _circle(turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _with_missing(pieces: list[Piece], uniform: Uniform) -> list[Piece]:
-    """Without the parts that chance takes, all pieces of a part at once."""
+    """The pieces without randomly removed parts; all pieces of a part go together."""
     gone = uniform(size=4) < MISSING
     return [piece for piece in pieces if piece.part == 0 or not gone[piece.part]]
 
@@ -204,7 +209,7 @@ def _surface_points(pieces: list[Piece], uniform: Uniform) -> tuple[np.ndarray, 
 
 
 def _area(piece: Piece) -> float:
-    """The area of a surface; that of a cone without pi / 2 of it, near enough."""
+    """The area of a surface; for cones an approximation, with 3 for pi."""
     a, b, c = piece.size
     if piece.round:
         return 3.0 * (a + b) * np.sqrt(c * c + (a - b) * (a - b))
@@ -230,7 +235,7 @@ def _on_cone(size: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndar
     """Points on the sides of cones that stand on the origin."""
     low, high, height = size.T
     radius = np.sqrt(low * low + first * (high * high - low * low))
-    # Even over the surface: the square of the radius is, or where it does not change, the height.
+    # Even over the surface: the square of the radius is uniform, or for cylinders the height.
     cylinder = low == high
     up = np.where(cylinder, first, (radius - low) / np.where(cylinder, 1.0, high - low))
     cosine, sine = _circle(second)
@@ -244,7 +249,7 @@ def _posed(cloud: np.ndarray, uniform: Uniform) -> np.ndarray:
     x, y, z = cloud.T
     cloud = np.stack([cosine * x - sine * y, sine * x + cosine * y, z], axis=1)
     cloud = _largest_is_one(cloud)
-    # The sum of three uniform numbers, of standard deviation 1/2, is as good as normal here.
+    # The sum of three uniform numbers, of standard deviation 1/2, is close enough to normal here.
     noise = uniform(size=(3, *cloud.shape))
     cloud = cloud + 2 * NOISE * (noise[0] + noise[1] + noise[2] - 1.5)
     return _largest_is_one(cloud)
@@ -271,7 +276,7 @@ def _legs(part: int, width: float, depth: float, height: float, uniform: Uniform
 
 
 def _slab(part: int, z: float, width: float, depth: float, thick: float, uniform: Uniform) -> list[Piece]:
-    """What one sits on or eats from: square, or sometimes round."""
+    """A seat or a table top: rectangular, or sometimes round."""
     if uniform() < 0.7 or width > 1.4 * depth:
         return [Piece(part, (0.0, 0.0, z), (width, depth, thick))]
     radius = (width + depth) / 4

@@ -5,29 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bibench_tf.datasets import speech
-from bibench_tf.datasets.base import ArrayDataset, Examples
-from bibench_tf.datasets.tfds_prepared import prepared, read
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats.tfds_prepared import prepared, read
+from bibench_tf.datasets.kinds import speech
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 SILENCE = "_silence_"
-# Silent clips that are added to the training split, as a part of it. Source: BiBench.
+# Silent clips added to the training split, as a share of its size. Source: BiBench.
 SILENT_SHARE = 0.1
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
+@register("speech_commands", task="keyword_spotting", description="Speech Commands: 85,511 / 4,890 clips, 12 labels")
+def get(options: LoadOptions) -> ArrayDataset:
     """Speech Commands: ten keywords, `_unknown_` (all other words) and `_silence_`, clips of one second.
 
     85,511 training and 4,890 test clips in version 0.0.3, held in memory (32 kB each); the validation split is not
     used. As in BiBench, clips of zeros are added to the training split, a tenth of its number, labelled `_silence_`;
-    the noise that the augmentation mixes in is that of the prepared training clips with this label. Test clips are as
-    prepared. Raises BibenchError when the data are not prepared. Source: Warden 2018, arXiv 1804.03209.
+    the augmentation mixes in the noise of the prepared training clips with this label. Test clips are used as prepared.
+    Raises MissingData when the data are not prepared. Source: Warden 2018, arXiv 1804.03209.
     """
-    found = prepared("speech_commands", ("train", "test"), data_dir, download)
+    found = prepared("speech_commands", ("train", "test"), options)
     if SILENCE not in found.class_names:
         raise BibenchError(f"The data in {found.folder} have no label '{SILENCE}': prepare 'speech_commands' again.")
     train, test = found.examples["train"], found.examples["test"]
@@ -42,15 +48,15 @@ def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
         class_names=found.class_names,
         train_examples=train + added,
         test_examples=test,
-        # Its 4 GB are not read for a digest: version, examples and bytes of every shard stand for them.
-        fingerprint=fingerprint_description({key: found.info[key] for key in ("name", "version", "splits")}),
+        # The 4 GB are not read for a digest.
+        fingerprint=fingerprint_description(found.identity),
         load=load,
         noise=partial(_noise, load, silence),
     )
 
 
 def _noise(load: Callable[[], Examples], silence: int) -> np.ndarray:
-    """The prepared training clips of silence end to end, or noise of our own where there are none."""
+    """The prepared training clips of silence concatenated, or generated noise where there are none."""
     examples = load()
     found = examples.train_inputs[examples.train_labels == silence]
     found = found[found.any(axis=1)].ravel()
@@ -59,14 +65,14 @@ def _noise(load: Callable[[], Examples], silence: int) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _load(train: tuple[Path, ...], test: tuple[Path, ...], added: int, silence: int) -> Examples:
-    """All clips, silent ones after those of the training split; kept, so that a session decodes them only once."""
+    """All clips, added silent ones last in the training split; cached, so that a session decodes them only once."""
     clips, labels = read(train, _clip)
     clips = np.concatenate([clips, np.zeros((added, speech.SAMPLES), np.int16)])
     return Examples(clips, np.append(labels, np.full(added, silence, np.int32)), *read(test, _clip))
 
 
-def _clip(record):
-    """The first second, with zeros after the end where a record is shorter (int16 [16000]), and the label (int32)."""
+def _clip(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first second, padded with zeros (int16 [16000]), and the label (int32)."""
     import tensorflow as tf
 
     features = {

@@ -1,4 +1,4 @@
-"""`tsv:FILE` and `tsv:FOLDER`: sentences, or pairs of sentences, in tab-separated files of your own."""
+"""`tsv:FILE` and `tsv:FOLDER`: sentences, or pairs of sentences, in the user's tab-separated files."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets import texts, unusable
-from bibench_tf.datasets.base import Examples
-from bibench_tf.datasets.wordpiece import Vocabulary
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import unusable
+from bibench_tf.datasets.formats.wordpiece import Vocabulary
+from bibench_tf.datasets.kinds import texts
+from bibench_tf.datasets.kinds.arrays import Examples
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 from bibench_tf.files import fingerprint_files
 
 TRAIN = "train.tsv"
 TESTS = ("dev.tsv", "test.tsv")
-# What of one file is tested on.
+# The share of a single file that is the test split.
 TEST_SHARE = 0.2
 SEQUENCE_LENGTHS = {"sentences": 64, "pairs": 128}
 
@@ -31,22 +33,26 @@ class _Row:
     place: str
 
 
-def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path | None = None) -> texts.TextDataset:
-    """The sentences in the file or the folder `data_dir`, in at most 64 word pieces, or 128 for pairs.
+@register(
+    "tsv",
+    task="text_classification",
+    description="tsv:FILE or tsv:FOLDER, sentences in tab-separated files of your own",
+)
+def get(options: LoadOptions) -> texts.TextDataset:
+    """The sentences in the user's file or folder, in at most 64 word pieces, or 128 for pairs.
 
     Files are UTF-8; the first line names the columns, there are no quotes. Columns: `sentence`, or `sentence1` and
-    `sentence2`, and `label`, whose values are the classes, or `score`, a number; others do not matter, so that some
-    files of GLUE can be read as they are. A folder has `train.tsv` and `dev.tsv`, or `test.tsv` where there is no
+    `sentence2`, and `label`, whose values are the classes, or `score`, a number; others are ignored, so that some files
+    of GLUE can be read unchanged. A folder has `train.tsv` and `dev.tsv`, or `test.tsv` where there is no
     `dev.tsv`. Of a single file, the fifth of each class whose texts have the smallest SHA-256 is the test split.
 
     Lines with too few or too many columns, without text or label, and test lines with a label that no training line
-    has, are left out with a warning. Raises BibenchError where files or columns are missing, or no two classes are
-    left.
+    has, are left out with a warning. Raises MissingData where files are missing, and BibenchError where columns are
+    missing or fewer than two classes are left.
     """
-    del download
-    if data_dir is None:
-        raise BibenchError("'tsv' needs your file or folder: write tsv:FILE or tsv:FOLDER.")
-    path = data_dir.expanduser()
+    if options.data_dir is None:
+        raise InvalidOption("'tsv' needs your file or folder: write tsv:FILE or tsv:FOLDER.")
+    path = options.data_dir.expanduser()
     files = _files(path)
     contents = [_rows(file) for file in files]
     if len({(header, is_score) for header, is_score, _ in contents}) > 1:
@@ -70,7 +76,7 @@ def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path |
         train_examples=len(train),
         test_examples=len(test),
         metrics=(texts.SPEARMAN, texts.PEARSON) if is_score else (texts.ACCURACY,),
-        vocabulary=vocabulary,
+        vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTHS["pairs" if len(columns) > 1 else "sentences"],
         fingerprint=fingerprint_files(files),
         load=partial(_examples, train, test, class_names),
@@ -78,12 +84,12 @@ def get(data_dir: Path | None = None, download: bool = False, vocabulary: Path |
 
 
 def _files(path: Path) -> list[Path]:
-    """One file, or those of the training and of the test split."""
+    """One file, or the files of the training and the test split."""
     if path.is_file():
         return [path]
     tests = [path / name for name in TESTS if (path / name).is_file()]
     if not (path / TRAIN).is_file() or not tests:
-        raise BibenchError(f"{path} is neither a file nor a folder with {TRAIN} and {' or '.join(TESTS)}.")
+        raise MissingData(f"{path} is neither a file nor a folder with {TRAIN} and {' or '.join(TESTS)}.")
     return [path / TRAIN, tests[0]]
 
 
@@ -92,7 +98,7 @@ def _rows(file: Path) -> tuple[tuple[str, ...], bool, list[_Row]]:
     try:
         lines = file.read_bytes().split(b"\n")
     except OSError as error:
-        raise BibenchError(f"Cannot read {file} ({error.strerror}).") from error
+        raise MissingData(f"Cannot read {file} ({error.strerror}).") from error
     header = lines[0].decode("utf-8-sig", "replace").rstrip("\r").split("\t")
     columns = ("sentence",) if "sentence" in header else ("sentence1", "sentence2")
     label = "label" if "label" in header else "score"
@@ -112,7 +118,7 @@ def _rows(file: Path) -> tuple[tuple[str, ...], bool, list[_Row]]:
             if not all(row.texts) or not row.label or (is_score and not math.isfinite(float(row.label))):
                 raise ValueError
             rows.append(row)
-        except ValueError:  # what is no UTF-8, has another number of columns, or a score that is no number
+        except ValueError:  # not UTF-8, another number of columns, or a score that is not a number
             damaged.append(f"line {number}")
     unusable.warn(damaged, f"of {len(rows) + len(damaged)} lines in {file} are damaged or have no text or no {label}")
     return columns, is_score, rows

@@ -1,4 +1,4 @@
-"""`voc_folder:FOLDER`: photos with boxes of your own, in the layout of PASCAL VOC."""
+"""`voc_folder:FOLDER`: the user's images with boxes, in the layout of PASCAL VOC."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 from xml.etree import ElementTree
 
-from bibench_tf.datasets import annotated_images, unusable
-from bibench_tf.datasets.annotated_images import Picture, Thing
-from bibench_tf.datasets.detection import FASTER_RCNN_VOC, SSD300, DetectionDataset, DetectionSplits
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import annotated_images, unusable
+from bibench_tf.datasets.formats.annotated_images import Picture, Thing
+from bibench_tf.datasets.formats.boxes import DetectionSplits
+from bibench_tf.datasets.kinds.detection import DetectionDataset
+from bibench_tf.errors import BibenchError, MissingData
 
 CLASSES = (
     "aeroplane",
@@ -33,13 +35,16 @@ CLASSES = (
     "train",
     "tvmonitor",
 )
-# What of the images is tested on where no list says so.
+# The share of the images that is the test split where there are no lists.
 TEST_SHARE = 0.2
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> DetectionDataset:
-    """The images and boxes in the folder `data_dir`.
+@register(
+    "voc_folder", task="detection", description="voc_folder:FOLDER, images of your own with boxes in VOC's XML files"
+)
+def get(options: LoadOptions) -> DetectionDataset:
+    """The images and boxes in the user's folder.
 
     `JPEGImages/NAME.jpg` (or .jpeg, .png), `Annotations/NAME.xml`, and lists of names, one for each line, in
     `ImageSets/Main`. With `test.txt` that is the test split, and `trainval.txt`, or else `train.txt` and `val.txt`, the
@@ -48,17 +53,15 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
 
     Classes are VOC's twenty where the training images have no others, else those of the training images in alphabetical
     order. Corners in the files count pixels from 1, both included, as VOC does: the box is (ymin - 1, xmin - 1, ymax,
-    xmax). `difficult` objects are ignored. Figures are those of VOC 2007.
+    xmax). `difficult` objects are ignored. Metrics are those of VOC 2007.
 
-    Named on stderr and left out: XML files that are broken or have entity declarations, images and objects as in
-    `annotated_images.check`. Raises BibenchError where there is no such folder, or nothing usable in it.
+    Left out with a warning on stderr are XML files that are broken or have entity declarations, and the images and
+    objects that `annotated_images.check` rejects. Raises MissingData where there is no such folder, and BibenchError
+    where it holds nothing usable.
     """
-    del download
-    if data_dir is None:
-        raise BibenchError("'voc_folder' needs the folder of your images: write voc_folder:FOLDER.")
-    folder = data_dir.expanduser()
+    folder = options.own_folder("voc_folder", "images")
     if not (folder / "Annotations").is_dir() or not (folder / "JPEGImages").is_dir():
-        raise BibenchError(f"There are no folders JPEGImages and Annotations in {folder}.")
+        raise MissingData(f"There are no folders JPEGImages and Annotations in {folder}.")
     train_names, test_names = _splits(folder)
     images = {file.stem: file for file in sorted((folder / "JPEGImages").iterdir()) if file.suffix.lower() in _SUFFIXES}
     pictures = _pictures(folder, [*train_names, *test_names], images)
@@ -77,8 +80,6 @@ def get(data_dir: Path | None = None, download: bool = False) -> DetectionDatase
         test_examples=test,
         fingerprint=usable.fingerprint(class_names, *splits),
         load=lambda: splits,
-        view=SSD300,
-        views={"faster_rcnn_resnet18": FASTER_RCNN_VOC},
         protocol="voc2007",
     )
 

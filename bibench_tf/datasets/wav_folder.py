@@ -1,4 +1,4 @@
-"""`wav_folder:FOLDER`: spoken words in wav files of your own."""
+"""`wav_folder:FOLDER`: spoken words in the user's wav files."""
 
 from __future__ import annotations
 
@@ -10,48 +10,47 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets import speech, unusable
-from bibench_tf.datasets.base import ArrayDataset, Examples
+from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats import unusable
+from bibench_tf.datasets.kinds import speech
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
 
 NOISE_FOLDER = "_background_noise_"
 TEST_LIST = "testing_list.txt"
 VALIDATION_LIST = "validation_list.txt"
-# What of a word is tested on where no list says so.
+# The share of a word's files that is the test split where there is no list.
 TEST_SHARE = 0.2
 # The naming of the Free Spoken Digit Dataset, whose recordings 0 to 4 are the test split.
 _NUMBERED = re.compile(r"[^_]+_[^_]+_(\d+)")
 _TEST_NUMBERS = 5
 
 
-def get(data_dir: Path | None = None, download: bool = False) -> ArrayDataset:
-    """The words in the folder `data_dir`, found by where files lie or by what they are called.
+@register("wav_folder", task="keyword_spotting", description="wav_folder:FOLDER, words in wav files of your own")
+def get(options: LoadOptions) -> ArrayDataset:
+    """The words in the user's folder, found by sub-folders or by file names.
 
-    One folder for each word, `FOLDER/word/*.wav`, or all files side by side, `FOLDER/word_*.wav`, the word being what
-    stands before the first underscore. Any sampling rate, 8 to 32 bits, one or more channels; longer recordings are
-    cut after one second, shorter ones get zeros. `_background_noise_` is no word: its files are what the augmentation
-    mixes in.
+    One folder for each word, `FOLDER/word/*.wav`, or all files in one folder, `FOLDER/word_*.wav`, the word being the
+    part before the first underscore. Any sampling rate, 8 to 32 bits, one or more channels; longer recordings are cut
+    after one second, shorter ones are padded with zeros. `_background_noise_` is not a word: the augmentation mixes in its
+    files.
 
     The test split: the files that `testing_list.txt` names, one path for each line, as in Speech Commands (those of
     `validation_list.txt` are then in neither split); else, where all names are `word_speaker_number.wav`, numbers 0 to
     4, as in the Free Spoken Digit Dataset; else the fifth of the files of each word whose names have the smallest
     SHA-256.
 
-    Files that are no readable wav files are left out with a warning. All files are read once to find them. Raises
-    BibenchError where there is no folder, or no two words with training and test files in it.
+    Files that are not readable wav files are left out with a warning; all files are read once to find them. Raises
+    MissingData where there is no folder, and BibenchError where it does not have two words with training and test
+    files.
     """
-    del download
-    if data_dir is None:
-        raise BibenchError("'wav_folder' needs the folder of your recordings: write wav_folder:FOLDER.")
-    folder = data_dir.expanduser()
-    if not folder.is_dir():
-        raise BibenchError(f"There is no folder {folder} with wav files.")
+    folder = options.own_folder("wav_folder", "wav files")
     words, noise = _words(folder)
     fingerprint, broken = _read_once(folder, [*words, *noise])
     unusable.warn(
         [f"{_path(folder, file)} ({reason})" for file, reason in broken.items()],
-        f"of {len(words) + len(noise)} files in {folder} are no usable wav files",
+        f"of {len(words) + len(noise)} files in {folder} are not usable wav files",
     )
     words = {file: word for file, word in words.items() if file not in broken}
     class_names = tuple(sorted(set(words.values())))
@@ -80,7 +79,7 @@ def _words(folder: Path) -> tuple[dict[Path, str], list[Path]]:
     inside = {name: files for name, files in inside.items() if files}
     if beside and inside:
         raise BibenchError(
-            f"{folder} has wav files both beside each other and in sub-folders: keep one folder for each word, or all "
+            f"{folder} has wav files both directly and in sub-folders: keep one folder for each word, or all "
             "files, called word_*.wav, in one folder."
         )
     if inside:
@@ -91,7 +90,7 @@ def _words(folder: Path) -> tuple[dict[Path, str], list[Path]]:
 
 
 def _read_once(folder: Path, files: list[Path]) -> tuple[str, dict[Path, str]]:
-    """The SHA-256 over names and bytes of all files, and what is wrong with those that cannot be used."""
+    """The SHA-256 over names and bytes of all files, and the errors of unusable ones."""
     digest, broken = hashlib.sha256(), {}
     for file in files:
         try:
@@ -139,11 +138,13 @@ def _hash(file: Path) -> str:
     return hashlib.sha256(file.name.encode()).hexdigest()
 
 
-def _check(folder, class_names, train, test, words) -> None:
+def _check(
+    folder: Path, class_names: tuple[str, ...], train: list[Path], test: list[Path], words: dict[Path, str]
+) -> None:
     """Raise BibenchError unless there are two words, each with training files, and test files."""
     if not words:
         raise BibenchError(
-            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
+            f"There are not usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
         )
     if len(class_names) < 2:
         raise BibenchError(f"All wav files in {folder} are of one word, '{class_names[0]}': at least two are needed.")
@@ -154,7 +155,7 @@ def _check(folder, class_names, train, test, words) -> None:
         raise BibenchError(f"No file in {folder} is in the test split: name some in {folder / TEST_LIST}.")
 
 
-def _load(train, test, class_names, words) -> Examples:
+def _load(train: list[Path], test: list[Path], class_names: tuple[str, ...], words: dict[Path, str]) -> Examples:
     arrays = []
     for files in (train, test):
         arrays.append(np.stack([speech.clip(_samples(file)) for file in files]))
@@ -168,7 +169,7 @@ def _samples(file: Path) -> np.ndarray:
 
 
 def _background(files: tuple[Path, ...]) -> np.ndarray:
-    """The recordings of background noise end to end, or noise of our own where there are none."""
+    """The recordings of background noise concatenated, or generated noise where they are shorter than a second."""
     recordings = [_samples(file) for file in files]
     long_enough = sum(map(len, recordings)) >= speech.SAMPLES
     return np.concatenate(recordings).astype(np.float32) if long_enough else speech.coloured_noise()

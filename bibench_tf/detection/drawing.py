@@ -15,7 +15,7 @@ from bibench_tf.detection import annotations
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bibench_tf.datasets.detection import DetectionDataset
+    from bibench_tf.datasets.kinds.detection import DetectionDataset
 
 Colour = tuple[int, int, int]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bibench_tf.datasets.texts import ACCURACY, ACCURACY_F1, F1, MATTHEWS, PEARSON, SPEARMAN
+from bibench_tf.datasets.kinds.texts import ACCURACY, ACCURACY_F1, F1, MATTHEWS, PEARSON, SPEARMAN
 from bibench_tf.tasks.base import Evaluation
 from bibench_tf.tasks.classification import Classification, log_softmax
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
 
-    from bibench_tf.datasets.texts import TextDataset
+    from bibench_tf.datasets.kinds.texts import TextDataset
 
 
 class TextClassification(Classification):

@@ -121,10 +121,10 @@ def data_loader(session: Session) -> Callable[[RunSpec], Dataset]:
         return datasets.get(name, session.data_dir, session.download, vocabulary)
 
     @cache
-    def seen_by(name: str, has_vocabulary: bool, network: str) -> Dataset:
-        return load(name, has_vocabulary).seen_by(network)
+    def prepared_for(name: str, has_vocabulary: bool, network: str) -> Dataset:
+        return load(name, has_vocabulary).for_network(network)
 
-    return lambda spec: seen_by(spec.dataset, spec.vocabulary is not None, spec.network)
+    return lambda spec: prepared_for(spec.dataset, spec.vocabulary is not None, spec.network)
 
 
 def check_files(specs: Iterable[RunSpec], session: Session) -> None:

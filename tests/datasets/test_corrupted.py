@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.datasets import corrupted
+from bibench_tf.datasets.kinds import corrupted
 from bibench_tf.errors import BibenchError
 
 NAMES = ("fog", "glass_blur", "elastic_transform")

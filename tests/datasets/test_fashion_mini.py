@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.datasets import fashion_mini, make_fashion_mini
+from bibench_tf.datasets import fashion_mini
+from bibench_tf.datasets.making import fashion_mini as make_fashion_mini
 from bibench_tf.errors import BibenchError
 
 OFFICIAL = Path("/usr/share/datasets/fashion-mnist")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.datasets import glue, wordpiece
+from bibench_tf.datasets import glue
+from bibench_tf.datasets.formats import wordpiece
 from bibench_tf.errors import BibenchError
 
 LABELS = {

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets, files
-from bibench_tf.datasets import point_files, points, shapes_mini, unusable
+from bibench_tf.datasets import shapes_mini
+from bibench_tf.datasets.formats import point_files, unusable
+from bibench_tf.datasets.kinds import points
 from bibench_tf.errors import BibenchError
 
 # A cube with corners 0 and 2, its six faces squares.

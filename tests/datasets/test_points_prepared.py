@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets
-from bibench_tf.datasets import modelnet40, points, shapenet_part
+from bibench_tf.datasets import modelnet40, shapenet_part
+from bibench_tf.datasets.kinds import points
 from bibench_tf.errors import BibenchError
 
 SQUARE = "OFF{} 2 0\n0 0 0\n4 0 0\n4 2 0\n0 2 0\n3 0 1 2\n3 0 2 3\n"

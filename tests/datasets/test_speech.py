@@ -11,7 +11,7 @@ import scipy.io.wavfile
 import scipy.signal
 import tensorflow as tf
 
-from bibench_tf.datasets import speech
+from bibench_tf.datasets.kinds import speech
 
 RNG = np.random.default_rng(0)
 

@@ -13,7 +13,9 @@ import pytest
 import scipy.io.wavfile
 
 from bibench_tf import datasets
-from bibench_tf.datasets import keywords_mini, make_keywords_mini, speech
+from bibench_tf.datasets import keywords_mini
+from bibench_tf.datasets.kinds import speech
+from bibench_tf.datasets.making import keywords_mini as make_keywords_mini
 from bibench_tf.errors import BibenchError
 
 SYNTHESIZERS = all(shutil.which(program) for program in ("espeak-ng", "flite"))

@@ -12,7 +12,9 @@ import pytest
 from scipy import sparse
 
 from bibench_tf import datasets
-from bibench_tf.datasets import embedded, make_sentiment_mini, sentiment_mini, unusable, wordpiece
+from bibench_tf.datasets import sentiment_mini
+from bibench_tf.datasets.formats import embedded, unusable, wordpiece
+from bibench_tf.datasets.making import sentiment_mini as make_sentiment_mini
 from bibench_tf.errors import BibenchError
 
 

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from bibench_tf.datasets import wordpiece
+from bibench_tf.datasets.formats import wordpiece
 from bibench_tf.errors import BibenchError
 
 # Positions: 0 to 13, so that every expected number below can be read off.
@@ -138,7 +138,7 @@ def test_the_shipped_vocabulary():
 
 def test_the_program_can_be_forked_afterwards():
     code = (
-        "import subprocess; from bibench_tf.datasets import wordpiece; "
+        "import subprocess; from bibench_tf.datasets.formats import wordpiece; "
         "wordpiece.read().encode(['good'] * 5000, None, 8); subprocess.run(['true'], check=True)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)

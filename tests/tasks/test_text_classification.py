@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bibench_tf import tasks
-from bibench_tf.datasets import texts
+from bibench_tf.datasets.kinds import texts
 from bibench_tf.tasks import text_classification as figures
 
 TASK = tasks.get("text_classification")

@@ -11,7 +11,7 @@ from bibench_tf.benchmark import engine
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.cli import predict
 from bibench_tf.datasets import canvas_mini, fashion_mini
-from bibench_tf.datasets.detection import DetectionDataset, DetectionSplits, View
+from bibench_tf.datasets.kinds.detection import DetectionDataset, DetectionSplits, View
 from bibench_tf.results.runs import RunStore
 from bibench_tf.tracks import base
 from bibench_tf.tracks.hardware_inference import record as inference_record

@@ -321,7 +321,7 @@ class Tiny:
 
     name, fingerprint, task, num_classes = "tiny", FINGERPRINT, "image_classification", 5
 
-    def seen_by(self, network):
+    def for_network(self, network):
         return self
 
     def test_batches(self, batch_size, *, limit=None, corrupt=None):

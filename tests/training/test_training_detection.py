@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from bibench_tf import zoo
 from bibench_tf.datasets.canvas_mini import load
-from bibench_tf.datasets.detection import Annotated, DetectionDataset, DetectionSplits, View
+from bibench_tf.datasets.kinds.detection import Annotated, DetectionDataset, DetectionSplits, View
 from bibench_tf.recipes import Recipe
 from bibench_tf.tasks.detection import MAP50
 from bibench_tf.training import loop
@@ -54,7 +54,7 @@ def data():
 
 
 def train(data, name, folder, recipe=RECIPE, algorithm="full_precision", **options):
-    data = data.seen_by(name)
+    data = data.for_network(name)
 
     def build():
         return zoo.build(name, algorithm, width=0.125 if name != "ssd_lite" else 0.5, **data.network_options)

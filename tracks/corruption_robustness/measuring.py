@@ -91,7 +91,7 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
 
 def published(job: Job, options: Options, dataset: ImageDataset) -> Any:
     """The published corrupted set of a data set. Raises BibenchError where it is missing or incomplete."""
-    from bibench_tf.datasets import corrupted
+    from bibench_tf.datasets.kinds import corrupted
 
     session = job.session
     return corrupted.find(options.source, dataset, options.corruptions, session.data_dir, download=session.download)
@@ -131,10 +131,8 @@ def _corrupted(job: Job, options: Options, dataset: ImageDataset, images: int) -
     official = published(job, options, dataset)
 
     def read(name: str, severity: int) -> _Batches:
-        from bibench_tf.datasets import pipelines
-
         for batch, labels in official.batches(name, severity, BATCH_SIZE, images):
-            yield pipelines.normalise(batch, dataset.mean, dataset.std), labels
+            yield dataset.normalise(batch), labels
 
     return read
 

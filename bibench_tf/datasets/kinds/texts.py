@@ -1,4 +1,4 @@
-"""What the data sets of texts share: sentences and pairs of sentences with a class or a number each."""
+"""Data sets of texts: sentences and pairs of sentences with a class or a number each."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from bibench_tf.datasets import wordpiece
-from bibench_tf.datasets.base import ArrayDataset, Examples
-from bibench_tf.datasets.wordpiece import Vocabulary
+from bibench_tf.datasets.formats import wordpiece
+from bibench_tf.datasets.formats.wordpiece import Vocabulary
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.files import fingerprint_description
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SPEARMAN = "Spearman correlation"
 
 
 class Texts(NamedTuple):
-    """A split: sentences, the second ones of pairs or None, and labels, int32 or, for numbers, float32."""
+    """A split: sentences, the second sentences of pairs or None, and labels, int32 or, for numbers, float32."""
 
     first: Sequence[str]
     second: Sequence[str] | None
@@ -37,9 +37,9 @@ class Texts(NamedTuple):
 class TextDataset(ArrayDataset):
     """Sentences, or pairs of them, with a class (int32) or, where there are no `class_names`, a number (float32).
 
-    `metrics` are the names of the figures that networks are judged by, the main one first; those of
-    `bibench_tf.tasks.text_classification`. Batches are ({"token_ids": int32 [B, L], "segment_ids": int32 [B, L],
-    "mask": float32 [B, L]}, labels [B]): segment 1 is the second sentence of a pair, the mask is 1 for real pieces.
+    `metrics` are the names of the metrics, the main one first; see `bibench_tf.tasks.text_classification`. Batches
+    are ({"token_ids": int32 [B, L], "segment_ids": int32 [B, L], "mask": float32 [B, L]}, labels [B]): segment 1
+    is the second sentence of a pair, the mask is 1 for real pieces.
     """
 
     metrics: tuple[str, ...] = (ACCURACY,)
@@ -52,13 +52,13 @@ def dataset(
     sequence_length: int,
     fingerprint: str,
     load: Callable[[Vocabulary, int], Examples],
-    **description,
+    **description: Any,
 ) -> TextDataset:
-    """A data set of texts cut by the pieces in the file `vocabulary`, by default the shipped one.
+    """A data set of texts cut into the pieces of the file `vocabulary`, by default the embedded one.
 
-    `load` gets the vocabulary and the sequence length, and returns what `encoded` makes. The `fingerprint` is that of
-    the texts; that of the data set is over the pieces and the sequence length, too. `description` are the other fields
-    of `TextDataset`.
+    `load` gets the vocabulary and the sequence length, and returns the examples of `encoded`. `fingerprint` is that of
+    the texts; the data set's fingerprint also depends on the pieces and the sequence length. `description` are the
+    other fields of `TextDataset`.
     """
     pieces = wordpiece.read(vocabulary)
     return TextDataset(
@@ -87,7 +87,7 @@ def encoded(train: Texts, test: Texts, vocabulary: Vocabulary, sequence_length: 
 
 
 def inputs(tokens: dict[str, tf.Tensor], labels: tf.Tensor, key: Any = None) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """What a network takes of a batch of `wordpiece.Tokens`; texts are not augmented."""
+    """The inputs of a network for a batch of `wordpiece.Tokens`; texts are not augmented."""
     import tensorflow as tf
 
     del key

@@ -1,4 +1,4 @@
-"""Texts as BERT takes them: cut into the pieces of a vocabulary, by the library `tokenizers`."""
+"""BERT's WordPiece: texts are cut into the pieces of a vocabulary, by the library `tokenizers`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from bibench_tf.datasets import embedded
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.formats import embedded
+from bibench_tf.errors import BibenchError, MissingData
 
 if TYPE_CHECKING:
     import tokenizers
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-# The pieces that are taken where the user names no file: those of `sentiment_mini`.
+# The default vocabulary, made for `sentiment_mini`.
 DEFAULT = embedded.FOLDER / "sentiment_mini_vocab.txt"
 DEFAULT_SHA256 = "ae10db1442a5cebdb7d7e557fa98ef9adc57c4ea1048a2479d37a180edc9f673"
-# A longer word is unknown as a whole. Source: BERT.
+# A longer word becomes [UNK]. Source: BERT.
 LONGEST_WORD = 100
 _AT_ONCE = 10_000
 
@@ -30,8 +30,8 @@ class Tokens(NamedTuple):
     """N texts, or pairs of texts, of at most L pieces.
 
     `token_ids` [N, L] are positions in the vocabulary, filled up with that of [PAD]. `length` [N] counts the pieces
-    before that, and `first_length` [N] those of the first text with its [CLS] and [SEP]. All are unsigned integers of
-    16 bits where the vocabulary is small enough, else int32.
+    before the filling, and `first_length` [N] those of the first text with its [CLS] and [SEP]. All are
+    uint16 where the vocabulary is small enough, else int32.
     """
 
     token_ids: np.ndarray
@@ -41,7 +41,7 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Word pieces; their positions are their numbers. Pieces that go on with a word begin with ##."""
+    """Word pieces; the id of a piece is its position. Pieces inside of a word begin with ##."""
 
     pieces: tuple[str, ...]
 
@@ -52,7 +52,7 @@ class Vocabulary:
 
     @cached_property
     def lower_case(self) -> bool:
-        """Whether texts are put into lower case and lose their accents: unless a piece has a capital letter A to Z."""
+        """Whether texts are put into lower case and lose their accents: true without capitals A to Z in the pieces."""
         words = (piece for piece in self.pieces if not (piece.startswith("[") and piece.endswith("]")))
         return not any("A" <= letter <= "Z" for piece in words for letter in piece)
 
@@ -76,8 +76,8 @@ class Vocabulary:
     def encode(self, first: Sequence[str], second: Sequence[str] | None, length: int) -> Tokens:
         """The texts, [CLS] first [SEP], or the pairs, [CLS] first [SEP] second [SEP], in `length` pieces.
 
-        What is too long loses its last pieces, of a pair the longer text one after the other until it is as long as
-        the other one, then both. What is in the texts is text: [SEP] in one is an ordinary word.
+        Texts that are too long lose their last pieces; of a pair first the longer text, until both are equally long,
+        then both. Special pieces in a text, such as [SEP], are ordinary words.
         """
         tokenizer = self._tokenizer
         tokenizer.enable_truncation(length, strategy="longest_first")
@@ -93,20 +93,23 @@ class Vocabulary:
 
 
 def read(file: Path | None = None) -> Vocabulary:
-    """The vocabulary in a text file with a piece on each line (`vocab.txt` of a BERT), by default the shipped one.
+    """The vocabulary in a text file with a piece on each line (`vocab.txt` of a BERT), by default the embedded one.
 
-    Raises BibenchError for a file that is missing, is no text, or lacks one of [PAD], [UNK], [CLS], [SEP].
+    Raises MissingData for a file that cannot be read, and BibenchError if it is not UTF-8 or lacks one of [PAD], [UNK],
+    [CLS], [SEP].
     """
     if file is None:
         return Vocabulary(tuple(embedded.read(DEFAULT, DEFAULT_SHA256).decode().splitlines()))
     try:
         content = file.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise BibenchError(
+        kind, reason = (
+            (MissingData, error.strerror) if isinstance(error, OSError) else (BibenchError, "it is not UTF-8")
+        )
+        raise kind(
             f"Cannot read the vocabulary {file} ({reason}): it is a text file with a word piece on each line."
         ) from error
-    # Not splitlines(): a piece can be a character that Python takes for the end of a line.
+    # Not splitlines(): a piece can be a character that splitlines() treats as the end of a line.
     pieces = tuple(line.rstrip("\r") for line in content.rstrip("\r\n").split("\n"))
     missing = [special for special in SPECIAL if special not in pieces]
     if missing:

@@ -1,4 +1,4 @@
-"""The published corrupted test sets, where the user has them: CIFAR-10-C and ImageNet-C.
+"""The published corrupted test sets CIFAR-10-C and ImageNet-C, from the user's copies.
 
 They come prepared by TensorFlow Datasets (`cifar10_corrupted`, `imagenet2012_corrupted`, a configuration for each
 corruption and severity), or as the authors' folder of arrays (`CIFAR-10-C/fog.npy`, ..., `labels.npy`). Source:
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets.base import ArrayImages, ImageDataset
-from bibench_tf.datasets.tfds_prepared import prepared
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.base import ImageDataset, LoadOptions
+from bibench_tf.datasets.formats.tfds_prepared import prepared
+from bibench_tf.datasets.kinds.arrays import ArrayImages
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 
 TFDS = "tfds"
 _SEVERITIES = 5
-# What TensorFlow Datasets calls its sets, their test split, and the corruptions it names in words of its own.
+# By data set: the name in TensorFlow Datasets, the test split, and corruptions that have another name there.
 _PREPARED = {
     "cifar10": ("cifar10_corrupted", "test", {"elastic_transform": "elastic", "glass_blur": "frosted_glass_blur"}),
     "imagenet2012": ("imagenet2012_corrupted", "validation", {}),
@@ -52,17 +53,17 @@ def find(
     """The published corrupted test set of `dataset`: prepared by TensorFlow Datasets (`tfds`), or in a folder.
 
     `source` is `tfds` or the path of a folder of arrays. Nothing is read here, but all files have to be there;
-    with `download` TensorFlow Datasets fetches and prepares what is missing. Raises BibenchError for data sets
-    that have no such set, and for what is missing or does not fit.
+    with `download` TensorFlow Datasets fetches and prepares missing ones. Raises InvalidOption for data sets without
+    such a set, MissingData for missing files, and BibenchError for files that do not fit the data set.
     """
     if source == TFDS:
-        return _by_tfds(dataset, corruptions, data_dir, download)
+        return _by_tfds(dataset, corruptions, LoadOptions(data_dir, download))
     return _in_folder(Path(source).expanduser(), dataset, corruptions)
 
 
-def _by_tfds(dataset, corruptions, data_dir, download) -> PublishedSet:
+def _by_tfds(dataset: ImageDataset, corruptions: Sequence[str], options: LoadOptions) -> PublishedSet:
     if dataset.name not in _PREPARED:
-        raise BibenchError(
+        raise InvalidOption(
             f"TensorFlow Datasets has no corrupted images of '{dataset.name}', only of {' and '.join(_PREPARED)}: "
             "use made ones."
         )
@@ -71,22 +72,22 @@ def _by_tfds(dataset, corruptions, data_dir, download) -> PublishedSet:
     for corruption in corruptions:
         for severity in range(1, _SEVERITIES + 1):
             config = f"{name}/{own_names.get(corruption, corruption)}_{severity}"
-            found = prepared(config, (split,), data_dir, download)
+            found = prepared(config, (split,), options)
             if found.examples[split] != dataset.test_examples or found.class_names != dataset.class_names:
                 raise BibenchError(
-                    f"'{config}' has {found.examples[split]:,} images of {len(found.class_names)} classes, which are "
-                    f"not the {dataset.test_examples:,} test images of '{dataset.name}' and its classes."
+                    f"'{config}' has {found.examples[split]:,} images of {len(found.class_names)} classes, not "
+                    f"the {dataset.test_examples:,} test images of '{dataset.name}' and its classes."
                 )
             files[corruption, severity] = found.files[split]
 
     def batches(corruption: str, severity: int, batch_size: int, limit: int) -> Batches:
         import tensorflow as tf
 
-        from bibench_tf.datasets import pipelines
+        from bibench_tf.datasets.pipelines import records
 
         found = files[corruption, severity]
         try:
-            yield from pipelines.stored_batches(found, dataset.input_shape, batch_size, limit).as_numpy_iterator()
+            yield from records.stored_batches(found, dataset.input_shape, batch_size, limit).as_numpy_iterator()
         except tf.errors.OpError as error:
             raise BibenchError(
                 f"Cannot read the images in {found[0].parent} ({error.message.splitlines()[0]}): "
@@ -98,10 +99,12 @@ def _by_tfds(dataset, corruptions, data_dir, download) -> PublishedSet:
 
 def _in_folder(folder: Path, dataset: ImageDataset, corruptions: Sequence[str]) -> PublishedSet:
     if not isinstance(dataset, ArrayImages):
-        raise BibenchError(f"Corrupted images of '{dataset.name}' are not read from a folder of arrays: use made ones.")
+        raise InvalidOption(
+            f"Corrupted images of '{dataset.name}' are not read from a folder of arrays: use made ones."
+        )
     missing = [name for name in (*corruptions, "labels") if not (folder / f"{name}.npy").is_file()]
     if missing:
-        raise BibenchError(
+        raise MissingData(
             f"The folder {folder} lacks {', '.join(f'{name}.npy' for name in missing)}: give the folder CIFAR-10-C "
             "as its authors publish it, or fewer corruptions."
         )
@@ -128,12 +131,12 @@ def _read_arrays(
 
 
 def _labels(path: Path, dataset: ArrayImages) -> np.ndarray:
-    """The labels of one severity, once they are those of the data set's test images, in whatever order."""
+    """The labels of one severity, checked to be those of the data set's test images in any order."""
     expected = dataset.splits.test_labels
     labels = _mapped(path)
     if labels.shape == (_SEVERITIES * len(expected),) and labels.dtype.kind in "ui":
         labels = np.array(labels).reshape(_SEVERITIES, -1)
-        # Another order is another file order of the same images; other numbers by class are other images.
+        # Files may have the images in another order; other numbers by class mean other images.
         if (labels == labels[0]).all() and np.array_equal(np.sort(labels[0]), np.sort(expected)):
             return labels[0].astype(np.int32)
     raise BibenchError(f"{path} does not hold the labels of the test images of '{dataset.name}', five times over.")

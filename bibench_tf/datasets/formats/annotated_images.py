@@ -1,4 +1,4 @@
-"""Images and boxes of a user, checked: what cannot be used is counted and named, and the rest is made a split."""
+"""Checks of a user's images and boxes: unusable ones are counted and named, the others become splits."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bibench_tf.datasets import unusable
-from bibench_tf.datasets.detection import STORED_COLUMNS, Annotated
+from bibench_tf.datasets.formats import unusable
+from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
 
-# How the files end that are complete.
+# The last bytes of a complete file.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-# Some cameras write a few bytes behind the end; further back it could be the end of a thumbnail.
+# Some cameras append a few bytes; further back, the end of a thumbnail could match.
 _TAIL_BYTES = 4096
 
 Box = tuple[float, float, float, float]
@@ -33,7 +33,7 @@ class Thing(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image as a user's files describe it; `name` is what it is called in messages, `file` None if there is none."""
+    """An image as a user's files describe it; `name` is its name in messages, `file` is None if it is missing."""
 
     name: str
     file: Path | None
@@ -41,14 +41,14 @@ class Picture(NamedTuple):
 
 
 class Usable(NamedTuple):
-    """Of the images that can be used, by name: the file, its bytes, and its objects as in `detection.Annotated`."""
+    """The usable images by name: the file, its size in bytes, and its objects as in `boxes.Annotated`."""
 
     files: dict[str, Path]
     sizes_bytes: dict[str, int]
     objects: dict[str, np.ndarray]
 
     def split(self, names: Iterable[str]) -> Annotated:
-        """The images of these names that can be used."""
+        """The usable images among `names`."""
         names = [name for name in names if name in self.files]
         return Annotated(tuple(self.files[name] for name in names), tuple(self.objects[name] for name in names))
 
@@ -70,11 +70,11 @@ class Usable(NamedTuple):
 
 
 def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str], slack_px: float = 0.0) -> Usable:
-    """What of `pictures` can be used, with a message on stderr for what cannot.
+    """The usable ones of `pictures`, with messages on stderr about the others.
 
-    Left out are images that are missing or no complete JPEG or PNG files, objects of a class that is none of
-    `class_names`, and boxes without an area in the image. Boxes that reach outside are clipped, silently for up to
-    `slack_px` pixels. Images without objects are kept.
+    Left out are images that are missing or not complete JPEG or PNG files, objects of other classes than `class_names`,
+    and boxes without an area in the image. Boxes that reach outside are clipped, without a message for up to `slack_px`
+    pixels. Images without objects are kept.
     """
     usable = Usable({}, {}, {})
     unreadable, unknown, outside, nowhere, empty = [], [], [], [], []
@@ -106,8 +106,8 @@ def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str],
     unusable.warn(unreadable, f"of {len(pictures)} images in {folder} are missing or not readable")
     unusable.warn(unknown, f"of {boxes} objects in {folder} are of unknown classes")
     unusable.warn(nowhere, f"of {boxes} boxes in {folder} have no area inside their image")
-    unusable.tell(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
-    unusable.tell(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
+    unusable.note(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
+    unusable.note(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
     return usable
 
 
@@ -121,7 +121,7 @@ def require(folder: Path, train: Annotated, test: Annotated) -> None:
 
 
 def _measured(file: Path | None) -> tuple[int, int, int]:
-    """Height, width and bytes of an image. Raises OSError, or ValueError for what is no complete JPEG or PNG file."""
+    """Height, width and bytes of an image. Raises OSError, or ValueError unless it is a complete JPEG or PNG file."""
     if file is None or not file.is_file():
         raise ValueError("missing")
     with open(file, "rb") as stream:
@@ -130,7 +130,7 @@ def _measured(file: Path | None) -> tuple[int, int, int]:
                 width, height = image.size
                 kind = image.format
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError("no image") from error
+            raise ValueError("not an image") from error
         size_bytes = stream.seek(0, 2)
         stream.seek(max(0, size_bytes - _TAIL_BYTES))
         tail = stream.read()

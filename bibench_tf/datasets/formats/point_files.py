@@ -26,8 +26,8 @@ def read_off(text: str) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (float64 [V, 3]) and triangles (int64 [T, 3]) of an OFF mesh.
 
     Faces with more corners are cut into triangles at their first corner. The counts may follow the word OFF in the same
-    line, even without a space, as in some files of ModelNet40. Raises ValueError for what is no OFF file, ends too
-    early or has numbers that are none.
+    line, even without a space, as in some files of ModelNet40. Raises ValueError for a file that is not OFF, ends
+    too early or has words in place of numbers.
     """
     lines = [line for line in (line.partition("#")[0].strip() for line in text.splitlines()) if line]
     header = _HEADER.match(lines[0]) if lines else None
@@ -45,7 +45,7 @@ def read_off(text: str) -> tuple[np.ndarray, np.ndarray]:
     vertices = _table(lines[1:faces_begin], range(3), np.float64)
     triangles = _triangles(lines[faces_begin:faces_end])
     if not np.isfinite(vertices).all():
-        raise ValueError("it has coordinates that are no numbers")
+        raise ValueError("it has coordinates that are not finite")
     if len(triangles) and (triangles.min() < 0 or triangles.max() >= vertex_count):
         raise ValueError("it has faces with vertices that are not there")
     return vertices, triangles
@@ -92,7 +92,7 @@ def pool_of(available: int, count: int, name: str) -> np.ndarray:
 def read_hdf5(file: Path) -> Clouds:
     """The clouds in an HDF5 file with `data` (N, M, 3) and `label` (N, 1) or (N), and `pid` (N, M) where it has parts.
 
-    More columns of `data`, such as normals, are left out. Raises ValueError for what is no such file.
+    More columns of `data`, such as normals, are left out. Raises ValueError for other files.
     """
     import h5py
 
@@ -115,13 +115,13 @@ def read_hdf5(file: Path) -> Clouds:
 
 
 def usable(clouds: np.ndarray) -> np.ndarray:
-    """Which clouds [N, M, 3] consist of numbers and are more than one point (bool [N])."""
+    """Which clouds [N, M, 3] are finite and have an extent (bool [N])."""
     finite = np.isfinite(clouds).all(axis=(1, 2))
     return finite & (np.ptp(np.where(finite[:, np.newaxis, np.newaxis], clouds, 0), axis=1) > 0).any(axis=1)
 
 
 def listed(file: Path) -> list[str]:
-    """The names of files in a list with a path in each line, the folders they once lay in left out."""
+    """The file names in a list with a path in each line, without their folders."""
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.strip().replace("\\", "/").rpartition("/")[2] for line in lines if line.strip()]
 

@@ -1,6 +1,6 @@
-"""Draw the shipped subset `fashion_mini` from the four files of Fashion-MNIST.
+"""Draw the embedded subset `fashion_mini` from the four files of Fashion-MNIST.
 
-    python -m bibench_tf.datasets.make_fashion_mini FOLDER
+    python -m bibench_tf.datasets.making.fashion_mini FOLDER
 
 FOLDER holds `train-images-idx3-ubyte.gz` and its three companions, as Debian's package
 `dataset-fashion-mnist` installs them in /usr/share/datasets/fashion-mnist. The drawn images depend on SEED
@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bibench_tf.datasets.base import Splits
+from bibench_tf.datasets.fashion_mini import FILE
+from bibench_tf.datasets.kinds.arrays import Splits
 from bibench_tf.files import write_atomically
 
 SEED = 2023
@@ -37,7 +38,7 @@ def draw(folder: Path) -> tuple[Splits, dict[str, np.ndarray]]:
     """The subset, and for each split the chosen positions in the official one.
 
     Each class is drawn without replacement from the official split of the same name, and the whole is
-    shuffled so that any first part of it is nearly balanced too.
+    shuffled, so that any prefix is nearly balanced.
     """
     random = np.random.default_rng(SEED)
     arrays, positions = [], {}
@@ -57,4 +58,4 @@ def main(folder: Path, target: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(__file__).parent / "data" / "fashion_mini.npz")
+    main(Path(sys.argv[1]), FILE)

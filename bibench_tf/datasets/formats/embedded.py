@@ -1,24 +1,24 @@
-"""The data files that ship with the package."""
+"""The data files inside the package."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, MissingData
 
-FOLDER = Path(__file__).parent / "data"
+FOLDER = Path(__file__).parents[1] / "data"
 
 
 def read(file: Path, sha256: str) -> bytes:
-    """The content of a shipped file.
+    """The content of a file of the package.
 
-    Raises BibenchError when it is missing or is not, byte for byte, the one this version was released with.
+    Raises MissingData when it cannot be read, and BibenchError when its SHA-256 differs.
     """
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise BibenchError(f"Cannot read {file} ({error.strerror}): install bibench-tf again.") from error
+        raise MissingData(f"Cannot read {file} ({error.strerror}): install bibench-tf again.") from error
     if hashlib.sha256(content).hexdigest() != sha256:
         raise BibenchError(f"{file} is damaged or was changed (wrong SHA-256): install bibench-tf again.")
     return content

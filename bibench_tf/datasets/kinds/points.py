@@ -1,30 +1,30 @@
-"""What the data sets of point clouds share: six channels for each point, and a new random choice of points each epoch.
+"""Data sets of point clouds: six channels for each point, and a new random choice of points each epoch.
 
 A cloud is float32 [M, 3] in memory. Where it has more points than a network sees, each training batch takes a random
-subset of them. TensorFlow is imported when batches are asked for.
+subset of them. TensorFlow is imported with the first batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.datasets.base import ArrayDataset, Examples
+from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# As BiBench takes of ModelNet40.
+# Points of a cloud, as BiBench for ModelNet40.
 POINTS = 1024
 CHANNELS = 6
 _SEED = 2023
 
 
 def classification(
-    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description
+    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description: Any
 ) -> ArrayDataset:
     """A data set of clouds with one class each; a network sees `points` of the points of each cloud.
 
@@ -43,7 +43,7 @@ def classification(
 
 
 def segmentation(
-    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description
+    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description: Any
 ) -> ArrayDataset:
     """A data set of clouds with a part for each point.
 
@@ -63,7 +63,7 @@ def segmentation(
 
 
 def features(clouds: tf.Tensor) -> tf.Tensor:
-    """Six channels for each point of clouds [B, N, 3]: x, y, z in the unit sphere, then x, y, z as they are.
+    """Six channels for each point of clouds [B, N, 3]: x, y, z in the unit sphere, then x, y, z unchanged.
 
     In the unit sphere: minus the centroid of the N points, over the largest distance from it. Source: BiBench.
     """
@@ -75,15 +75,15 @@ def features(clouds: tf.Tensor) -> tf.Tensor:
 
 
 def in_fixed_order(pool: int) -> np.ndarray:
-    """An order of the points 0..pool-1 drawn from a fixed seed, so that the first of them are any of them.
+    """A permutation of the points 0..pool-1 from a fixed seed, so that any prefix is a random sample.
 
-    Files may list points by where they lie. Test clouds are the first points in this order.
+    Files may list points by position. Test clouds are the first points in this order.
     """
     return np.random.default_rng(_SEED).permutation(pool)
 
 
 def stratified_test(labels: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """Which examples (bool [N]) are the test split: of each class `share`, at least one, drawn from a fixed seed.
+    """Which examples (bool [N]) are the test split: `share` of each class, at least one, drawn from a fixed seed.
 
     A class with a single example has none in the test split.
     """
@@ -114,9 +114,9 @@ def _segmented(inputs, labels, key, *, points, categories):
 
 
 def _chosen(clouds, key, points):
-    """The numbers of the points that are taken: at random with a key, else the first.
+    """The numbers of the chosen points: at random with a key, else the first.
 
-    One choice for the whole batch does, because the points of different clouds have nothing to do with each other.
+    One choice serves the whole batch, because the points of different clouds are unrelated.
     """
     import tensorflow as tf
 

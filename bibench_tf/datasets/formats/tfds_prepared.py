@@ -1,8 +1,7 @@
 """Data sets as TensorFlow Datasets (TFDS) prepares them on the disk: found, described, and prepared on demand.
 
-What is already prepared is found and described by plain file operations, so that missing data are reported
-at once: TFDS itself takes seconds to import, and minutes to give up where there is no network. TFDS is
-asked only to download and prepare.
+Prepared data are found and described by plain file operations, so that missing data are reported at once: TFDS itself
+takes seconds to import, and minutes to fail without a network. TFDS is only used to download and prepare.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.datasets.base import LoadOptions
+from bibench_tf.errors import BibenchError, MissingData
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set as it lies on the disk: the folder of its version, and the files of each split in order.
+    """A data set on the disk: the folder of its version, and the files of each split in order.
 
-    `class_names` is empty for a data set whose labels are no classes.
+    `class_names` is empty where labels are not classes. `info` is the content of `dataset_info.json`.
     """
 
     folder: Path
@@ -37,12 +37,17 @@ class Prepared:
     files: dict[str, tuple[Path, ...]]
     examples: dict[str, int]
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Name, version, and examples and bytes of every shard: a digest of these stands for data too large to read."""
+        return {key: self.info[key] for key in ("name", "version", "splits")}
+
 
 @dataclass(frozen=True)
 class ByHand:
     """Files that TFDS cannot fetch: the user fetches them at `site` and puts them into downloads/manual.
 
-    With `any_of` one of these files or folders is enough. `module` defines the builder of a data set that TFDS has not.
+    With `any_of` one of these files or folders is enough. `module` defines the builder, if TFDS does not have it.
     """
 
     files: tuple[str, ...]
@@ -54,28 +59,27 @@ class ByHand:
 def prepared(
     name: str,
     splits: tuple[str, ...],
-    data_dir: Path | None,
-    download: bool,
+    options: LoadOptions,
     *,
     by_hand: ByHand | None = None,
     classes: bool = True,
 ) -> Prepared:
     """The prepared data set called `name`, or `name/config`.
 
-    `data_dir` is by default TFDS_DATA_DIR or ~/tensorflow_datasets. `by_hand` is what has to be there before `download`
-    can help. Without `classes` no names of labels are looked for. Raises BibenchError when the data set is not
-    prepared, or not completely, and with `download` for what TFDS could not do.
+    `options.data_dir` is by default TFDS_DATA_DIR or ~/tensorflow_datasets. `by_hand` are the files that have to be
+    there before `options.download` works. Without `classes` no names of labels are read. Raises MissingData when the
+    data set is not prepared or incomplete, and BibenchError when it is damaged or TFDS fails.
     """
-    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    root = Path(options.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     folder = _newest_version(root / name)
-    if folder is None and download:
+    if folder is None and options.download:
         download_and_prepare(name, root, by_hand)
         folder = _newest_version(root / name)
     if folder is None:
         first = (
             f" ({_all_of(by_hand)} have to be fetched by hand first and put into {_manual(root)})" if by_hand else ""
         )
-        raise BibenchError(
+        raise MissingData(
             f"The data set '{name}' is not prepared in {root}: either pass --download to fetch and prepare "
             f"it there{first}, or prepare it with TensorFlow Datasets and pass --data-dir with the folder "
             f"that holds {name}/."
@@ -86,13 +90,13 @@ def prepared(
 def download_and_prepare(name: str, root: Path, by_hand: ByHand | None = None) -> None:
     """Have TFDS fetch the data set and write it to the folder `root`.
 
-    Raises BibenchError where a file of `by_hand` is missing, before TFDS is asked, and for whatever TFDS fails at.
+    Raises MissingData where a file of `by_hand` is missing, before TFDS is imported, and BibenchError when TFDS fails.
     """
     if by_hand:
         there = [(_manual(root) / file).exists() for file in by_hand.files]
         if not (any(there) if by_hand.any_of else all(there)):
             missing = _all_of(by_hand) if by_hand.any_of else by_hand.files[there.index(False)]
-            raise BibenchError(
+            raise MissingData(
                 f"'{name}' cannot be downloaded without signing in: fetch {missing} at {by_hand.site}, put it into "
                 f"{_manual(root)} and call again."
             )
@@ -102,7 +106,7 @@ def download_and_prepare(name: str, root: Path, by_hand: ByHand | None = None) -
         importlib.import_module(by_hand.module)
     try:
         tfds.builder(name, data_dir=str(root)).download_and_prepare()
-    except Exception as error:  # TFDS raises what its many parts raise: network, disk, checksums.
+    except Exception as error:  # network, disk, checksums: TFDS has no base class for its errors
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BibenchError(f"The data set '{name}' could not be prepared in {root}: {reason}") from error
 
@@ -110,10 +114,10 @@ def download_and_prepare(name: str, root: Path, by_hand: ByHand | None = None) -
 def read(
     files: tuple[Path, ...], example: Callable[[tf.Tensor], Any], batch_size: int = 1000
 ) -> tuple[np.ndarray, ...]:
-    """Everything in record files, in order: `example` makes a tuple of tensors of a record (tf.string []).
+    """All examples of record files in order, an array for each tensor that `example` makes of a record (tf.string []).
 
-    Each tensor has the same shape for all records; the arrays stack them. Raises BibenchError for damaged files
-    and for records that are not what `example` expects.
+    Each tensor has the same shape for all records; the arrays stack them. Raises BibenchError for damaged files and for
+    records that `example` cannot parse.
     """
     import tensorflow as tf
 
@@ -150,7 +154,7 @@ def _newest_version(folder: Path) -> Path | None:
 
 def _describe(name: str, splits: tuple[str, ...], folder: Path, classes: bool) -> Prepared:
     advice = f"prepare '{name}' again, or pass --data-dir with another folder"
-    name = name.partition("/")[0]  # a configuration has a folder of its own, not a name
+    name = name.partition("/")[0]  # a configuration has its own folder, but not its own name
     try:
         info = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
         shards = {split["name"]: [int(count) for count in split["shardLengths"]] for split in info["splits"]}
@@ -166,5 +170,5 @@ def _describe(name: str, splits: tuple[str, ...], folder: Path, classes: bool) -
     }
     for file in (file for split in splits for file in files[split]):
         if not file.is_file():
-            raise BibenchError(f"The data in {folder} lack {file.name}: {advice}.")
+            raise MissingData(f"The data in {folder} lack {file.name}: {advice}.")
     return Prepared(folder, info, tuple(labels), files, {split: sum(counts) for split, counts in shards.items()})

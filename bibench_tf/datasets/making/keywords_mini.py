@@ -1,9 +1,9 @@
-"""Synthesise the shipped data set `keywords_mini`: ten words spoken by two speech synthesizers.
+"""Synthesise the embedded data set `keywords_mini`: ten words spoken by two speech synthesizers.
 
-    python -m bibench_tf.datasets.make_keywords_mini
+    python -m bibench_tf.datasets.making.keywords_mini
 
-Needs the programs `espeak-ng` and `flite` (Debian: packages of the same names). The shipped file was made with
-eSpeak NG 1.51 and Flite 2.2; other versions speak a little differently. What is drawn depends on SEED alone.
+Needs the programs `espeak-ng` and `flite` (Debian: packages of the same names). The embedded file was made with
+eSpeak NG 1.51 and Flite 2.2; other versions speak a little differently. The random draws depend on SEED alone.
 
 Every clip is one word in one voice. Three of four clips are of eSpeak NG, an accent in the voice of a variant, at
 130 to 210 words a minute and a pitch of 25 to 75; one of four is of Flite, 0.8 to 1.3 times as long as normal, at a
@@ -31,7 +31,7 @@ VARIANTS = {
 }
 FLITE_VOICES = {"train": ("awb", "kal", "slt"), "test": ("rms",)}
 LONGEST_S = 0.9
-# Of the clip's peak: what is below before the first and after the last louder sample is silence.
+# As a share of the clip's peak: softer samples at the beginning and at the end are silence.
 SILENCE = 0.02
 
 

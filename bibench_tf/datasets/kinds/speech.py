@@ -1,7 +1,7 @@
-"""What the data sets of spoken words share: wav files, clips of one second, log-mel spectrograms and augmentation.
+"""Data sets of spoken words: wav files, clips of one second, log-mel spectrograms and augmentation.
 
-A clip is one second at 16 kHz, int16 [16000]. Clips are held in memory as they are; what a network sees is computed
-from them batch by batch, so that the augmentation works on the sound. TensorFlow is imported when that begins.
+A clip is one second at 16 kHz, int16 [16000]. Clips are held in memory; the inputs of a network are computed from them
+batch by batch, so that the augmentation works on the sound. TensorFlow is imported with the first batch.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import io
 import warnings
 from collections.abc import Callable
 from functools import cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.datasets.base import ArrayDataset
+from bibench_tf.datasets.kinds.arrays import ArrayDataset
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -32,10 +32,10 @@ SILENCE = 1e-10
 Noise = Callable[[], np.ndarray]
 
 
-def dataset(*, name: str, class_names: tuple[str, ...], noise: Noise, **description) -> ArrayDataset:
+def dataset(*, name: str, class_names: tuple[str, ...], noise: Noise, **description: Any) -> ArrayDataset:
     """A data set of clips (int16 [N, 16000]) with one word each, its inputs prepared by `features`.
 
-    `noise` returns what the augmentation mixes in, see `augmented`; it is called when training begins. `description`
+    `noise` returns the background noise for `augmented`; it is called when training begins. `description`
     are the other fields of `ArrayDataset`.
     """
     return ArrayDataset(
@@ -51,18 +51,18 @@ def dataset(*, name: str, class_names: tuple[str, ...], noise: Noise, **descript
 def read_wav(content: bytes) -> tuple[int, np.ndarray]:
     """Sampling rate and mono samples (float32 in -1..1) of the bytes of a wav file.
 
-    Integers of 8, 16, 24, 32 bits and floats; several channels are averaged. Raises ValueError for what is none of
-    these, ends too early or has no samples.
+    Integers of 8, 16, 24, 32 bits and floats; several channels are averaged. Raises ValueError for other
+    files, and for a file that ends too early or has no samples.
     """
     from scipy.io import wavfile
 
     with warnings.catch_warnings():
-        # Files that end too early, which would else come out shorter. Chunks SciPy does not know do no harm.
+        # A file that ends too early would be read as a shorter one. Chunks unknown to SciPy are harmless.
         warnings.filterwarnings("error", message=".*prematurely.*", category=wavfile.WavFileWarning)
         warnings.filterwarnings("ignore", message="(?!.*prematurely)", category=wavfile.WavFileWarning)
         try:
             rate_hz, samples = wavfile.read(io.BytesIO(content))
-        except Exception as error:  # SciPy raises whatever the broken bytes lead to.
+        except Exception as error:  # SciPy raises any exception on broken bytes.
             raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
     if not samples.size or rate_hz <= 0:
         raise ValueError("it has no samples")
@@ -72,7 +72,7 @@ def read_wav(content: bytes) -> tuple[int, np.ndarray]:
         samples = samples.astype(np.float32) / -float(np.iinfo(samples.dtype).min)
     samples = samples.reshape(len(samples), -1).mean(axis=1, dtype=np.float32)
     if not np.isfinite(samples).all():
-        raise ValueError("it has samples that are no numbers")
+        raise ValueError("it has samples that are not finite")
     return rate_hz, samples
 
 
@@ -84,7 +84,7 @@ def at_16_khz(samples: np.ndarray, rate_hz: int) -> np.ndarray:
 
 
 def clip(samples: np.ndarray) -> np.ndarray:
-    """The first second of samples at 16 kHz (floats in -1..1), with zeros after the end where they are shorter."""
+    """The first second of samples at 16 kHz (floats in -1..1), padded with zeros."""
     second = np.zeros(SAMPLES, np.int16)
     first = samples[:SAMPLES]
     second[: len(first)] = np.clip(np.round(first * 32768.0), -32768, 32767)
@@ -102,7 +102,7 @@ def coloured_noise(seconds: int = 30, seed: int = 0) -> np.ndarray:
     frequencies = np.fft.rfftfreq(length, 1 / RATE_HZ)
     parts = []
     for exponent in (0, 1, 2):
-        # Below 20 Hz nothing is heard.
+        # Frequencies below 20 Hz are inaudible.
         gains = np.where(frequencies < 20, 0, np.maximum(frequencies, 20) ** (-exponent / 2))
         part = np.fft.irfft(np.fft.rfft(random.standard_normal(length)) * gains, length)
         parts.append(0.1 * part / np.sqrt(np.mean(part**2)))
@@ -146,12 +146,12 @@ def log_mel(waves: tf.Tensor) -> tf.Tensor:
 
 
 def augmented(waves: tf.Tensor, noise: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Waves [B, 16000], changed at random, each by draws of its own from the seed `key` (int64 [2]).
+    """Waves [B, 16000], each changed by its own random draws from the seed `key` (int64 [2]).
 
     In this order: with probability 0.3 a second of `noise` [L] from a random place is mixed in, x (1 - s) + n s with
     s from U(0, 0.3); with 0.5 the amplitude is multiplied by U(0.7, 1.1); with 0.5 the wave is played at 1 / (1 + u) of
     its speed, u from U(-0.2, 0.2), by the nearest sample, which changes the pitch, too; with 0.5 it is moved by up to
-    0.2 s to either side. Zeros fill what is empty then. Source: BiBench's Speech Commands pipeline.
+    0.2 s to either side. Zeros fill the gaps. Source: BiBench's Speech Commands pipeline.
     """
     import tensorflow as tf
 
@@ -176,12 +176,12 @@ def augmented(waves: tf.Tensor, noise: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 def features(
     clips: tf.Tensor, labels: tf.Tensor, key: tf.Tensor | None, *, noise: Noise
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What a network sees of clips [B, 16000]: their log-mel spectrograms, after augmentation if there is a `key`."""
+    """The inputs of a network for clips [B, 16000]: log-mel spectrograms, after augmentation if there is a `key`."""
     import tensorflow as tf
 
     waves = tf.cast(clips, tf.float32) / 32768
     if key is not None:
-        with tf.init_scope():  # outside of the graph, which would hold a copy of it
+        with tf.init_scope():  # lifted out of the graph, so that the array is not embedded in it
             background = tf.constant(noise())
         waves = augmented(waves, background, key)
     return log_mel(waves), labels

@@ -1,40 +1,37 @@
 """The tf.data pipelines of detection: images cut and resized together with their boxes.
 
-All that is done to the place of things, expansion, crop and resizing, is one window: a rectangle of the original image,
-which may reach beyond it, that becomes the network's image. Every random decision about an image comes from (seed,
-epoch, its place in the epoch) by stateless operations.
+Expansion, crop and resizing together are one window: a rectangle of the original image, which may reach beyond it, that
+becomes the network's image. Every random decision about an image comes from (seed, epoch, its place in the epoch) by
+stateless operations.
 
-The augmentation `ssd` is that of Liu et al. 2015, arXiv 1512.02325, section 2.2, in the form that BiBench trains with.
+The augmentation `ssd` is that of Liu et al. 2015, arXiv 1512.02325, section 2.2, as BiBench implements it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.datasets.detection import STORED_COLUMNS, Annotated, Recorded, View
-from bibench_tf.datasets.pipelines import normalise
+from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, Recorded, View
+from bibench_tf.datasets.pipelines.arrays import normalise
 from bibench_tf.detection import annotations
 
-if TYPE_CHECKING:
-    from bibench_tf.datasets.detection import DetectionDataset
-
-# The canvas around an image is up to so many times as high and wide.
+# The canvas around an image is at most this factor higher and wider than the image.
 EXPANSION = 4.0
 # The least IoU that a crop may have with any object; 0 allows all crops, and 1 stands for the uncropped image.
 LEAST_OVERLAPS = (1.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.0)
 # The least share of height and width that a crop has, and the bounds of its height by its width.
 LEAST_SHARE = 0.3
 RATIOS = (0.5, 2.0)
-# Crops are drawn so often for one least overlap, and that is drawn so often, before the image stays uncropped.
+# Crops drawn for one least overlap, and least overlaps drawn, before the image stays uncropped.
 TRIALS, ROUNDS = 50, 4
 # Distortion of colours: grey levels of brightness, factors of contrast and saturation, degrees of hue.
 BRIGHTNESS = 32.0
 CONTRAST = SATURATION = (0.5, 1.5)
 HUE = 18.0
-# What remains of a box has to be so many pixels high and wide.
+# After a crop, at least this many pixels of a box remain in height and in width.
 _LEAST_SIDE = 1.0
 
 _ACCURATE = "INTEGER_ACCURATE"
@@ -55,10 +52,26 @@ class Geometry(NamedTuple):
     flip: tf.Tensor
 
 
-def train_batches(data: DetectionDataset, batch_size: int, *, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
-    """One shuffled epoch, as `Dataset.train_batches` describes it."""
+class Form(NamedTuple):
+    """The form of a network's images: their view, and mean and std per channel on the 0..255 scale."""
+
+    view: View
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def train_batches(
+    split: Annotated | Recorded,
+    form: Form,
+    batch_size: int,
+    *,
+    examples: int,
+    seed: int,
+    epoch: int,
+    augment: bool,
+) -> tf.data.Dataset:
+    """One shuffled epoch of `examples` images, as `Dataset.train_batches` describes it."""
     key = tf.constant([seed, epoch], tf.int64)
-    split = data.splits.train
     if isinstance(split, Annotated):
         elements = _taken(split, np.random.default_rng([seed, epoch]).permutation(len(split.images)))
     else:
@@ -68,22 +81,21 @@ def train_batches(data: DetectionDataset, batch_size: int, *, seed: int, epoch: 
         image, objects = element
         # Even numbers shuffle windows of records.
         own = tf.random.fold_in(key, 2 * index + 1) if augment else None
-        return _seen(data, split, image, objects, own)
+        return _prepared(form, split, image, objects, own)
 
-    examples = elements.enumerate().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _batched(data, examples, batch_size, data.train_examples // batch_size, drop_remainder=True)
+    prepared = elements.enumerate().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return _batched(form.view, prepared, batch_size, examples // batch_size, drop_remainder=True)
 
 
-def test_batches(data: DetectionDataset, batch_size: int, limit: int) -> tf.data.Dataset:
-    """The first `limit` test images in order."""
-    split = data.splits.test
+def test_batches(split: Annotated | Recorded, form: Form, batch_size: int, limit: int) -> tf.data.Dataset:
+    """The first `limit` images in order."""
     elements = _taken(split, np.arange(limit)) if isinstance(split, Annotated) else _in_order(split).take(limit)
-    examples = elements.map(
-        lambda image, objects: _seen(data, split, image, objects, None),
+    prepared = elements.map(
+        lambda image, objects: _prepared(form, split, image, objects, None),
         num_parallel_calls=tf.data.AUTOTUNE,
         deterministic=True,
     )
-    return _batched(data, examples, batch_size, -(-limit // batch_size), drop_remainder=False)
+    return _batched(form.view, prepared, batch_size, -(-limit // batch_size), drop_remainder=False)
 
 
 def place(height: tf.Tensor, width: tf.Tensor, objects: tf.Tensor, view: View, key: tf.Tensor | None) -> Geometry:
@@ -114,8 +126,8 @@ def cropped(window: tf.Tensor, objects: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """A random part of `window` that holds the centre of an object, or all of it.
 
     A least overlap is drawn; the part has 30 to 100 % of height and width, its height is half to twice its width, and
-    its IoU with every object is at least that overlap. Ignored objects do not count; where there are no others, any
-    part will do.
+    its IoU with every object is at least that overlap. Ignored objects do not count; without other objects any part is
+    accepted.
     """
     mode_key, draw_key = tf.unstack(tf.random.split(key))
     choice = tf.random.stateless_uniform([ROUNDS], mode_key, 0, len(LEAST_OVERLAPS), tf.int32)
@@ -130,11 +142,11 @@ def cropped(window: tf.Tensor, objects: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
 
     boxes = tf.boolean_mask(objects[:, annotations.BOX], objects[:, annotations.IGNORED] == 0.0)
     held = tf.reduce_any(_holds_centre(parts[:, None], boxes), axis=1) | (tf.shape(boxes)[0] == 0)
-    # The least of no numbers is infinite.
+    # Without objects the minimum is infinite.
     overlap = tf.reduce_min(_iou(parts[:, None], boxes), axis=1)
     ratio = size[:, 0] / size[:, 1]
     fits = held & (overlap >= least) & (ratio >= RATIOS[0]) & (ratio <= RATIOS[1])
-    # Behind all the others the whole, for when nothing fits.
+    # The whole window comes last, for the case that no part fits.
     fits = tf.concat([fits | whole, [True]], 0)
     return tf.concat([parts, window[None]], 0)[tf.argmax(tf.cast(fits, tf.int32))]
 
@@ -151,9 +163,9 @@ def resized(window: tf.Tensor, view: View) -> tf.Tensor:
 def cut(image: tf.Tensor, geometry: Geometry, fill: tuple[float, ...]) -> tf.Tensor:
     """The network's image, float32 [h, w, C] of 0..255, by bilinear interpolation between centres of pixels.
 
-    `image` is [H, W, C]; what of the window lies outside of it is `fill`, one number per channel.
+    `image` is [H, W, C]; pixels of the window outside of the image are `fill`, one number per channel.
     """
-    # With the fill as zero, and a border of repeated pixels so that half a pixel at each edge is not taken for outside.
+    # The fill becomes zero, and a border of repeated pixels keeps half a pixel at each edge inside of the image.
     shifted = tf.cast(image, tf.float32) - tf.constant(fill)
     shifted = tf.pad(shifted, [[1, 1], [1, 1], [0, 0]], "SYMMETRIC")
     size = tf.cast(geometry.size, tf.float32)
@@ -167,7 +179,7 @@ def cut(image: tf.Tensor, geometry: Geometry, fill: tuple[float, ...]) -> tf.Ten
 
 
 def moved(boxes: tf.Tensor, geometry: Geometry) -> tf.Tensor:
-    """Where boxes [N, 4] of the original image are in the network's image; they may reach beyond it."""
+    """Boxes [N, 4] of the original image in pixels of the network's image; they may reach beyond it."""
     scale = _scale(geometry)
     corner = geometry.window[:2]
     moved = (boxes - tf.concat([corner, corner], 0)) * tf.concat([scale, scale], 0)
@@ -180,8 +192,8 @@ def distorted(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     """Colours (float32 [H, W, 3] of 0..255) distorted, each step with probability 0.5.
 
     Brightness plus -32..32, contrast times 0.5..1.5, saturation times 0.5..1.5, hue plus -18..18 degrees, channels in
-    another order; contrast comes after hue as often as before saturation. As in BiBench nothing is clipped, so that
-    bright images keep what is in them.
+    another order; contrast comes before saturation or, equally often, after hue. As in BiBench nothing is clipped, so
+    that bright images keep their contrast.
     """
     draws = tf.random.stateless_uniform([5], key)
     use = tf.random.stateless_uniform([6], tf.random.fold_in(key, 1)) < 0.5
@@ -197,37 +209,34 @@ def distorted(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return tf.gather(image, tf.where(use[5], order, tf.range(3)), axis=-1)
 
 
-def _seen(data, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The image as the network sees it, its objects up to AREA, and what the labels say of the image itself."""
+def _prepared(form, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The network's image, its objects up to AREA, and the scale and size of the image (float32 [4])."""
+    view = form.view
     if image.dtype == tf.string:
         image = tf.io.decode_jpeg(image, channels=3, dct_method=_ACCURATE)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
     if isinstance(split, Recorded):
         objects = _in_pixels(objects, height, width)
     place_key, colour_key = (None, None) if key is None else tf.unstack(tf.random.split(key))
-    geometry = place(height, width, objects, data.view, place_key)
-    seen = cut(image, geometry, data.mean)
-    if colour_key is not None and data.view.augmentation == "ssd":
+    geometry = place(height, width, objects, view, place_key)
+    seen = cut(image, geometry, form.mean)
+    if colour_key is not None and view.augmentation == "ssd":
         seen = distorted(seen, colour_key)
         objects = tf.boolean_mask(objects, _holds_centre(geometry.window, objects[:, annotations.BOX]))
     boxes = moved(objects[:, annotations.BOX], geometry)
     size = tf.cast(geometry.size, tf.float32)
     boxes = tf.clip_by_value(boxes, 0.0, tf.concat([size, size], 0))
     objects = tf.concat([boxes, objects[:, annotations.CLASS :]], 1)
-    if colour_key is not None and data.view.augmentation == "ssd":
+    if colour_key is not None and view.augmentation == "ssd":
         objects = tf.boolean_mask(objects, tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _LEAST_SIDE)
-    seen = normalise(seen, data.mean, data.std)
-    missing = tf.math.floormod(-geometry.size, data.view.divisor)
+    seen = normalise(seen, form.mean, form.std)
+    missing = tf.math.floormod(-geometry.size, view.divisor)
     seen = tf.pad(seen, [[0, missing[0]], [0, missing[1]], [0, 0]])
     return seen, objects, tf.concat([_scale(geometry), size], 0)
 
 
-def _batched(data, examples, batch_size, batches, *, drop_remainder) -> tf.data.Dataset:
-    sides = (
-        [None, None]
-        if data.view.keep_ratio
-        else [-(-side // data.view.divisor) * data.view.divisor for side in data.view.size]
-    )
+def _batched(view, examples, batch_size, batches, *, drop_remainder) -> tf.data.Dataset:
+    sides = [None, None] if view.keep_ratio else [-(-side // view.divisor) * view.divisor for side in view.size]
     blank = tf.one_hot(annotations.CLASS, STORED_COLUMNS)
 
     def from_one(image, objects, of_image):
@@ -265,7 +274,7 @@ def _taken(split: Annotated, order: np.ndarray) -> tf.data.Dataset:
 
 
 def _shuffled(split: Recorded, random: np.random.Generator, key: tf.Tensor) -> tf.data.Dataset:
-    """Files in random order, read side by side, shuffled by windows."""
+    """Files in random order, read in parallel, shuffled by windows."""
 
     def shuffle(window, records):
         draws = tf.random.stateless_uniform(tf.shape(records), tf.random.fold_in(key, 2 * window))
@@ -287,7 +296,7 @@ def _in_order(split: Recorded) -> tf.data.Dataset:
 
 
 def _in_pixels(objects: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """Objects whose boxes are shares of the image, in pixels; `Recorded`."""
+    """The objects of `Recorded`, whose boxes are shares of the image, in pixels."""
     boxes = objects[:, annotations.BOX] * tf.stack([height, width, height, width])
     area = objects[:, annotations.AREA]
     area = tf.where(area > 0.0, area, tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1))

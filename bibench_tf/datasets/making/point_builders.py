@@ -1,6 +1,6 @@
-"""TensorFlow Datasets builders of `modelnet40` and `shapenet_part`, from files the user has.
+"""TensorFlow Datasets builders of `modelnet40` and `shapenet_part`, from the user's files.
 
-Importing this makes them known to TensorFlow Datasets: `tfds.load("modelnet40")`. It imports TensorFlow Datasets.
+Importing this module registers them with TensorFlow Datasets: `tfds.load("modelnet40")`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from bibench_tf.datasets import modelnet40, point_files, point_folder, shapenet_part, unusable
+from bibench_tf.datasets import modelnet40, point_folder, shapenet_part
+from bibench_tf.datasets.formats import point_files, unusable
 from bibench_tf.errors import BibenchError
 
-_Example = tuple[str, dict]
+_Example = tuple[str, dict[str, Any]]
 
 
 class Modelnet40(tfds.core.GeneratorBasedBuilder):
@@ -78,7 +80,7 @@ class ShapenetPart(tfds.core.GeneratorBasedBuilder):
 
 
 def _folder(dl_manager, names: tuple[str, ...]) -> Path:
-    """The first of `names` that is there."""
+    """The first of the folders `names` that exists."""
     return next(folder for name in names if (folder := Path(dl_manager.manual_dir) / name).is_dir())
 
 
@@ -97,7 +99,7 @@ def _clouds_of_meshes(folder: Path, split: str) -> Iterator[_Example]:
             broken.append(f"{path} ({error})")
             continue
         yield path, {"points": points, "label": label}
-    unusable.warn(broken, f"of {len(meshes)} {split} files in {folder} are no usable OFF files")
+    unusable.warn(broken, f"of {len(meshes)} {split} files in {folder} are not usable OFF files")
 
 
 def _clouds_of_hdf5(folder: Path, split: str) -> Iterator[_Example]:
@@ -117,7 +119,7 @@ def _parts_of_hdf5(folder: Path, split: str) -> Iterator[_Example]:
                 yield f"{name}[{index}]", {"points": clouds.points[index], "parts": parts, "label": label}
             else:
                 foreign.append(f"{name}[{index}]")
-    unusable.warn(foreign, f"clouds in {folder} have parts that are not of their category")
+    unusable.warn(foreign, f"clouds in {folder} have parts of other categories")
 
 
 def _hdf5(folder: Path, lists: dict[str, str], split: str, pool: int, classes: int):
@@ -141,8 +143,8 @@ def _hdf5(folder: Path, lists: dict[str, str], split: str, pool: int, classes: i
         left_out += [f"{file.name}[{index}]" for index in np.nonzero(~good)[0]]
         parts = None if clouds.parts is None else clouds.parts[good]
         yield file.name, point_files.Clouds(clouds.points[good], clouds.labels[good], parts)
-    unusable.warn(broken, f"of {len(chosen)} {split} files in {folder} are no usable HDF5 files")
-    unusable.warn(left_out, f"clouds in {folder} have points that are no numbers, no extent, or no known label")
+    unusable.warn(broken, f"of {len(chosen)} {split} files in {folder} are not usable HDF5 files")
+    unusable.warn(left_out, f"clouds in {folder} have no finite points, no extent, or no known label")
 
 
 def _parts_of_texts(folder: Path, split: str) -> Iterator[_Example]:
@@ -162,7 +164,7 @@ def _parts_of_texts(folder: Path, split: str) -> Iterator[_Example]:
             label = labels[categories[synset]]
             parts = rows[:, -1].astype(np.int32)
             if not _of_category(label, parts):
-                raise ValueError("its parts are not of its category")
+                raise ValueError("it has parts of other categories")
         except (OSError, ValueError, KeyError) as error:
             broken.append(f"{name} ({str(error)[:100]})")
             continue

@@ -1,13 +1,13 @@
-"""Draw the shipped data set `sentiment_mini` from the source package of vaderSentiment, and its word pieces.
+"""Draw the embedded data set `sentiment_mini` from the source package of vaderSentiment, and its word pieces.
 
-    python -m bibench_tf.datasets.make_sentiment_mini vaderSentiment-3.3.2.tar.gz
+    python -m bibench_tf.datasets.making.sentiment_mini vaderSentiment-3.3.2.tar.gz
 
 The source package comes from the Python Package Index (pip download --no-binary :all: --no-deps vaderSentiment==3.3.2).
-It has, among others, 10,605 sentences of film reviews, each with the mean of the scores that readers gave it. What is
-drawn depends on SEED alone.
+It has, among others, 10,605 sentences of film reviews, each with the mean of the scores that readers gave it. The
+random draws depend on SEED alone.
 
-Sentences whose score is less than LEAST away from 0 are left out: people do not agree on them, and a network as small
-as a test needs does not learn much from them. Of the others, TEST of each sign are the test split and TRAIN the
+Sentences whose score is less than LEAST away from 0 are left out: people disagree on them, and a network small
+enough for tests hardly learns from them. Of the others, TEST of each sign are the test split and TRAIN the
 training split. No training sentence shares half of its words or more with a test sentence. The word pieces are made
 from the training sentences alone.
 """
@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bibench_tf.datasets.formats.wordpiece import DEFAULT, SPECIAL
 from bibench_tf.datasets.sentiment_mini import FILE
-from bibench_tf.datasets.wordpiece import DEFAULT, SPECIAL
 from bibench_tf.files import write_atomically
 
 SEED = 2023
@@ -32,7 +32,7 @@ LEAST = 1.5
 TRAIN = 2000
 TEST = 500
 PIECES = 3000
-# Of the words of two sentences together, so many may be in both.
+# Sentences that share at least this part of all their words are too similar.
 COMMON = 0.5
 # The first code of a range for private use, far above all letters of the sentences.
 _INSIDE = 0xF0000

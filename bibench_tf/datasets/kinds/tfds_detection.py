@@ -1,14 +1,15 @@
-"""What `voc` and `coco2017` share: images and objects in records as TensorFlow Datasets (TFDS) writes them."""
+"""Data sets of detection in the records of TensorFlow Datasets (TFDS), such as VOC and COCO."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from bibench_tf.datasets.detection import DetectionDataset, DetectionSplits, Recorded, View
-from bibench_tf.datasets.tfds_prepared import Prepared, prepared
+from bibench_tf.datasets.base import LoadOptions
+from bibench_tf.datasets.formats.boxes import DetectionSplits, Recorded
+from bibench_tf.datasets.formats.tfds_prepared import Prepared, prepared
+from bibench_tf.datasets.kinds.detection import DetectionDataset
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
 
@@ -24,7 +25,7 @@ class Part(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What TFDS calls the features of an object that mark it as ignored, and its area if there is one.
+    """The names in TFDS of two features of an object: whether it is ignored, and its area if there is one.
 
     With `from_one` the corners of boxes count pixels from 1, both included.
     """
@@ -43,15 +44,12 @@ def dataset(
     train: Sequence[Part],
     test: Part,
     marks: Marks,
-    view: View,
-    views: Mapping[str, View],
     protocol: str,
-    data_dir: Path | None,
-    download: bool,
+    options: LoadOptions,
 ) -> DetectionDataset:
-    """The data set of these parts. Raises BibenchError when one is not prepared, or their classes differ."""
+    """The data set of these parts. Raises MissingData for missing parts, BibenchError if their classes differ."""
     parts = (*train, test)
-    found = [prepared(part.name, part.splits, data_dir, download, classes=False) for part in parts]
+    found = [prepared(part.name, part.splits, options, classes=False) for part in parts]
     class_names = {_class_names(one) for one in found}
     if len(class_names) != 1:
         raise BibenchError(
@@ -75,18 +73,16 @@ def dataset(
         fingerprint=fingerprint_description(
             {
                 "parts": [list(part) for part in parts],
-                "infos": [{key: one.info[key] for key in ("name", "version", "splits")} for one in found],
+                "infos": [one.identity for one in found],
             }
         ),
         load=lambda: DetectionSplits(Recorded(train_files, read), Recorded(files[-1], read)),
-        view=view,
-        views=views,
         protocol=protocol,
     )
 
 
 def parse(marks: Marks, record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The encoded image and the objects of a record, as in `detection.Recorded`.
+    """The encoded image and the objects of a record, as in `boxes.Recorded`.
 
     Boxes are clipped to the image. Objects whose box has no area are left out.
     """

@@ -1,0 +1,1 @@
+"""Readers of stored data: files, folders and what TensorFlow Datasets prepares."""

@@ -1,0 +1,111 @@
+"""Data sets of object detection: images of any size with boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from bibench_tf.datasets.base import Dataset
+from bibench_tf.datasets.formats.boxes import Annotated, DetectionSplits, View
+from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.networks import NETWORKS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from bibench_tf.datasets.pipelines.detection import Form
+
+# The protocols of evaluation, each with the family by which networks name their views.
+PROTOCOLS = {"coco": "coco", "voc2007": "voc", "voc2012": "voc"}
+# Of ImageNet, red, green and blue on the 0..255 scale, as in BiBench.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+# The view of data sets without a view of their own, for networks that need no other.
+USUAL = View((300, 300))
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionDataset(Dataset):
+    """Images with boxes: batches of (float32 images [B, H, W, 3], float32 objects [B, M, 11]).
+
+    The columns of the objects are those of `bibench_tf.detection.annotations`; boxes are in pixels of the network's
+    image. M is the largest number of objects in an image of the batch, and at least 1. `mean` and `std` have one number
+    per channel on the 0..255 scale; images are normalised as (pixel - mean) / std. `protocol` is a key of `PROTOCOLS`.
+    `load` returns the splits and is called once. `view` is how images become inputs of a network, see `for_network`.
+    Apart from padding, the content of an epoch does not depend on the batch size.
+    """
+
+    load: Callable[[], DetectionSplits]
+    protocol: str
+    view: View = USUAL
+    mean: tuple[float, float, float] = MEAN
+    std: tuple[float, float, float] = STD
+
+    task: ClassVar[str] = "detection"
+
+    def __post_init__(self) -> None:
+        """Raises UnknownName for an unknown protocol."""
+        if self.protocol not in PROTOCOLS:
+            raise UnknownName("protocol", self.protocol, PROTOCOLS)
+
+    @property
+    def network_options(self) -> Mapping[str, Any]:
+        """Input shape, whose sides are None where the ratio of images is kept, and number of classes."""
+        sides = (None, None) if self.view.keep_ratio else self.view.size
+        return {"input_shape": (*sides, 3), "num_classes": self.num_classes}
+
+    @property
+    def fixed_options(self) -> Mapping[str, Any]:
+        """As `network_options`; where the ratio of images is kept, a wide image of the largest size."""
+        divisor = self.view.divisor
+        sides = (divisor * -(-side // divisor) for side in self.view.size)
+        return {"input_shape": (*sides, 3), "num_classes": self.num_classes}
+
+    def for_network(self, network: str) -> DetectionDataset:
+        """The same images in the view of the network called `network`.
+
+        The `input_options` of a registered detector are None, for any view, or have a view for `coco` and one for
+        `voc`. A view with `keep_ratio` means that the network takes images of any size: a data set that has its own
+        view, other than `USUAL`, then keeps it.
+        """
+        views = NETWORKS.get(network).input_options if network in NETWORKS else None
+        view = (views or {}).get(PROTOCOLS[self.protocol], self.view)
+        return self if view.keep_ratio and self.view != USUAL else replace(self, view=view)
+
+    @cached_property
+    def splits(self) -> DetectionSplits:
+        """The images. Raises BibenchError when their numbers differ from those of the description."""
+        splits = self.load()
+        for part, split, count in (
+            ("training", splits.train, self.train_examples),
+            ("test", splits.test, self.test_examples),
+        ):
+            if isinstance(split, Annotated) and not len(split.images) == len(split.objects) == count:
+                raise BibenchError(f"The description of '{self.name}' has {count} {part} images, its splits have not.")
+        return splits
+
+    @property
+    def _form(self) -> Form:
+        from bibench_tf.datasets.pipelines.detection import Form
+
+        return Form(self.view, self.mean, self.std)
+
+    def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
+        from bibench_tf.datasets.pipelines import detection
+
+        return detection.train_batches(
+            self.splits.train,
+            self._form,
+            batch_size,
+            examples=self.train_examples,
+            seed=seed,
+            epoch=epoch,
+            augment=augment,
+        )
+
+    def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset:
+        from bibench_tf.datasets.pipelines import detection
+
+        return detection.test_batches(self.splits.test, self._form, batch_size, limit)

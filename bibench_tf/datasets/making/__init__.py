@@ -1,0 +1,1 @@
+"""Scripts that made the embedded data, and builders of TensorFlow Datasets."""
