@@ -3,7 +3,7 @@
 from bibench_tf import zoo
 model = zoo.resnet18(algorithm="reactnet", input_shape=(32, 32, 3), num_classes=10)
 
-`zoo.names()` lists them. A builder of your own is known here, too, once `bibench_tf.networks.register` has seen it.
+`zoo.names()` lists them. Modules of families are named in the plural, so that `zoo.bert` is the builder. A builder of your own is known here, too, once `bibench_tf.networks.register` has seen it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,3 @@ def __getattr__(name: str) -> Callable[..., Any]:
 
 def __dir__() -> list[str]:
     return [*__all__, *NETWORKS.names(), *NETWORKS.aliases()]
-
-
-# A module may have the name of its builder, such as `bert`: here the name is the builder's.
-globals().update(
-    {name: NETWORKS.get(name).build for name in (*NETWORKS.names(), *NETWORKS.aliases()) if name in globals()}
-)

@@ -16,8 +16,8 @@ from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import PAPER
 from bibench_tf.zoo import stems
-from bibench_tf.zoo.binary_densenet import channel_shuffle, dense_block, dense_network, transition_width
-from bibench_tf.zoo.meliusnet import melius_block
+from bibench_tf.zoo.binary_densenets import channel_shuffle, dense_block, dense_network, transition_width
+from bibench_tf.zoo.meliusnets import melius_block
 
 FAMILIES = [name for name in zoo.names() if name.startswith(("binary_densenet", "meliusnet"))]
 

@@ -8,7 +8,7 @@ from bibench_tf import complexity, zoo
 from bibench_tf.algorithms.abc_net import ABC
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.group_net import SoftGate
+from bibench_tf.zoo.group_nets import SoftGate
 
 layers = tf.keras.layers
 SMALL = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 0.125}

@@ -14,7 +14,7 @@ from bibench_tf.detection.suppression import Detections, named
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import scaled
 from bibench_tf.zoo.detection_heads import check_detector
-from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
+from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 STRIDE = 16
 _RPN_CHANNELS = 256

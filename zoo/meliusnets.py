@@ -7,7 +7,7 @@ import tensorflow as tf
 from bibench_tf import networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.zoo import stems
-from bibench_tf.zoo.binary_densenet import CLIPPED, dense_network, normalized_conv
+from bibench_tf.zoo.binary_densenets import CLIPPED, dense_network, normalized_conv
 
 
 def melius_block(x: tf.Tensor, algorithm: Algorithm, channels: int, dilation: int, name: str) -> tf.Tensor:

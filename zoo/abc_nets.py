@@ -11,7 +11,7 @@ from bibench_tf import algorithms, networks
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, image_input, scaled, stem_conv, stem_pool
-from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
+from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 
 @networks.register()

@@ -21,7 +21,7 @@ from bibench_tf.zoo.blocks import (
     stem_conv,
     stem_pool,
 )
-from bibench_tf.zoo.resnet import CHANNELS, blocks_of, resnet
+from bibench_tf.zoo.resnets import CHANNELS, blocks_of, resnet
 
 # Signs with one scale for the whole layer, and inputs of the levels 0 and 1, as in the released layers.
 _SHEN = WRPN(weight_scale="layer")

@@ -24,7 +24,7 @@ from bibench_tf.zoo.blocks import (
     stem_conv,
     stem_pool,
 )
-from bibench_tf.zoo.resnet import CHANNELS, blocks_of
+from bibench_tf.zoo.resnets import CHANNELS, blocks_of
 
 # Bi-Real Net's sign for activations; weights with one scale for the layer and the identity as their gradient.
 _PAPER = BiReal(weight_scale="layer", clips_weight_gradient=False)

@@ -13,7 +13,7 @@ from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.blocks import activation_layer, float_conv, image_input, scaled
 from bibench_tf.zoo.blocks import batch_norm as batch_norm_layer
 from bibench_tf.zoo.detection_heads import ScaledNormalization, single_shot
-from bibench_tf.zoo.resnet import ResidualBlocks
+from bibench_tf.zoo.resnets import ResidualBlocks
 
 # The channels of VGG-16's thirteen convolutions, by stage. Source: arXiv 1409.1556, table 1, column D.
 _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))

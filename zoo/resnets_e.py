@@ -11,7 +11,7 @@ from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.zoo import stems
 from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, scaled
-from bibench_tf.zoo.resnet import ResidualBlocks
+from bibench_tf.zoo.resnets import ResidualBlocks
 
 # The binarization of Larq's copy: gradients pass, and weights live, within 1.25 of zero.
 CLIPPED = BNN(clip_value=1.25)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bibench_tf import networks
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.zoo.resnet import resnet
+from bibench_tf.zoo.resnets import resnet
 
 CHANNELS = (64, 128, 256, 512)
 
