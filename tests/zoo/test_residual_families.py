@@ -13,7 +13,7 @@ from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.reactnet import ReActNet, ShiftedSign
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.errors import BibenchError
-from bibench_tf.zoo import bnexts, reactnets
+from bibench_tf.zoo import bnexts, reactnets, resnets
 
 RNG = np.random.default_rng(7)
 HEAD = 512 * 1000  # MACs of the last layer of a residual network
@@ -318,7 +318,7 @@ def test_gates_mixes_and_attention_are_converted(converter):
 
 def test_average_pooled_shortcuts_are_converted(converter):
     image = tf.keras.Input((12, 10, 3), name="image")
-    blocks = zoo.resnets.ResidualBlocks(algorithms.get("bireal"), shortcut="conv", pooled_shortcut=True)
+    blocks = resnets.ResidualBlocks(algorithms.get("bireal"), shortcut="conv", pooled_shortcut=True)
     x = blocks.stages(blocks.stem(image, "cifar", 16), (1, 1), (16, 32))
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
     model = shaken(tf.keras.Model(image, x))
