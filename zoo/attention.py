@@ -18,7 +18,7 @@ def embedding_initializer() -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.TruncatedNormal(stddev=0.02)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 def gelu_with_sign(x: tf.Tensor) -> tf.Tensor:
     """GELU(max(x, -5)), which is GELU within 1.5e-6, for inputs of binary layers: its sign is that of x everywhere.
 
@@ -56,7 +56,7 @@ def centred_sign(rows: tf.Tensor):
     return tf.reduce_mean(tf.abs(rows), axis=-1, keepdims=True) * lq.math.sign(centred), gradient
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BinaryEmbedding(tf.keras.layers.Embedding):
     """Keras' Embedding with binary rows: token ids int32 (B, L) to (B, L, C).
 
@@ -77,7 +77,7 @@ class BinaryEmbedding(tf.keras.layers.Embedding):
         return {1: self.input_dim * self.output_dim, 32: self.input_dim}
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class PositionEmbedding(tf.keras.layers.Layer):
     """Adds a learned row to each position: (B, L, C) to (B, L, C), from a table `embeddings` (positions, C).
 
@@ -109,7 +109,7 @@ class PositionEmbedding(tf.keras.layers.Layer):
         return {**super().get_config(), "positions": self.positions}
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class DotProductAttention(tf.keras.layers.Layer):
     """Attention of `heads` heads: [query, key, value, mask] to (B, L, C).
 

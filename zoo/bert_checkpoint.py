@@ -1,4 +1,4 @@
-"""Local checkpoints of BERT: their sizes, and their weights for a network of `bibench_tf.zoo.bert`.
+"""Local checkpoints of BERT: their sizes, and their weights for a network of `bibench_tf.zoo.berts`.
 
 A checkpoint is a folder with config.json and model.safetensors (as Hugging Face's libraries write them), or with
 bert_config.json and bert_model.ckpt.* (as BERT's authors published it). Of PyTorch's pickles, which can run code, none

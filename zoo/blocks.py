@@ -1,49 +1,66 @@
-"""What the builders of the zoo share: option checks, widths and the layers around the binary ones."""
+"""Shared by the builders of the zoo: option checks, widths and the layers around the binary ones."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms.activations import hard_tanh
 from bibench_tf.algorithms.capabilities import capabilities_of
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
+# A builder's option `activation`: a Keras name, `hard_tanh`, `prelu` or a function; None is the builder's default.
+Activation = str | Callable[[tf.Tensor], tf.Tensor] | None
+
+
+def is_binary(algorithm: algorithms.Algorithm) -> bool:
+    """Whether the algorithm binarizes: some networks have other activations, biases or pools in full precision."""
+    return algorithm.key != BASELINE
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times the width multiplier, rounded, at least 1."""
+    """`channels` times the width multiplier, rounded, at least 1. Raises InvalidOption unless the width is positive."""
     if width <= 0:
-        raise BibenchError(f"The width multiplier must be positive, not {width}.")
+        raise InvalidOption(f"The width multiplier must be positive, not {width}.")
     return max(1, round(channels * width))
 
 
-def image_input(input_shape, minimum: int, network: str) -> tf.Tensor:
+def image_input(input_shape: tuple[int, ...], minimum: int, network: str) -> tf.Tensor:
     """A Keras input of (height, width, channels).
 
-    Raises BibenchError for another rank, for unknown sizes and for sizes below `minimum`.
+    Raises InvalidOption for another rank, for unknown sizes and for sizes below `minimum`.
     """
     shape = tuple(input_shape)
     if len(shape) != 3 or not all(isinstance(size, int) and size > 0 for size in shape):
-        raise BibenchError(f"{network} takes images of a fixed (height, width, channels), not {shape}.")
+        raise InvalidOption(f"{network} takes images of a fixed (height, width, channels), not {shape}.")
     if min(shape[:2]) < minimum:
-        raise BibenchError(
+        raise InvalidOption(
             f"{network} needs images of at least {minimum} x {minimum} pixels, not {shape[0]} x {shape[1]}."
         )
     return tf.keras.Input(shape, name="image")
 
 
-def check_choice(option: str, value, choices: tuple[str, ...]) -> None:
-    """Raise BibenchError unless `value` is one of the choices of a builder's option."""
+def check_choice(option: str, value: object, choices: tuple[str, ...]) -> None:
+    """Raise InvalidOption unless `value` is one of the choices of a builder's option."""
     if value not in choices:
-        raise BibenchError(f"{option} is one of {', '.join(choices)}, not {value!r}.")
+        raise InvalidOption(f"{option} is one of {', '.join(choices)}, not {value!r}.")
 
 
-def choose_stem(stem: str, input_shape, kinds=("cifar", "imagenet"), small="cifar", large="imagenet") -> str:
-    """The stem that `stem` means: `auto` is `small` below 96 pixels on the shorter side, else `large`.
+def choose_stem(
+    stem: str,
+    input_shape: tuple[int, ...],
+    kinds: tuple[str, ...] = ("cifar", "imagenet"),
+    small: str = "cifar",
+    large: str = "imagenet",
+) -> str:
+    """The kind of stem for an option `stem`: `auto` is `small` below 96 pixels on the shorter side, else `large`.
 
-    Raises BibenchError for a name that is neither `auto` nor one of `kinds`.
+    Raises InvalidOption for a name that is neither `auto` nor one of `kinds`.
     """
     check_choice("stem", stem, ("auto", *kinds))
     if stem != "auto":
@@ -52,15 +69,12 @@ def choose_stem(stem: str, input_shape, kinds=("cifar", "imagenet"), small="cifa
     return large if sizes and min(sizes) >= 96 else small
 
 
-def batch_norm(name: str, **options) -> tf.keras.layers.Layer:
-    """Batch normalization with PyTorch's constants (epsilon 1e-5, new statistics count for a tenth).
-
-    `options` are Keras', for networks that differ.
-    """
+def batch_norm(name: str, **options: Any) -> tf.keras.layers.Layer:
+    """Batch normalization with PyTorch's constants (epsilon 1e-5, momentum 0.9); `options` are those of Keras."""
     return tf.keras.layers.BatchNormalization(name=name, **{**BATCH_NORM, **options})
 
 
-def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
+def activation_layer(activation: Activation, name: str) -> tf.keras.layers.Layer:
     """A layer for `activation`: `hard_tanh`, `prelu` (a slope per channel), any Keras name or a function."""
     if activation == "prelu":
         initializer = tf.keras.initializers.Constant(0.25)
@@ -70,13 +84,13 @@ def activation_layer(activation, name: str) -> tf.keras.layers.Layer:
     try:
         return tf.keras.layers.Activation(activation, name=name)
     except ValueError as error:
-        raise BibenchError(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
+        raise InvalidOption(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
 
 
 def check_classes(num_classes: int) -> None:
-    """Raise BibenchError unless a classifier has at least two classes."""
+    """Raise InvalidOption unless a classifier has at least two classes."""
     if num_classes < 2:
-        raise BibenchError(f"A classifier needs at least two classes, not {num_classes}.")
+        raise InvalidOption(f"A classifier needs at least two classes, not {num_classes}.")
 
 
 def classifier(features: tf.Tensor, num_classes: int, use_bias: bool = True) -> tf.Tensor:
@@ -86,11 +100,10 @@ def classifier(features: tf.Tensor, num_classes: int, use_bias: bool = True) -> 
 
 
 def float_conv(
-    filters: int, kernel_size: int, strides: int, name: str, padding="same", groups: int = 1
+    filters: int, kernel_size: int, strides: int, name: str, padding: str = "same", groups: int = 1
 ) -> tf.keras.layers.Layer:
     """A full-precision convolution without bias, for stems, shortcuts and transitions."""
-    full_precision = algorithms.get("full_precision")
-    return full_precision.conv2d(filters, kernel_size, strides, padding, groups=groups, name=name)
+    return algorithms.get(BASELINE).conv2d(filters, kernel_size, strides, padding, groups=groups, name=name)
 
 
 def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Tensor:
@@ -99,7 +112,7 @@ def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Ten
         return float_conv(filters, 3, 1, "stem_conv")(image)
     if padding == "same":
         return float_conv(filters, 7, 2, "stem_conv")(image)
-    # One pixel more on each side, so that the pool after it needs no padding and the size is as ever.
+    # One pixel more on each side: the pool after it needs no padding, and the output size stays the same.
     return float_conv(filters, 7, 2, "stem_conv", "valid")(tf.keras.layers.ZeroPadding2D(4, name="stem_pad")(image))
 
 
@@ -108,27 +121,27 @@ def stem_pool(x: tf.Tensor, padding: str) -> tf.Tensor:
     return tf.keras.layers.MaxPooling2D(3, 2, padding="same" if padding == "same" else "valid", name="stem_pool")(x)
 
 
-def padding_of_binary_convs(padding: str, algorithm: algorithms.Algorithm) -> dict:
+def padding_of_binary_convs(padding: str, algorithm: algorithms.Algorithm) -> dict[str, Any]:
     """The arguments of 3x3 binary convolutions for the builders' option `padding`.
 
     `same` pads with 0 as Keras does; `minus_one` with -1, one on each side, which is what a bit can hold.
-    Raises BibenchError for other values, and for `minus_one` in full precision.
+    Raises InvalidOption for other values, and for `minus_one` in full precision.
     """
     check_choice("padding", padding, ("same", "minus_one"))
     if padding == "same":
         return {}
-    if algorithm.key == "full_precision":
-        raise BibenchError("padding='minus_one' is for binary networks; in full precision take 'same'.")
+    if not is_binary(algorithm):
+        raise InvalidOption("padding='minus_one' is for binary networks; in full precision take 'same'.")
     return {"padding": 1, "pad_value": -1.0}
 
 
-def pad_with_one(algorithm: algorithms.Algorithm) -> dict:
+def pad_with_one(algorithm: algorithms.Algorithm) -> dict[str, Any]:
     """The arguments of 3x3 binary convolutions that pad with +1, which a bit can hold.
 
     None in full precision and where the inputs are not signs alone (XNOR-Net, WRPN, more than one bit): these pad
     with 0.
     """
-    if algorithm.key == "full_precision":
+    if not is_binary(algorithm):
         return {}
     inputs = capabilities_of(algorithm.input_quantizer())
     signs_alone = inputs.signs_in_inference and not inputs.has_output_factor and inputs.sign_values == (-1.0, 1.0)
@@ -138,7 +151,7 @@ def pad_with_one(algorithm: algorithms.Algorithm) -> dict:
 def channel_gate(x: tf.Tensor, channels: int, reduction: int, name: str, use_bias: bool) -> tf.Tensor:
     """A factor in (0, 1) for each of `channels` channels, computed from x (B, H, W, C); shape (B, 1, 1, channels).
 
-    sigmoid(W2 relu(W1 z)), z the mean over positions, W1 to C / reduction numbers, rounded down but at least 1; both
+    sigmoid(W2 relu(W1 z)), z the mean over positions, W1 to C / reduction features, rounded down but at least 1; both
     with biases if `use_bias`. Source: squeeze-and-excitation, arXiv 1709.01507, section 3.
     """
     hidden = max(1, x.shape[-1] // reduction)

@@ -46,7 +46,7 @@ def single_shot(
     return tf.keras.Model(image, named(detections), name=name)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class ScaledNormalization(tf.keras.layers.Layer):
     """x / |x| over the channels of each position, times a scale for each channel, which starts at `scale`.
 

@@ -14,7 +14,7 @@ from bibench_tf.operations import Operations
 _OFFSETS = {1024: 3.2041, 2048: 3.4025, 4096: 3.5836}
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class PointTransform(tf.keras.layers.Layer):
     """Multiplies the first k channels of each point by a matrix of its cloud; the other channels stay as they are.
 
@@ -51,7 +51,7 @@ class PointTransform(tf.keras.layers.Layer):
         return Operations({32: output_shape[1] * self.size**2}, self.size)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class EntropyMaximizingMax(tf.keras.layers.Layer):
     """The largest value over the points less what is to be expected of it: (B, N, C) to (B, C).
 

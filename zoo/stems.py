@@ -1,9 +1,8 @@
-"""The first layers of the dense and residual networks of Hasso Plattner Institute, which several families share."""
+"""The first layers that several families of Hasso Plattner Institute share."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -12,12 +11,12 @@ from bibench_tf.zoo.blocks import batch_norm, check_choice, choose_stem, float_c
 STEMS = ("imagenet", "grouped", "thumbnail")
 
 
-def choose(stem: str, input_shape: Sequence[int], large: str) -> str:
+def choose(stem: str, input_shape: tuple[int, ...], large: str) -> str:
     """`blocks.choose_stem` among `STEMS`: `auto` is `thumbnail` for small images, else `large`."""
     return choose_stem(stem, input_shape, STEMS, small="thumbnail", large=large)
 
 
-def image(input_shape: Sequence[int], stem: str, network: str) -> tf.Tensor:
+def image(input_shape: tuple[int, ...], stem: str, network: str) -> tf.Tensor:
     """A Keras input large enough for a network of four stages, each half as large as the one before, after `stem`.
 
     Raises BibenchError below 32 x 32 pixels, or below 8 x 8 with the `thumbnail` stem.

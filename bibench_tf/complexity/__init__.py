@@ -1,4 +1,4 @@
-"""Exact counts of a network: multiply-accumulates, other operations, parameters and bits; nothing is skipped."""
+"""Exact counts of a network: multiply-accumulates, other operations, parameters and bits. No layer is skipped."""
 
 from __future__ import annotations
 

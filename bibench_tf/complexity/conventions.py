@@ -1,4 +1,4 @@
-"""The figures papers and tools print, derived from the raw counts by the name of the convention."""
+"""The values that papers and tools print, derived from the raw counts by the name of the convention."""
 
 from __future__ import annotations
 
@@ -6,48 +6,48 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bibench_tf.complexity.costs import LOW_BITS, ModelCost
-from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.errors import InvalidOption, UnknownName
 from bibench_tf.stats import metrics
 
-# Floats are bfloat16 in the paper that defines it; with these 16 bits ReActNet-A has the 7.9e9 of its abstract.
+# Floats are bfloat16 in the paper that defines the effort; with 16 bits ReActNet-A has the 7.9e9 of its abstract.
 _ACE_FLOAT_BITS = 16
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A way of counting: where it is from, its formula, and the function from raw counts to named figures.
+    """A way of counting: its source, its formula, and the function from raw counts to named values.
 
-    `needs_baseline` says that the function looks at the full-precision twin, its second argument.
+    With `needs_baseline` the function needs the full-precision twin, its second argument.
     """
 
     title: str
     source: str
     formula: str
-    figures: Callable[[ModelCost, ModelCost | None], dict[str, float]]
+    values: Callable[[ModelCost, ModelCost | None], dict[str, float]]
     needs_baseline: bool = False
 
 
 def derive(convention: str, cost: ModelCost, baseline: ModelCost | None = None) -> dict[str, float]:
-    """The figures of a convention, by name with the unit in it.
+    """The values of a convention by name; names of values with a unit end in it.
 
-    `baseline` is the full-precision twin, for `bibench`. Raises BibenchError for an unknown convention, and for a
-    missing baseline.
+    `baseline` is the full-precision twin, for `bibench`. Raises UnknownName for an unknown convention, and
+    InvalidOption for a missing baseline.
     """
     if convention not in CONVENTIONS:
         raise UnknownName("convention", convention, CONVENTIONS)
     chosen = CONVENTIONS[convention]
     if chosen.needs_baseline and baseline is None:
-        raise BibenchError(f"Convention '{convention}' compares with the full-precision network, which is not given.")
-    return chosen.figures(cost, baseline)
+        raise InvalidOption(f"Convention '{convention}' compares with the full-precision network, which is not given.")
+    return chosen.values(cost, baseline)
 
 
 def ratios(network: ModelCost, baseline: ModelCost) -> tuple[float, float]:
     """Compression r_c and theoretical speed-up r_s of `network` against `baseline`, its full-precision twin.
 
     These are `metrics.compression_ratio` and `metrics.speedup_ratio`, times the parameters and operations the
-    baseline has for each one of the network: a network is not rewarded for the parameters it adds. What has more than
-    one bit counts as full precision, for the formulas know two precisions only. Raises metrics.Undefined for a network
-    without parameters or multiply-accumulates.
+    baseline has for each one of the network: a network is not rewarded for the parameters it adds. Weights and
+    operations of more than one bit count as full precision, because the formulas have two precisions only. Raises
+    metrics.Undefined for a network without parameters or multiply-accumulates.
     """
     r_c = metrics.compression_ratio(network.parameters, network.weights_float)
     r_s = metrics.speedup_ratio(network.macs, network.macs - network.macs_binary)

@@ -1,4 +1,4 @@
-"""What was counted: raw numbers by layer and precision, and their sums. Conventions are derived from these."""
+"""Raw counts by layer and precision, and their sums. Conventions are derived from these."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pandas as pd
 
 Role = Literal["conv", "dense", "matmul", "recurrent", "other"]
 
-# More bits than that, and a number counts as a float.
+# Numbers of more bits count as floats.
 LOW_BITS = 8
 
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-accumulates of one pair of precisions; the second is that of the kernel, where there is one."""
+    """Multiply-accumulates of one pair of precisions; the second is that of the kernel, if there is one."""
 
     count: int
     input_bits: int
@@ -39,11 +39,11 @@ class Weights:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """What one layer costs for one sample.
+    """The cost of one layer for one sample.
 
-    `kind` is the class of the layer, `role` what its multiply-accumulates are. `mac_pairs` are those of all its
-    `calls`, `other` the float operations that are none. `weights` are the deployed parameters; batch norm has two
-    floats a channel, into which it folds. `weights_training` exist in training only and are in no other figure.
+    `kind` is the class of the layer, `role` the kind of its multiply-accumulates. `mac_pairs` are those of all its
+    `calls`, `other` the number of other float operations. `weights` are the deployed parameters; batch norm has two
+    floats a channel, into which it folds. `weights_training` exist in training only and are part of no other count.
     """
 
     name: str
@@ -67,7 +67,7 @@ class LayerCost:
 
     @property
     def binary(self) -> bool:
-        """Whether it multiplies, and bits with bits only."""
+        """Whether the layer has multiply-accumulates, all of bits with bits."""
         return self.mac_bits == 1
 
     @property
@@ -102,11 +102,11 @@ class LayerCost:
 
     @property
     def bits(self) -> int:
-        """What the deployed parameters take."""
+        """The size of the deployed parameters in bits."""
         return sum(weights.count * weights.bits for weights in self.weights)
 
 
-_FIGURES = (
+_COLUMNS = (
     *("name", "kind", "role", "calls", "mac_bits", "binary", "macs", "macs_binary", "macs_low_bit", "macs_float"),
     *("other", "weights_binary", "weights_float", "weights_training", "bits"),
 )
@@ -114,7 +114,7 @@ _FIGURES = (
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What a network costs for one sample: its layers, and their sums."""
+    """The cost of a network for one sample: its layers, and their sums."""
 
     layers: tuple[LayerCost, ...]
 
@@ -165,7 +165,7 @@ class ModelCost:
 
     @property
     def bits(self) -> int:
-        """What the deployed parameters take."""
+        """The size of the deployed parameters in bits."""
         return self._sum(lambda layer: layer.bits)
 
     @property
@@ -190,15 +190,15 @@ class ModelCost:
 
     def table(self) -> pd.DataFrame:
         """One row per layer, in the order of computation."""
-        rows = [{name: getattr(layer, name) for name in _FIGURES} for layer in self.layers]
-        return pd.DataFrame(rows, columns=list(_FIGURES))
+        rows = [{name: getattr(layer, name) for name in _COLUMNS} for layer in self.layers]
+        return pd.DataFrame(rows, columns=list(_COLUMNS))
 
-    def _sum(self, figure: Callable[[LayerCost], int]) -> int:
-        return sum(figure(layer) for layer in self.layers)
+    def _sum(self, count: Callable[[LayerCost], int]) -> int:
+        return sum(count(layer) for layer in self.layers)
 
 
 def joined(parts: Iterable[Macs]) -> tuple[Macs, ...]:
-    """The same multiply-accumulates with one entry for each pair of precisions, the smallest first."""
+    """The multiply-accumulates with one entry for each pair of precisions, the smallest first."""
     counts: Counter[tuple[int, int]] = Counter()
     for part in parts:
         counts[part.input_bits, part.kernel_bits] += part.count

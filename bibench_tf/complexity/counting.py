@@ -7,7 +7,7 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bibench_tf import networks
 from bibench_tf.complexity import functions
@@ -20,13 +20,15 @@ from bibench_tf.operations import CountsSamples, CountsWeights
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from bibench_tf.algorithms import Algorithm
+
 
 def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> ModelCost:
     """The cost of a functional or built sequential Keras model for one sample.
 
     Models inside of it are opened up, their layers named `outer/inner`. A layer called more than once has its
-    weights counted once and its operations every time. A layer of its own kind says what it costs by the methods of
-    `operations.Operations`. Raises BibenchError for a layer of an unknown type (with its name and type), for one whose
+    weights counted once and its operations at every call. A custom layer declares its cost as `bibench_tf.operations`
+    describes. Raises BibenchError for a layer of an unknown type (with its name and type), for one whose
     work depends on an unknown size, and for a model without a graph; with a dictionary `unknown`, such layers are left
     out and put there, with the reason.
     """
@@ -42,12 +44,16 @@ def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> Mo
 
 
 def count_network(
-    name: str, algorithm=PAPER, input_shape: Sequence[int] | None = None, num_classes: int | None = None, **options
+    name: str,
+    algorithm: str | Algorithm = PAPER,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    **options: Any,
 ) -> ModelCost:
     """The cost of a network of the zoo (`resnet20`, `resnet20@0.5`), built without memory for its weights.
 
-    `algorithm` and `options` are those of `zoo.build`; without `input_shape` and `num_classes` the builder's own
-    defaults count, 224 x 224 x 3 and 1000 for the networks of ImageNet. Raises what `zoo.build` and `count` raise.
+    `algorithm` and `options` are those of `networks.build`. `input_shape` and `num_classes` default to those of the
+    builder, 224 x 224 x 3 and 1000 for the networks of ImageNet. Raises the errors of `networks.build` and `count`.
     """
     with unallocated(name, algorithm, input_shape, num_classes, **options) as model:
         return count(model)
@@ -55,28 +61,29 @@ def count_network(
 
 @contextlib.contextmanager
 def unallocated(
-    name: str, algorithm=PAPER, input_shape: Sequence[int] | None = None, num_classes: int | None = None, **options
+    name: str,
+    algorithm: str | Algorithm = PAPER,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int | None = None,
+    **options: Any,
 ) -> Iterator[tf.keras.Model]:
-    """A network as `count_network` takes it, in a graph of its own: its variables have shapes and no values.
+    """A network, with the arguments of `count_network`, in its own graph: its variables have shapes and no values.
 
-    It can be counted and looked at inside the context, and not be run.
+    Inside the context the network can be counted and inspected, but not run.
     """
-    # The only place where the core looks at the zoo: a count of a network is about the zoo.
-    from bibench_tf import zoo
-
     name, width = networks.parse(name)
     given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
     if width != 1.0:
         given["width"] = width
     with without_memory():
-        yield zoo.build(
+        yield networks.build(
             name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
         )
 
 
 @contextlib.contextmanager
 def without_memory() -> Iterator[None]:
-    """Models that are made inside this context, in a graph of their own, have weights with shapes and no values."""
+    """Models built inside this context, in a graph of their own, have weights with shapes and no values."""
     import tensorflow as tf
 
     try:
@@ -93,8 +100,8 @@ def without_memory() -> Iterator[None]:
 def _back_to_eager(kind: type) -> None:
     """Undo what Keras does to the classes of layers that are made inside a graph.
 
-    It gives them the base class of TensorFlow 1, for all layers there are, so that earlier models no longer run, until
-    a layer of the same class is made outside of a graph. This makes one of each such class.
+    Keras gives them the base class of TensorFlow 1, also for layers that exist, so that earlier models no longer run
+    until a layer of the same class is made outside of a graph. This function makes one of each such class.
     """
     for subclass in kind.__subclasses__():
         _back_to_eager(subclass)
@@ -111,7 +118,7 @@ def layers(model: tf.keras.Model) -> dict[str, tf.keras.layers.Layer]:
 def summary_text(model: tf.keras.Model) -> str:
     """The table `larq.models.summary` prints, as Larq counts it.
 
-    Raises BibenchError for a kernel quantizer that does not tell its precision, which Larq cannot count.
+    Raises BibenchError for a kernel quantizer without a `precision`, which Larq cannot count.
     """
     import larq as lq
 
@@ -156,9 +163,9 @@ def _calls(model: tf.keras.Model, prefix: str, samples: int = 1) -> Iterator[tup
             yield from _calls(node.layer, name + "/", given)
 
 
-def _call(node, samples: int) -> Call:
+def _call(node: Any, samples: int) -> Call:
     arguments, options = node.call_args or (), node.call_kwargs or {}
-    # The first argument of a function need not be a tensor, and Keras then has no input shapes.
+    # The first argument of a function may be another object than a tensor; Keras then has no input shapes.
     function = type(node.layer).__name__ in functions.LAYERS
     shapes = [tuple(tensor.shape) for tensor in node.keras_inputs] if function else node.input_shapes
     return Call(shapes, node.output_shapes, arguments, options, samples)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bibench_tf.complexity.costs import Macs
 from bibench_tf.complexity.tallies import Refused, Tally, elements, known
 
-# The layers in which Keras wraps them, by name: they are not public.
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+Shape = tuple[int | None, ...]
+
+# The layers in which Keras wraps functions, by name: they are not public.
 LAYERS = ("TFOpLambda", "SlicingOpLambda")
 
 _NOTHING = (
@@ -28,15 +33,19 @@ _REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_
 _PRODUCTS = ("matmul", "einsum", "matvec")
 
 
-def multiplies(layer) -> bool:
+def multiplies(layer: tf.keras.layers.Layer) -> bool:
     """Whether a layer is a product of tensors."""
     return type(layer).__name__ in LAYERS and _name(layer) in _PRODUCTS
 
 
 def tally(
-    layer, inputs: Sequence[tuple], outputs: Sequence[tuple], arguments: Sequence[Any], options: Mapping[str, Any]
+    layer: tf.keras.layers.Layer,
+    inputs: Sequence[Shape],
+    outputs: Sequence[Shape],
+    arguments: Sequence[Any],
+    options: Mapping[str, Any],
 ) -> Tally:
-    """What a function of tensors computes; raises Refused where its name has no rule."""
+    """The operations of a function of tensors; raises Refused if its name has no rule."""
     name = _name(layer)
     if name in _NOTHING or type(layer).__name__ == "SlicingOpLambda":
         return Tally()
@@ -64,11 +73,13 @@ def label_sizes(labels: str, shape: Sequence[int | None]) -> dict[str, int | Non
     return dict(zip([*before, *hidden, *after], shape, strict=True))
 
 
-def _name(layer) -> str:
+def _name(layer: tf.keras.layers.Layer) -> str:
     return (getattr(layer, "symbol", None) or type(layer).__name__).split(".")[-1].strip("_")
 
 
-def _matmul(inputs, outputs, arguments, options) -> Tally:
+def _matmul(
+    inputs: Sequence[Shape], outputs: Sequence[Shape], arguments: Sequence[Any], options: Mapping[str, Any]
+) -> Tally:
     first = inputs[0]
     if arguments and hasattr(arguments[0], "shape"):
         first = tuple(arguments[0].shape)
@@ -76,8 +87,8 @@ def _matmul(inputs, outputs, arguments, options) -> Tally:
     return Tally((Macs(elements(outputs) * known([contracted]), 32, 32),))
 
 
-def _einsum(arguments, options) -> Tally:
-    equation, *operands = arguments or (options.get("equation"),)
+def _einsum(arguments: Sequence[Any], options: Mapping[str, Any]) -> Tally:
+    equation, *operands = arguments or (options["equation"],)
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = operands[0]
     if len(operands) != 2:
@@ -85,7 +96,7 @@ def _einsum(arguments, options) -> Tally:
     terms = equation.replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int | None] = {}
     for term, operand in zip(terms, operands, strict=True):
-        # An unknown size here may be known there.
+        # A size that is unknown in one operand may be known in the other.
         sizes.update({k: v for k, v in label_sizes(term, tuple(operand.shape)).items() if sizes.get(k) is None})
     # The first index of the first operand is the batch: one sample.
     batch = next(iter(sizes))

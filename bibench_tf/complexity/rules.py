@@ -1,4 +1,4 @@
-"""What one call of a layer computes for one sample: a rule for each kind of layer, as docs/complexity.md lists them."""
+"""The operations of one call of a layer for one sample: a rule for each kind of layer (see docs/complexity.md)."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from bibench_tf.complexity import functions
 from bibench_tf.complexity.costs import Macs, Role
+from bibench_tf.complexity.functions import Shape
 from bibench_tf.complexity.tallies import Refused, Tally, elements, known
 from bibench_tf.errors import BibenchError
 from bibench_tf.operations import CountsOperations, check_declarations
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    _Layer = tf.keras.layers.Layer
 
 # FDA's noise modules, which inference leaves out.
 TRAINING_ONLY_PREFIXES = ("weight_noise_", "input_noise_")
@@ -26,9 +29,9 @@ _KERNELS = ("kernel", "depthwise_kernel")
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a layer: its shapes as Keras gives them, with the batch, and what it was called with.
+    """One call of a layer: its shapes as Keras gives them, with the batch, and its arguments.
 
-    Its outputs are `samples` samples for one of the network: the regions of an image.
+    The layer computes `samples` samples for one sample of the network, such as the regions of an image.
     """
 
     input_shapes: Any
@@ -38,18 +41,18 @@ class Call:
     samples: int = 1
 
     @property
-    def inputs(self) -> list[tuple]:
+    def inputs(self) -> list[Shape]:
         """The shapes of all inputs."""
         return _shapes(self.input_shapes)
 
     @property
-    def outputs(self) -> list[tuple]:
+    def outputs(self) -> list[Shape]:
         """The shapes of all outputs."""
         return _shapes(self.output_shapes)
 
 
 def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
-    """What a call computes; raises BibenchError naming the layer where there is no rule, or a size is unknown."""
+    """The operations of a call; raises BibenchError, naming the layer, without a rule and for an unknown size."""
     try:
         check_declarations(type(layer))
         if isinstance(layer, CountsOperations):
@@ -68,7 +71,7 @@ def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
 
 
 def role_of(layer: tf.keras.layers.Layer) -> Role:
-    """What the multiply-accumulates of a layer are."""
+    """The kind of the multiply-accumulates of a layer."""
     from bibench_tf.algorithms.layers import BinaryDense
 
     if isinstance(layer, (*_keras("Dense"), BinaryDense)):
@@ -88,11 +91,11 @@ def short_name(weight: tf.Variable) -> str:
 
 
 def bits_of(weight: tf.Variable) -> int:
-    """Bits of a deployed weight: those its quantizer tells, 32 without one."""
+    """Bits of a deployed weight: the precision of its quantizer, 32 without one."""
     return getattr(weight, "precision", None) or _FLOAT
 
 
-def _shapes(shapes) -> list[tuple]:
+def _shapes(shapes: Any) -> list[Shape]:
     if isinstance(shapes, Mapping):
         return [shape for part in shapes.values() for shape in _shapes(part)]
     if isinstance(shapes, list):
@@ -109,19 +112,19 @@ def _keras(*names: str) -> tuple[type, ...]:
     return tuple(getattr(tf.keras.layers, name) for name in names)
 
 
-def _quantizer_bits(layer, attribute: str) -> int:
+def _quantizer_bits(layer: _Layer, attribute: str) -> int:
     from bibench_tf.algorithms.capabilities import capabilities_of
 
-    return capabilities_of(getattr(layer, attribute, None)).precision or _FLOAT
+    return capabilities_of(getattr(layer: _Layer, attribute, None)).precision or _FLOAT
 
 
-def _positions(layer, shape) -> int:
+def _positions(layer: _Layer, shape: Shape) -> int:
     """Positions of an image, a sequence or rows."""
     first = getattr(layer, "data_format", None) == "channels_first"
     return known(shape[2:] if first else shape[1:-1])
 
 
-def _after_kernel(layer, call: Call) -> int:
+def _after_kernel(layer: _Layer, call: Call) -> int:
     """Bias, fused activation and learned scales: one operation each for every output."""
     number = elements(call.outputs)
     times = bool(getattr(layer, "use_bias", False)) + _functions_in(getattr(layer, "activation", None))
@@ -129,12 +132,12 @@ def _after_kernel(layer, call: Call) -> int:
     return times * number
 
 
-def _functions_in(activation) -> int:
+def _functions_in(activation: Any) -> int:
     name = getattr(activation, "__name__", None) or getattr(activation, "name", "")
     return 0 if activation is None or name == "linear" else 3 if "softmax" in name else 1
 
 
-def _binarizing(layer, call: Call) -> int:
+def _binarizing(layer: _Layer, call: Call) -> int:
     """One comparison for each input that is quantized, and the factor XNOR-Net computes from the inputs."""
     from bibench_tf.algorithms.capabilities import capabilities_of
 
@@ -152,7 +155,7 @@ def _binarizing(layer, call: Call) -> int:
     return number + factor
 
 
-def _kernel(layer, call: Call, *, per_input: bool = False) -> Tally:
+def _kernel(layer: _Layer, call: Call, *, per_input: bool = False) -> Tally:
     """The whole kernel once for every position of the output, or of the input."""
     kernels = [weight for weight in layer.weights if short_name(weight) in _KERNELS]
     names = [short_name(weight) for weight in layer.weights if len(weight.shape) > 1]
@@ -165,7 +168,7 @@ def _kernel(layer, call: Call, *, per_input: bool = False) -> Tally:
     return Tally(macs, _after_kernel(layer, call) + _binarizing(layer, call))
 
 
-def _separable(layer, call: Call) -> Tally:
+def _separable(layer: _Layer, call: Call) -> Tally:
     """Both kernels for every position of the output: the depthwise one, then the pointwise one."""
     positions = _positions(layer, call.outputs[0])
     by_name = {short_name(weight): weight for weight in layer.weights}
@@ -177,11 +180,11 @@ def _separable(layer, call: Call) -> Tally:
     return Tally(macs, _after_kernel(layer, call) + _binarizing(layer, call))
 
 
-# Operations for each unit and step that are no products with kernels: sums of both products, gates, the new state.
+# Operations for each unit and step besides products with kernels: sums of both products, gates, the new state.
 _STEP = {"SimpleRNN": 2, "LSTM": 4 + 5 + 4, "GRU": 3 + 3 + 5}
 
 
-def _recurrent(layer, call: Call) -> Tally:
+def _recurrent(layer: _Layer, call: Call) -> Tally:
     """The kernel and the recurrent kernel at every step."""
     steps = known(call.inputs[0][1:2])
     cell = layer.cell
@@ -192,14 +195,14 @@ def _recurrent(layer, call: Call) -> Tally:
     return Tally(macs, steps * (_STEP[kind] * cell.units + biases))
 
 
-def _bidirectional(layer, call: Call) -> Tally:
+def _bidirectional(layer: _Layer, call: Call) -> Tally:
     """Both directions, and the sum, mean or product of their outputs."""
     forward, backward = (tally(part.name, part, call) for part in (layer.forward_layer, layer.backward_layer))
     merging = {"sum": 1, "mul": 1, "ave": 2}.get(layer.merge_mode, 0)
     return forward + backward + Tally(other=merging * elements(call.outputs[:1]))
 
 
-def _time_distributed(layer, call: Call) -> Tally:
+def _time_distributed(layer: _Layer, call: Call) -> Tally:
     """The layer inside, once for every step."""
     (inputs, *_), (outputs, *_) = call.inputs, call.outputs
     steps = known(inputs[1:2])
@@ -207,7 +210,7 @@ def _time_distributed(layer, call: Call) -> Tally:
     return once.times(steps)
 
 
-def _multi_head_attention(layer, call: Call) -> Tally:
+def _multi_head_attention(layer: _Layer, call: Call) -> Tally:
     """Four projections, the scores q k^T / sqrt(d), softmax, and the weighted sum of the values."""
     query, value, key = _attention_shapes(layer, call)
     if not len(query) == len(value) == len(key) == 3:
@@ -229,7 +232,7 @@ def _multi_head_attention(layer, call: Call) -> Tally:
     return Tally(tuple(macs), other + 3 * scores)
 
 
-def _attention_shapes(layer, call: Call) -> list[tuple]:
+def _attention_shapes(layer: _Layer, call: Call) -> list[Shape]:
     given = {**dict(zip(("query", "value", "key"), call.arguments, strict=False)), **call.options}
     if given.get("value") is None:
         raise Refused("is called without a value that could be counted.")
@@ -238,7 +241,7 @@ def _attention_shapes(layer, call: Call) -> list[tuple]:
     return [shapes[0], shapes[1], shapes[2] or shapes[1]]
 
 
-def _attention(layer, call: Call) -> Tally:
+def _attention(layer: _Layer, call: Call) -> Tally:
     """The scores q k^T, softmax, and the weighted sum of the values."""
     if getattr(layer, "score_mode", "dot") != "dot":
         raise Refused("has scores that are no products, which are not counted.")
@@ -249,14 +252,14 @@ def _attention(layer, call: Call) -> Tally:
     return Tally((macs,), (3 + bool(layer.use_scale)) * scores)
 
 
-def _dot(layer, call: Call) -> Tally:
-    """Every output is a sum over the contracted axis."""
+def _dot(layer: _Layer, call: Call) -> Tally:
+    """Each output is a sum over the contracted axis."""
     axes = layer.axes if isinstance(layer.axes, int) else layer.axes[0]
     size = known(call.inputs[0][axes : axes + 1 or None])
     return Tally((Macs(elements(call.outputs) * size, _FLOAT, _FLOAT),))
 
 
-def _einsum_dense(layer, call: Call) -> Tally:
+def _einsum_dense(layer: _Layer, call: Call) -> Tally:
     """The kernel once for every index of the input that is not an index of the kernel."""
     inputs, kernel = layer.equation.split("->")[0].replace(" ", "").split(",")
     (weight,) = [weight for weight in layer.weights if short_name(weight) == "kernel"]
@@ -269,37 +272,37 @@ def _einsum_dense(layer, call: Call) -> Tally:
     return Tally((Macs(rows * math.prod(weight.shape), bits, bits_of(weight)),), other)
 
 
-def _per_output(layer, call: Call, times: int) -> Tally:
+def _per_output(layer: _Layer, call: Call, times: int) -> Tally:
     return Tally(other=times * elements(call.outputs))
 
 
-def _per_input(layer, call: Call) -> Tally:
+def _per_input(layer: _Layer, call: Call) -> Tally:
     return Tally(other=elements(call.inputs))
 
 
-def _combination(layer, call: Call, extra: int = 0) -> Tally:
+def _combination(layer: _Layer, call: Call, extra: int = 0) -> Tally:
     return Tally(other=(len(call.inputs) - 1 + extra) * elements(call.outputs))
 
 
-def _pooling(layer, call: Call, less: int) -> Tally:
+def _pooling(layer: _Layer, call: Call, less: int) -> Tally:
     size = layer.pool_size if isinstance(layer.pool_size, (tuple, list)) else (layer.pool_size,)
     return Tally(other=(math.prod(size) - less) * elements(call.outputs))
 
 
-def _global_maximum(layer, call: Call) -> Tally:
+def _global_maximum(layer: _Layer, call: Call) -> Tally:
     return Tally(other=elements(call.inputs) - elements(call.outputs))
 
 
-def _normalization(layer, call: Call) -> Tally:
+def _normalization(layer: _Layer, call: Call) -> Tally:
     """Mean, difference, square, mean and division: five for each element; two more for factor and offset."""
     return Tally(other=(5 + bool(layer.scale) + bool(layer.center)) * elements(call.outputs))
 
 
-def _activation(layer, call: Call) -> Tally:
+def _activation(layer: _Layer, call: Call) -> Tally:
     return Tally(other=_functions_in(layer.activation) * elements(call.outputs))
 
 
-def _upsampling(layer, call: Call) -> Tally:
+def _upsampling(layer: _Layer, call: Call) -> Tally:
     interpolation = getattr(layer, "interpolation", "nearest")
     if interpolation not in ("nearest", "bilinear"):
         raise Refused(f"interpolates by {interpolation}, which is not counted.")
@@ -307,27 +310,27 @@ def _upsampling(layer, call: Call) -> Tally:
     return Tally(other=7 * elements(call.outputs) if interpolation == "bilinear" else 0)
 
 
-def _function(layer, call: Call) -> Tally:
+def _function(layer: _Layer, call: Call) -> Tally:
     return functions.tally(layer, call.inputs, call.outputs, call.arguments, call.options)
 
 
 _Rule = Callable[["tf.keras.layers.Layer", Call], Tally]
 
 _PER_OUTPUT = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense")
-# Keras derives them from the plain ones.
+# Keras derives these from the plain ones.
 _PER_INPUT = ("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 _SEPARABLE = ("SeparableConv1D", "SeparableConv2D")
 _CONVOLUTIONS = (*_PER_INPUT, *_SEPARABLE, *_PER_OUTPUT[:-1])
 _RECURRENT = tuple(_STEP)
 _MATMULS = ("MultiHeadAttention", "Attention", "Dot", "EinsumDense")
 
-# Subclasses have the rule of their base: Larq's layers and those of the algorithms are such. The first that fits.
+# Subclasses, such as Larq's layers and those of the algorithms, have the rule of their base; the first match counts.
 _BY_BASE: tuple[tuple[tuple[str, ...], _Rule], ...] = (
     (_PER_INPUT, partial(_kernel, per_input=True)),
     (_SEPARABLE, _separable),
     (_PER_OUTPUT, _kernel),
 )
-# For these the exact type counts: a subclass may compute something that they do not.
+# These rules need the exact type: a subclass may compute more.
 _EXACT: tuple[tuple[tuple[str, ...], _Rule], ...] = (
     (_RECURRENT, _recurrent),
     (("Bidirectional",), _bidirectional),

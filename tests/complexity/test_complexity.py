@@ -1,4 +1,4 @@
-"""Counts against formulas written out by hand, published figures and Larq's own profile."""
+"""Counts against formulas written out by hand, published values and Larq's own profile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from larq.models import ModelProfile
 
-from bibench_tf import complexity, zoo
+from bibench_tf import complexity, networks, zoo
 from bibench_tf.errors import BibenchError
 from bibench_tf.operations import Operations
 from bibench_tf.stats import metrics
@@ -422,8 +422,8 @@ def test_low_bits_have_their_own_sum():
     assert complexity.derive("ace", cost(2, 4))["ace"] == 180 * 36 * 8
 
 
-class Told(layers.Layer):
-    """A layer that says what it costs."""
+class Declared(layers.Layer):
+    """A layer that declares its cost."""
 
     def build(self, input_shape):
         self.table = self.add_weight("table", shape=(4, 4))
@@ -439,9 +439,9 @@ class Told(layers.Layer):
         return {1: 16, 32: 2}
 
 
-def test_layers_may_say_what_they_cost():
+def test_layers_may_declare_their_cost():
     image = layers.Input((8, 8, 4))
-    layer = Told()
+    layer = Declared()
     cost = complexity.count(tf.keras.Model(image, layer(layer(image))))
     assert (cost.macs_binary, cost.macs_float, cost.other) == (200, 20, 6)
     assert (cost.weights_binary, cost.weights_float, cost.bits) == (16, 2, 80)
@@ -535,6 +535,6 @@ def test_a_count_that_fails_midway_leaves_other_models_alone():
         raise BibenchError("stopped")
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(BibenchError, match="stopped"):
-        patch.setattr(zoo, "build", broken)
+        patch.setattr(networks, "build", broken)
         complexity.count_network("resnet20", "bnn")
     assert model(tf.ones((1, 4))).shape == (1, 4)

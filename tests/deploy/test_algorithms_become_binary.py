@@ -17,6 +17,7 @@ from bibench_tf.datasets import fashion_mini
 from bibench_tf.deploy import audit, convert, flatbuffer, host
 from bibench_tf.deploy.convert import Converter
 from bibench_tf.names import BIBENCH
+from bibench_tf.zoo.blocks import BATCH_NORM
 
 layers = tf.keras.layers
 IMAGES = 200
@@ -114,7 +115,7 @@ def images() -> np.ndarray:
 
 
 # Two float32 that add up to 1: the square root in a batch norm is then exact.
-EPSILON = np.float32(zoo.blocks.BATCH_NORM["epsilon"])
+EPSILON = np.float32(BATCH_NORM["epsilon"])
 VARIANCE = np.float32(1) - EPSILON
 assert np.float32(VARIANCE + EPSILON) == 1
 

@@ -13,7 +13,7 @@ from bibench_tf import algorithms, complexity, datasets, zoo
 from bibench_tf.cli.deploy import deploy
 from bibench_tf.deploy import dabnn
 from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.resnet import resnet
+from bibench_tf.zoo.resnets import resnet
 
 onnx = pytest.importorskip("onnx")
 ort = pytest.importorskip("onnxruntime")

@@ -372,7 +372,7 @@ def checkpoint(folder, tensors, kind="F32", config=CONFIG):
 
 
 def of_checkpoint(folder, key="full_precision", **options):
-    return zoo.bert(key, **{"sequence_length": 8, "init": folder, **options})
+    return zoo.bert(key, **{"sequence_length": 8, "checkpoint": folder, **options})
 
 
 def reference(tensors, token_ids, segment_ids, mask, heads=2):

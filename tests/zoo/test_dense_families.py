@@ -15,9 +15,10 @@ from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.deploy.convert import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import PAPER
+from bibench_tf.networks import NETWORKS
 from bibench_tf.zoo import stems
-from bibench_tf.zoo.binary_densenet import channel_shuffle, dense_block, dense_network, transition_width
-from bibench_tf.zoo.meliusnet import melius_block
+from bibench_tf.zoo.binary_densenets import DenseStages, channel_shuffle, dense_block, dense_network, transition_width
+from bibench_tf.zoo.meliusnets import melius_block
 
 FAMILIES = [name for name in zoo.names() if name.startswith(("binary_densenet", "meliusnet"))]
 
@@ -152,16 +153,17 @@ def test_the_papers_binarization_is_the_default(name):
 def test_aliases():
     assert zoo.meliusnet25_4 is zoo.meliusnet_a
     assert zoo.meliusnet29_2 is zoo.meliusnet_b
-    assert zoo.has_own_binarization("meliusnet25_4") and zoo.has_own_binarization("meliusnet29_2")
+    assert NETWORKS.get("meliusnet25_4").has_own_binarization and NETWORKS.get("meliusnet29_2").has_own_binarization
     assert not set(zoo.names()) & {"meliusnet25_4", "meliusnet29_2"}
     with pytest.raises(BibenchError, match="at least 8 x 8"):
         zoo.build("meliusnet29_2", PAPER, input_shape=(7, 7, 3))
 
 
-def tiny(algorithm="bnn", block=melius_block, **options):
+def tiny(algorithm="bnn", block=melius_block, groups=1, shuffle_groups=1, **options):
     """A network of two stages of one block each."""
     options = {"stem": "thumbnail", "input_shape": (8, 8, 3), "width": 0.25, "num_classes": 3, **options}
-    return dense_network("tiny", (1, 1), (96,), block=block, algorithm=algorithm, dilations=(1, 1), **options)
+    stages = DenseStages(block, (1, 1), (96,), (1, 1), groups, shuffle_groups)
+    return dense_network("tiny", stages, algorithm, **options)
 
 
 def test_a_dense_block_appends_its_channels():

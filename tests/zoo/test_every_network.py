@@ -12,6 +12,7 @@ import tensorflow as tf
 from bibench_tf import complexity, datasets, zoo
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.names import PAPER
+from bibench_tf.networks import NETWORKS
 
 # A small form of each network: its options, and how many binary operations the converted file has.
 # Networks without a binarization of their own are tried with BNN.
@@ -97,11 +98,14 @@ CONVERTED = Path(__file__).resolve().parents[2] / "docs/results/zoo_files.csv"
 SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 
+def own_or_bnn(name):
+    return PAPER if NETWORKS.get(name).has_own_binarization else "bnn"
+
+
 def small(name):
-    options, _ = SMALL[name]
-    algorithm = {} if "algorithm" in options else {"algorithm": PAPER if zoo.has_own_binarization(name) else "bnn"}
+    options = {"input_shape": (32, 32, 3), "num_classes": 10, "algorithm": own_or_bnn(name), **SMALL[name][0]}
     tf.keras.utils.set_random_seed(3)
-    return zoo.build(name, **{"input_shape": (32, 32, 3), "num_classes": 10, **algorithm, **options})
+    return zoo.build(name, **options)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +168,6 @@ def test_every_network_was_converted_at_full_size():
 
 @pytest.mark.parametrize("name", ["resnet20", "meliusnet22", "quicknet_small"])
 def test_the_theory_of_the_published_files_is_what_we_count(name):
-    algorithm = PAPER if zoo.has_own_binarization(name) else "bnn"
     assert pd.read_csv(CONVERTED).set_index("network").theory_bytes[name] == (
-        complexity.count_network(name, algorithm).bits // 8
+        complexity.count_network(name, own_or_bnn(name)).bits // 8
     )

@@ -8,7 +8,8 @@ from bibench_tf import complexity, zoo
 from bibench_tf.algorithms.abc_net import ABC
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.group_net import SoftGate
+from bibench_tf.zoo.group_nets import SoftGate
+from bibench_tf.zoo.wide_resnets import shen_resnet18
 
 layers = tf.keras.layers
 SMALL = {"input_shape": (32, 32, 3), "num_classes": 10, "width": 0.125}
@@ -178,7 +179,7 @@ def test_operations_of_searched_widths(builder, binary_shortcuts, float_shortcut
 
 
 def test_a_width_code_of_ones_is_resnet18():
-    cost = cost_of(zoo.shen_resnet18, algorithm="bnn", binary_downsample=False)
+    cost = cost_of(shen_resnet18, name="ones", code=(1,) * 12, algorithm="bnn", binary_downsample=False)
     assert (cost.macs_binary, cost.macs_float) == (BINARY[18], FLOAT)
 
 
@@ -187,7 +188,7 @@ def test_options_are_checked():
         (zoo.wrpn, {"depth": 50}, "18, 34"),
         (zoo.abc_net, {"depth": 20}, "18, 34"),
         (zoo.group_net18, {"branches": 0}, "branches"),
-        (zoo.shen_resnet18, {"code": (1, 2)}, "12 factors"),
+        (shen_resnet18, {"name": "short", "code": (1, 2)}, "12 factors"),
     ):
         with pytest.raises(BibenchError, match=message):
             builder(**options, **SMALL)

@@ -13,7 +13,7 @@ from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.reactnet import ReActNet, ShiftedSign
 from bibench_tf.deploy import flatbuffer, host
 from bibench_tf.errors import BibenchError
-from bibench_tf.zoo import bnext, reactnet
+from bibench_tf.zoo import bnexts, reactnets, resnets
 
 RNG = np.random.default_rng(7)
 HEAD = 512 * 1000  # MACs of the last layer of a residual network
@@ -164,7 +164,7 @@ def test_what_stays_in_full_precision_in_bnext():
 
 @pytest.mark.parametrize("key", algorithms.names())
 def test_every_algorithm_has_the_same_layers(key, monkeypatch):
-    monkeypatch.setattr(reactnet, "MULTIPLES", (2, 4))
+    monkeypatch.setattr(reactnets, "MULTIPLES", (2, 4))
     model = zoo.reactnet_a(key, **SMALL)
     assert model(np.zeros((1, 32, 32, 3), np.float32)).shape == (1, 10)
     assert [layer.name for layer in model.layers] == [layer.name for layer in zoo.reactnet_a(**SMALL).layers]
@@ -205,10 +205,10 @@ def test_birealnet_has_no_relu_before_its_pool_and_halves_shortcuts_by_their_ave
 
 def test_reactnet_shortcuts_pass_the_signal_around_binary_convolutions(monkeypatch):
     """With branches at zero and RPReLU as the identity, the network is its stem, pooled and repeated."""
-    monkeypatch.setattr(reactnet, "MULTIPLES", (2, 4, 4))
+    monkeypatch.setattr(reactnets, "MULTIPLES", (2, 4, 4))
     model = zoo.reactnet_a(input_shape=(8, 8, 3), num_classes=2, width=0.125)
     for layer in model.layers:
-        if isinstance(layer, reactnet.RPReLU):
+        if isinstance(layer, reactnets.RPReLU):
             layer.slope.assign(tf.ones_like(layer.slope))
         if isinstance(layer, tf.keras.layers.BatchNormalization) and layer.name.startswith("block"):
             layer.gamma.assign(tf.zeros_like(layer.gamma))
@@ -224,7 +224,7 @@ def test_reactnet_shortcuts_pass_the_signal_around_binary_convolutions(monkeypat
 def test_rprelu_is_its_formula():
     x, g, z = RNG.normal(size=(4, 5, 6, 3)).astype(np.float32), np.float32([0.3, -0.2, 0]), np.float32([1, -2, 0.5])
     b = np.float32([0.25, -0.5, 2]).reshape(1, 1, 3)
-    layer = reactnet.RPReLU()
+    layer = reactnets.RPReLU()
     layer.build(x.shape)
     np.testing.assert_array_equal([w.numpy().ravel() for w in layer.weights], [[0] * 3, [0.25] * 3, [0] * 3])
     layer.set_weights([g, b, z])
@@ -246,7 +246,7 @@ def test_rprelu_is_its_formula():
 
 def test_mix_is_its_formula_and_stays_in_the_unit_interval():
     a, b, dy = RNG.normal(size=(3, 2, 4, 4, 3)).astype(np.float32)
-    layer = bnext.Mix()
+    layer = bnexts.Mix()
     layer.build([a.shape, b.shape])
     np.testing.assert_array_equal(layer.scale, [0.5] * 3)
     s = np.float32([0, 0.3, 1])
@@ -264,7 +264,7 @@ def test_mix_is_its_formula_and_stays_in_the_unit_interval():
 
 
 def test_the_hard_sign_of_bnext():
-    quantizer = bnext.HARD_SIGN.input_quantizer()
+    quantizer = bnexts.HARD_SIGN.input_quantizer()
     quantizer.build((None, 1))
     quantizer.input_shift.assign([0.25])
     x = np.float32([-1.76, -1.74, -0.26, -0.25, 0, 1.24, 1.26]).reshape(-1, 1)
@@ -272,11 +272,11 @@ def test_the_hard_sign_of_bnext():
     np.testing.assert_array_equal(y[:, 0], [-1, -1, -1, 1, 1, 1, 1])
     np.testing.assert_array_equal(dx[:, 0], [0, 1, 1, 1, 1, 1, 0])
     assert ShiftedSign.from_config(quantizer.get_config()).clip_value == 1.5
-    layer = bnext.HARD_SIGN.conv2d(2, 1)
+    layer = bnexts.HARD_SIGN.conv2d(2, 1)
     layer.build((None, 4, 4, 2))
     np.testing.assert_allclose(layer.kernel_constraint(tf.constant([-2.0, 1.4, 1.6])), [-1.5, 1.4, 1.5])
     assert set(np.unique(layer.kernel_quantizer(layer.kernel.numpy()))) <= {-1, 1}  # no scale
-    assert algorithms.get("reactnet") == ReActNet() != bnext.HARD_SIGN
+    assert algorithms.get("reactnet") == ReActNet() != bnexts.HARD_SIGN
 
 
 def shaken(model):
@@ -306,19 +306,19 @@ def assert_same_when_converted(model, converter, binary):
 
 
 def test_rprelu_behind_binary_convolutions_is_converted(converter, monkeypatch):
-    monkeypatch.setattr(reactnet, "MULTIPLES", (2, 4))
+    monkeypatch.setattr(reactnets, "MULTIPLES", (2, 4))
     model = shaken(zoo.reactnet_a(input_shape=(12, 10, 3), num_classes=5, width=0.5))
     assert_same_when_converted(model, converter, 4)
 
 
 def test_gates_mixes_and_attention_are_converted(converter):
-    model = bnext.bnext("bnext", 32, (1, 1), bnext.HARD_SIGN, (12, 10, 3), 5, 0.5)
+    model = bnexts.bnext("bnext", 32, (1, 1), bnexts.HARD_SIGN, (12, 10, 3), 5, 0.5)
     assert_same_when_converted(shaken(model), converter, 6)
 
 
 def test_average_pooled_shortcuts_are_converted(converter):
     image = tf.keras.Input((12, 10, 3), name="image")
-    blocks = zoo.resnet.ResidualBlocks(algorithms.get("bireal"), shortcut="conv", pooled_shortcut=True)
+    blocks = resnets.ResidualBlocks(algorithms.get("bireal"), shortcut="conv", pooled_shortcut=True)
     x = blocks.stages(blocks.stem(image, "cifar", 16), (1, 1), (16, 32))
     x = tf.keras.layers.GlobalAveragePooling2D()(x)
     model = shaken(tf.keras.Model(image, x))
@@ -331,7 +331,7 @@ def test_average_pooled_shortcuts_are_converted(converter):
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_files_with_layers_of_the_zoo_are_read_by_a_new_process(tmp_path, suffix):
-    model = shaken(bnext.bnext("bnext", 8, (1, 1), bnext.HARD_SIGN, (8, 8, 3), 5))
+    model = shaken(bnexts.bnext("bnext", 8, (1, 1), bnexts.HARD_SIGN, (8, 8, 3), 5))
     path = tmp_path / f"model{suffix}"
     model.save(path)
     images = RNG.normal(size=(3, 8, 8, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Networks against published figures, and the places where full precision stays."""
+"""Networks against published values, and the places where full precision stays."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def macs(model):
 @pytest.mark.parametrize(
     ("name", "options", "expected_parameters", "expected_macs"),
     [
-        # torchvision's figures: 11,689,512 and 1.814 G; 21,797,672 and 3.664 G.
+        # torchvision: 11,689,512 and 1.814 G; 21,797,672 and 3.664 G.
         ("resnet18", {}, 11_689_512, 1_814_073_344),
         ("resnet34", {}, 21_797_672, 3_663_761_408),
         # Published for 32 x 32: 11,173,962 parameters and 555.42 MMACs.

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
+from bibench_tf.networks import Preset, register_family
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
@@ -25,7 +26,7 @@ from bibench_tf.zoo.blocks import (
 _PAPER = BNN(clip_value=1.25)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BlurFilter(tf.keras.initializers.Initializer):
     """Depthwise kernels (3, 3, C, 1) of the binomial filter (1, 2, 1) x (1, 2, 1) / 16. Source: arXiv 1904.11486."""
 
@@ -36,73 +37,55 @@ class BlurFilter(tf.keras.initializers.Initializer):
         return tf.constant(np.broadcast_to(kernel, shape), dtype or tf.float32)
 
 
-@networks.register()
-def quicknet(
+_PRESETS = {
+    "quicknet": Preset(
+        "QuickNet: stages of 4, 4, 4, 4 binary 3x3 convolutions with 64, 128, 256, 512 channels.",
+        {"layers": (4, 4, 4, 4), "channels": (64, 128, 256, 512)},
+        (13_234_088, 1_849_688_064, 29_651_712),
+        "63.3 / 84.6 % top-1 / top-5 on ImageNet (Larq Zoo).",
+    ),
+    "quicknet_small": Preset(
+        "QuickNetSmall: stages of 4, 4, 4, 4 binary 3x3 convolutions with 32, 64, 256, 512 channels.",
+        {"layers": (4, 4, 4, 4), "channels": (32, 64, 256, 512)},
+        (12_655_688, 1_156_055_040, 15_941_120),
+        "59.4 / 81.8 % top-1 / top-5 on ImageNet (Larq Zoo).",
+    ),
+    "quicknet_large": Preset(
+        "QuickNetLarge: stages of 6, 8, 12, 6 binary 3x3 convolutions with 64, 128, 256, 512 channels.",
+        {"layers": (6, 8, 12, 6), "channels": (64, 128, 256, 512)},
+        (23_342_248, 3_699_376_128, 29_651_712),
+        "66.9 / 87.0 % top-1 / top-5 on ImageNet (Larq Zoo).",
+    ),
+}
+
+
+@register_family(_PRESETS)
+def _quicknet(
+    name: str,
+    layers: Sequence[int],
+    channels: Sequence[int],
     algorithm: str | Algorithm = _PAPER,
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
     stem: str = "auto",
 ) -> tf.keras.Model:
-    """QuickNet: stages of 4, 4, 4, 4 binary 3x3 convolutions with 64, 128, 256, 512 channels.
+    """Stages of `layers[i]` binary 3x3 convolutions with `channels[i]` channels.
 
     - Stem: conv3x3 / 2 to a quarter of the channels, BN, ReLU; depthwise 3x3 / 2, BN without parameters; 1x1, BN.
-      `stem="cifar"` has stride 1 in both, `imagenet` as said; `auto` takes `cifar` below 96 pixels.
+      `stem="cifar"` has stride 1 in both; `auto` takes `cifar` below 96 pixels, else `imagenet`.
     - Block: binary 3x3, ReLU, BN, + input. Inputs are padded with +1, which a bit can hold; with 0 in full precision
       and where inputs are not signs alone (XNOR-Net, WRPN, more than one bit).
     - Transition: ReLU, max-pool 2x2 / 1, a fixed blur filter 3x3 / 2, float 1x1 to the next stage's channels, BN.
     - Head: ReLU, global average pool, fully connected.
 
-    `width` multiplies all channels.
+    `width` multiplies all channels. Larq's published MACs leave out the blur filters, which are counted here: 451,584
+    for QuickNetSmall, 790,272 for the others.
 
-    224 x 224 x 3 and 1000 classes: 13,234,088 parameters, 1,849,688,064 binary and 29,651,712 float MACs, 4,368,032
-    bytes. Of these MACs 790,272 are the blur filters', which Larq's published 28,861,440 leaves out. ImageNet top-1 /
-    top-5: 63.3 / 84.6 % (Larq Zoo). Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv
-    2011.09398; layers as in Larq Zoo's QuickNet 1.0.
+    Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv 2011.09398; layers as in Larq Zoo's
+    QuickNet 1.0.
     """
-    return _quicknet("quicknet", (4, 4, 4, 4), (64, 128, 256, 512), algorithm, input_shape, num_classes, width, stem)
-
-
-@networks.register()
-def quicknet_small(
-    algorithm: str | Algorithm = _PAPER,
-    input_shape: Sequence[int] = (224, 224, 3),
-    num_classes: int = 1000,
-    width: float = 1.0,
-    *,
-    stem: str = "auto",
-) -> tf.keras.Model:
-    """QuickNetSmall: `quicknet` with stages of 32, 64, 256, 512 channels.
-
-    224 x 224 x 3 and 1000 classes: 12,655,688 parameters, 1,156,055,040 binary and 15,941,120 float MACs, 4,197,152
-    bytes. Of these MACs 451,584 are the blur filters', which Larq's published 15,489,536 leaves out. ImageNet top-1 /
-    top-5: 59.4 / 81.8 % (Larq Zoo).
-    """
-    widths = (32, 64, 256, 512)
-    return _quicknet("quicknet_small", (4, 4, 4, 4), widths, algorithm, input_shape, num_classes, width, stem)
-
-
-@networks.register()
-def quicknet_large(
-    algorithm: str | Algorithm = _PAPER,
-    input_shape: Sequence[int] = (224, 224, 3),
-    num_classes: int = 1000,
-    width: float = 1.0,
-    *,
-    stem: str = "auto",
-) -> tf.keras.Model:
-    """QuickNetLarge: `quicknet` with stages of 6, 8, 12, 6 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 23,342,248 parameters, 3,699,376,128 binary and 29,651,712 float MACs, 5,660,320
-    bytes. Of these MACs 790,272 are the blur filters', which Larq's published 28,861,440 leaves out. ImageNet top-1 /
-    top-5: 66.9 / 87.0 % (Larq Zoo).
-    """
-    widths = (64, 128, 256, 512)
-    return _quicknet("quicknet_large", (6, 8, 12, 6), widths, algorithm, input_shape, num_classes, width, stem)
-
-
-def _quicknet(name, layers, channels, algorithm, input_shape, num_classes, width, stem):
     stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
     padding = pad_with_one(algorithm)
@@ -121,7 +104,7 @@ def _quicknet(name, layers, channels, algorithm, input_shape, num_classes, width
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
-def _stem(x, channels, strides):
+def _stem(x: tf.Tensor, channels: int, strides: int) -> tf.Tensor:
     x = float_conv(max(1, channels // 4), 3, strides, "stem_conv1")(x)
     x = activation_layer("relu", "stem_activation1")(batch_norm("stem_bn1")(x))
     x = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name="stem_depthwise")(x)
@@ -129,7 +112,7 @@ def _stem(x, channels, strides):
     return batch_norm("stem_bn3")(float_conv(channels, 1, 1, "stem_conv2")(x))
 
 
-def _transition(x, channels, name):
+def _transition(x: tf.Tensor, channels: int, name: str) -> tf.Tensor:
     x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(activation_layer("relu", f"{name}_activation")(x))
     x = tf.keras.layers.DepthwiseConv2D(
         3,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.wrpn import WRPN
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.networks import Preset, register, register_family
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
@@ -21,57 +23,60 @@ from bibench_tf.zoo.blocks import (
     stem_conv,
     stem_pool,
 )
-from bibench_tf.zoo.resnet import CHANNELS, blocks_of, resnet
+from bibench_tf.zoo.resnets import CHANNELS, blocks_of, resnet
 
 # Signs with one scale for the whole layer, and inputs of the levels 0 and 1, as in the released layers.
 _SHEN = WRPN(weight_scale="layer")
-# The published width codes of ResNet-18.
-AUTO_A = (2, 4, 2, 2, 2, 4, 4, 4, 4, 4, 4, 4)
-AUTO_B = (3, 4, 4, 3, 1, 4, 4, 4, 3, 3, 3, 3)
 
 
-@networks.register()
+@register()
 def wrpn(
     algorithm: str | Algorithm = "wrpn",
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
     depth: int = 34,
-    **options,
+    **options: Any,
 ) -> tf.keras.Model:
     """ResNet-34 or -18 (`depth`) with all channels times `width`, 1, 2 and 3 in the paper.
 
-    Everything else is as in `resnet34` and `resnet18`, whose options it takes; the width m multiplies the MACs of the
-    binary convolutions by m^2. Raises BibenchError for another depth.
+    The other options and the layers are those of `resnet34`; the width m multiplies the MACs of the binary convolutions
+    by m^2. Raises InvalidOption for another depth.
 
     224 x 224 x 3 and 1000 classes, depth 34, 1x / 2x / 3x: 21,797,672 / 86,110,824 / 192,940,456 parameters,
     3,525,967,872 / 14,103,871,488 / 31,733,710,848 binary and 137,793,536 / 314,122,240 / 528,986,112 float MACs.
     Published top-1 on ImageNet at one bit, from a second-hand source: 60.5 / 69.9 / 72.4.
     Source: arXiv 1709.01134.
     """
-    return resnet(
-        "wrpn",
-        blocks_of(depth),
-        CHANNELS,
-        algorithm=algorithm,
-        input_shape=input_shape,
-        num_classes=num_classes,
-        width=width,
-        **options,
-    )
+    return resnet("wrpn", blocks_of(depth), CHANNELS, algorithm, input_shape, num_classes, width, **options)
 
 
+_PRESETS = {
+    "resnet18_auto_a": Preset(
+        "Res18-Auto-A: the searched widths 2, 4, 2, 2 and 2, 4, 4, 4, 4, 4, 4, 4.",
+        {"code": (2, 4, 2, 2, 2, 4, 4, 4, 4, 4, 4, 4)},
+        (95_411_048, 15_850_799_104, 237_051_904),
+    ),
+    "resnet18_auto_b": Preset(
+        "Res18-Auto-B: the searched widths 3, 4, 4, 3 and 1, 4, 4, 4, 3, 3, 3, 3.",
+        {"code": (3, 4, 4, 3, 1, 4, 4, 4, 3, 3, 3, 3)},
+        (115_490_088, 18_638_176_256, 355_577_856),
+    ),
+}
+
+
+@register_family(_PRESETS)
 def shen_resnet18(
+    name: str,
+    code: Sequence[float],
     algorithm: str | Algorithm = _SHEN,
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
-    code: Sequence[float] = (1,) * 12,
     stem: str = "auto",
     binary_downsample: bool = True,
-    name: str = "shen_resnet18",
 ) -> tf.keras.Model:
     """ResNet-18 with channels by a code of 12 factors, of Shen et al.
 
@@ -80,13 +85,14 @@ def shen_resnet18(
     binary 3x3 (the first with the stride), BN, binary 3x3, BN, + shortcut, without an activation; a shortcut that
     changes shape is conv1x1, BN, binary or, with `binary_downsample=False`, in full precision. The stem is
     conv7x7 / 2, BN, max-pool 3x3 / 2, or conv3x3, BN (`cifar`); ReLU comes once, before the pool of the head. `width`
-    multiplies all channels in addition. Raises BibenchError unless the code has 12 positive factors.
+    multiplies all channels in addition. Raises InvalidOption unless the code has 12 positive factors. No accuracy is
+    published with the codes.
 
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: Shen et al., Searching for Accurate Binary
     Neural Architectures, ICCV 2019 workshops; the layers as in the authors' network.
     """
     if len(code) != 12:
-        raise BibenchError(
+        raise InvalidOption(
             f"A width code has 12 factors, four for the stages and eight for the blocks, not {len(code)}."
         )
     stem = choose_stem(stem, input_shape)
@@ -111,29 +117,3 @@ def shen_resnet18(
         x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
     x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(activation_layer("relu", "head_activation")(x))
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
-
-
-@networks.register()
-def resnet18_auto_a(
-    algorithm: str | Algorithm = _SHEN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """Res18-Auto-A: `shen_resnet18` with the code 2, 4, 2, 2 and 2, 4, 4, 4, 4, 4, 4, 4.
-
-    224 x 224 x 3 and 1000 classes: 95,411,048 parameters, of them 94,339,072 binary, 15,850,799,104 binary and
-    237,051,904 float MACs: 4.847e8 operations with the head, binary ones counted as 1/64; 6.112e8 with
-    shortcuts in full precision. No accuracy is published with the code. Options: see `shen_resnet18`.
-    """
-    return shen_resnet18(algorithm, input_shape, num_classes, width, code=AUTO_A, name="resnet18_auto_a", **options)
-
-
-@networks.register()
-def resnet18_auto_b(
-    algorithm: str | Algorithm = _SHEN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """Res18-Auto-B: `shen_resnet18` with the code 3, 4, 4, 3 and 1, 4, 4, 4, 3, 3, 3, 3.
-
-    224 x 224 x 3 and 1000 classes: 115,490,088 parameters, of them 113,893,376 binary, 18,638,176,256 binary and
-    355,577,856 float MACs: 6.468e8 operations with the head, binary ones counted as 1/64; 8.997e8 with
-    shortcuts in full precision. No accuracy is published with the code. Options: see `shen_resnet18`.
-    """
-    return shen_resnet18(algorithm, input_shape, num_classes, width, code=AUTO_B, name="resnet18_auto_b", **options)

@@ -6,25 +6,33 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.datasets.detection import View
 from bibench_tf.detection.anchors import REGION_DEVIATIONS, Anchors, rpn_sizes
 from bibench_tf.detection.regions import ByImage, Proposals, RegionAlign
 from bibench_tf.detection.suppression import Detections, named
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import scaled
 from bibench_tf.zoo.detection_heads import check_detector
-from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
+from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 STRIDE = 16
+# By the family of protocols.
+_VIEWS = {
+    "coco": View((800, 1333), keep_ratio=True, divisor=32, augmentation="flip"),
+    "voc": View((600, 1000), keep_ratio=True, divisor=32, augmentation="flip"),
+}
 _RPN_CHANNELS = 256
 _REGION_SIZE = 14
 
 
-@networks.register(task="detection")
+@register(task="detection", input_options=_VIEWS)
 def faster_rcnn_resnet18(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int | None] = (None, None, 3),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int | None, ...] = (None, None, 3),
     num_classes: int = 20,
     *,
     width: float = 1.0,
@@ -35,7 +43,7 @@ def faster_rcnn_resnet18(
 
     The twelve 3x3 convolutions of stages 1 to 3 are binarized; stem, shortcuts, region proposals, the fourth stage,
     which works on 14 x 14 features of each region (RoIAlign), and both last layers stay in full precision, as in
-    BiBench. 15 anchors at each position. In training the best 2,000 regions are proposed and 512 of them recognized; in
+    BiBench. 15 anchors at each position. In training the best 2,000 regions are proposed and 512 of them classified; in
     inference `proposals`.
 
     Images of any size whose sides may be None; at least 64 x 64. Input (B, H, W, 3) float32; outputs `boxes`, `scores`
@@ -43,7 +51,7 @@ def faster_rcnn_resnet18(
     """
     check_detector(num_classes)
     if any(size is not None and size < 64 for size in input_shape[:2]):
-        raise BibenchError(f"faster_rcnn_resnet18 needs images of at least 64 x 64 pixels, not {tuple(input_shape)}.")
+        raise InvalidOption(f"faster_rcnn_resnet18 needs images of at least 64 x 64 pixels, not {tuple(input_shape)}.")
     image = tf.keras.Input(tuple(input_shape), name="image")
     blocks = ResidualBlocks(algorithms.get(algorithm))
     channels = [scaled(wide, width) for wide in CHANNELS]
@@ -79,7 +87,7 @@ def faster_rcnn_resnet18(
 def _region_head(input_shape: Sequence[int], channels: int) -> tf.keras.Model:
     """The fourth stage on the features of regions, and the mean over positions."""
     features = tf.keras.Input(tuple(input_shape), name="region_features")
-    blocks = ResidualBlocks(algorithms.get("full_precision"))
+    blocks = ResidualBlocks(algorithms.get(BASELINE))
     x = features
     for block, strides in ((1, 2), (2, 1)):
         x = blocks.block(x, channels, strides, f"stage4_block{block}")

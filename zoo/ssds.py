@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.datasets.detection import View
 from bibench_tf.detection.anchors import SSD300_RATIOS, SSD300_SIZES, SSD300_STRIDES, level_sizes, ssd_sizes
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import activation_layer, float_conv, image_input, scaled
 from bibench_tf.zoo.blocks import batch_norm as batch_norm_layer
 from bibench_tf.zoo.detection_heads import ScaledNormalization, single_shot
-from bibench_tf.zoo.resnet import ResidualBlocks
+from bibench_tf.zoo.resnets import ResidualBlocks
 
+_VIEW = View((300, 300))
 # The channels of VGG-16's thirteen convolutions, by stage. Source: arXiv 1409.1556, table 1, column D.
 _VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 # Behind them: the channels of a 1x1 and of a 3x3 convolution, and the stride of the latter.
 _EXTRA = ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1))
 
 
-@networks.register(task="detection")
+@register(task="detection", input_options=dict.fromkeys(("coco", "voc"), _VIEW))
 def ssd300_vgg16(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (300, 300, 3),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (300, 300, 3),
     num_classes: int = 20,
     *,
     width: float = 1.0,
@@ -33,9 +37,9 @@ def ssd300_vgg16(
 ) -> tf.keras.Model:
     """SSD300: VGG-16 up to its last convolution, two wide ones, four pairs of extra ones, six feature maps.
 
-    VGG's first convolution, what follows VGG, and the heads stay in full precision; the twelve other convolutions are
-    binarized, as in BiBench. Each layer of VGG is conv, BN, activation. `batch_norm=False` leaves BN out and gives the
-    convolutions biases, as BiBench does: sums of up to 4608 signs then go into Hardtanh, and binary networks hardly
+    VGG's first convolution, the layers behind VGG, and the heads stay in full precision; the twelve other convolutions
+    are binarized, as in BiBench. Each layer of VGG is conv, BN, activation. `batch_norm=False` leaves BN out and gives
+    the convolutions biases, as BiBench does: sums of up to 4608 signs then go into Hardtanh, and binary networks hardly
     learn. The features of stage 4 are normalised over channels and scaled, by 20 at the start (ParseNet). 8,732
     anchors.
 
@@ -46,18 +50,18 @@ def ssd300_vgg16(
     """
     algorithm = algorithms.get(algorithm)
     if tuple(input_shape[:2]) != (300, 300):
-        raise BibenchError(f"ssd300_vgg16 takes images of 300 x 300 pixels, not {input_shape[0]} x {input_shape[1]}.")
+        raise InvalidOption(f"ssd300_vgg16 takes images of 300 x 300 pixels, not {input_shape[0]} x {input_shape[1]}.")
     x = image = image_input(input_shape, minimum=300, network="ssd300_vgg16")
-    float_layers = algorithms.get("full_precision")
+    float_layers = algorithms.get(BASELINE)
 
-    def vgg_layer(x, channels, name):
+    def vgg_layer(x: tf.Tensor, channels: int, name: str) -> tf.Tensor:
         kind = float_layers if name == "stage1_conv1" else algorithm
         x = kind.conv2d(scaled(channels, width), 3, use_bias=not batch_norm, name=name)(x)
         if batch_norm:
             x = batch_norm_layer(name.replace("conv", "bn"))(x)
         return activation_layer(algorithm.activation, name.replace("conv", "activation"))(x)
 
-    def extra_layer(x, channels, size, name, **options):
+    def extra_layer(x: tf.Tensor, channels: int, size: int, name: str, **options: Any) -> tf.Tensor:
         return tf.keras.layers.Conv2D(scaled(channels, width), size, activation="relu", name=name, **options)(x)
 
     maps = []
@@ -85,10 +89,10 @@ def ssd300_vgg16(
     return single_shot(image, maps, SSD300_STRIDES, sizes, num_classes, "ssd300_vgg16", max_detections)
 
 
-@networks.register(task="detection")
+@register(task="detection", input_options={"coco": _VIEW})
 def ssd_lite(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (128, 128, 3),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (128, 128, 3),
     num_classes: int = 20,
     *,
     width: float = 1.0,

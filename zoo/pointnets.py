@@ -8,14 +8,22 @@ factor from all inputs of a cloud, not one for each point.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, check_choice, check_classes, classifier, scaled
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import Preset, register_family
+from bibench_tf.zoo.blocks import (
+    activation_layer,
+    batch_norm,
+    check_choice,
+    check_classes,
+    classifier,
+    is_binary,
+    scaled,
+)
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform
 
 _POOLS = {
@@ -25,15 +33,47 @@ _POOLS = {
 }
 
 
-@networks.register(task="point_classification")
-def pointnet(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (1024, 6),
+_CLASSIFIERS = {
+    "pointnet": Preset(
+        "PointNet with its two T-Nets, as BiBench has it: 15 binary layers.",
+        {"transforms": True},
+        (3_471_857, 0, 440_030_464),
+        "89.2 % in full precision on ModelNet40 (arXiv 1612.00593, table 1).",
+    ),
+    "pointnet_vanilla": Preset(
+        "PointNet without T-Nets: 4 binary layers.",
+        {"transforms": False},
+        (811_240, 0, 143_665_152),
+        "87.1 % in full precision on ModelNet40 (arXiv 1612.00593, table 5).",
+    ),
+}
+_SEGMENTATIONS = {
+    "pointnet_segmentation": Preset(
+        "PointNet for parts: 18 binary layers, one of them on the features of several layers side by side.",
+        {"transforms": True},
+        (7_851_259, 0, 4_759_769_344),
+        "instance mIoU 83.7 % in full precision on ShapeNetPart (arXiv 1612.00593, table 2).",
+    ),
+    # For short trainings, in which binary T-Nets do more harm than good. Ours, without a published accuracy.
+    "pointnet_vanilla_segmentation": Preset(
+        "PointNet for parts without T-Nets: 7 binary layers.",
+        {"transforms": False},
+        (1_995_762, 0, 4_065_591_296),
+    ),
+}
+
+
+@register_family(_CLASSIFIERS, task="point_classification")
+def _classifier(
+    name: str,
+    transforms: bool,
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (1024, 6),
     num_classes: int = 40,
     width: float = 1.0,
     pool: str = "auto",
 ) -> tf.keras.Model:
-    """PointNet with its two T-Nets, as BiBench has it: 15 binary layers.
+    """Layers that see each point alone, a pool over the points, and layers that see the cloud.
 
     A T-Net computes a k x k matrix from the cloud: layers of 64, 128 and 1024 numbers for each point, `pool` over the
     points, layers of 512 and 256, one of k * k; the identity is added. The network is
@@ -50,41 +90,37 @@ def pointnet(
     many points is nearly always positive and above 1, so the binary layer behind it gets the same signs for all clouds,
     and its gradients are stopped: on `shapes_mini` binary networks with `max` stay at chance.
 
-    1024 x 6 and 40 classes: 3,471,857 parameters in full precision, 3,468,337 with BNN; without the head 3,461,577 and
-    3,458,057, as in BiBench. Not built: the paper's dropout and its loss that keeps the matrices orthogonal, which
-    BiBench does not have. Published: 89.2 % in full precision on ModelNet40 (arXiv 1612.00593, table 1).
-    Input (B, N, C) float32, C >= 3; output logits (B, num_classes).
+    Not built: the paper's dropout and its loss that keeps the matrices orthogonal, which BiBench does not have. Without
+    the head the parameters are those of BiBench.
+
+    Input (B, N, C) float32, C >= 3; output logits (B, num_classes). Source: arXiv 1612.00593.
     """
-    return _classifier("pointnet", algorithm, input_shape, num_classes, width, pool, transforms=True)
+    network = _Layers(algorithm, width, pool)
+    points = x = _points(input_shape)
+    if transforms:
+        x = network.transform(x, 3, "input_transform", sees_input=True)
+    x = network.first(x, 64, "conv1")
+    if transforms:
+        x = network.transform(x, x.shape[-1], "feature_transform")
+    x = network.points(x, 128, "conv2")
+    x = network.pool(network.points(x, 1024, "conv3", activates=False), "pool")
+    x = network.cloud(x, 512, "fc1")
+    x = network.cloud(x, 256, "fc2")
+    return tf.keras.Model(points, classifier(x, num_classes), name=name)
 
 
-@networks.register(task="point_classification")
-def pointnet_vanilla(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (1024, 6),
-    num_classes: int = 40,
-    width: float = 1.0,
-    pool: str = "auto",
-) -> tf.keras.Model:
-    """`pointnet` without T-Nets, 4 binary layers; the options are the same.
-
-    1024 x 6 and 40 classes: 811,240 parameters in full precision, 810,088 with BNN; without the head 800,960 and
-    799,808, as in BiBench. Published: 87.1 % in full precision on ModelNet40 (arXiv 1612.00593, table 5).
-    Input (B, N, C) float32, C >= 3; output logits (B, num_classes).
-    """
-    return _classifier("pointnet_vanilla", algorithm, input_shape, num_classes, width, pool, transforms=False)
-
-
-@networks.register(task="part_segmentation")
-def pointnet_segmentation(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (2048, 6),
+@register_family(_SEGMENTATIONS, task="part_segmentation")
+def _segmentation(
+    name: str,
+    transforms: bool,
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (2048, 6),
     num_categories: int = 16,
     num_parts: int = 50,
     width: float = 1.0,
     pool: str = "auto",
 ) -> tf.keras.Model:
-    """PointNet for parts: 18 binary layers, one of them on the features of several layers side by side.
+    """Layers for each point, on its own features and those of the cloud.
 
         T-Net (3 x 3) - 64 - 128 - 128 - T-Net (128 x 128) - 512 - 2048 - pool
         for each point: 64, 128, 128, the 128 transformed ones, 512, the pooled 2048, the category: 3024 with 16
@@ -95,35 +131,9 @@ def pointnet_segmentation(
     PointNets, those that see the input and the head. The category comes as a one-hot vector and goes on as -1 and
     +1; a sign would take its 0 and its 1 for the same.
 
-    2048 x 6, 16 categories and 50 parts: 7,851,259 parameters in full precision, 7,845,435 with BNN. Published:
-    instance mIoU 83.7 % in full precision on ShapeNetPart (arXiv 1612.00593, table 2). Inputs `points` (B, N, C)
-    float32, C >= 3, and `category`, one-hot (B, num_categories) float32; output logits (B, N, num_parts). Source: arXiv
-    1612.00593, supplementary material, section C.
+    Inputs `points` (B, N, C) float32, C >= 3, and `category`, one-hot (B, num_categories) float32; output logits
+    (B, N, num_parts). Source: arXiv 1612.00593, supplementary material, section C.
     """
-    shape = input_shape, num_categories, num_parts
-    return _segmentation("pointnet_segmentation", algorithm, *shape, width, pool, transforms=True)
-
-
-@networks.register(task="part_segmentation")
-def pointnet_vanilla_segmentation(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (2048, 6),
-    num_categories: int = 16,
-    num_parts: int = 50,
-    width: float = 1.0,
-    pool: str = "auto",
-) -> tf.keras.Model:
-    """`pointnet_segmentation` without T-Nets, 7 binary layers: for each point 2896 numbers with 16 categories.
-
-    For short trainings, in which binary T-Nets do more harm than good. Inputs, output and options are the same.
-    2048 x 6, 16 categories and 50 parts: 1,995,762 parameters in full precision, 1,992,306 with BNN. Ours, without a
-    published accuracy.
-    """
-    shape = input_shape, num_categories, num_parts
-    return _segmentation("pointnet_vanilla_segmentation", algorithm, *shape, width, pool, transforms=False)
-
-
-def _segmentation(name, algorithm, input_shape, num_categories, num_parts, width, pool, transforms) -> tf.keras.Model:
     check_classes(num_parts)
     network = _Layers(algorithm, width, pool)
     points = x = _points(input_shape)
@@ -146,25 +156,10 @@ def _segmentation(name, algorithm, input_shape, num_categories, num_parts, width
     return tf.keras.Model([points, category], classifier(x, num_parts), name=name)
 
 
-def _classifier(name, algorithm, input_shape, num_classes, width, pool, transforms) -> tf.keras.Model:
-    network = _Layers(algorithm, width, pool)
-    points = x = _points(input_shape)
-    if transforms:
-        x = network.transform(x, 3, "input_transform", sees_input=True)
-    x = network.first(x, 64, "conv1")
-    if transforms:
-        x = network.transform(x, x.shape[-1], "feature_transform")
-    x = network.points(x, 128, "conv2")
-    x = network.pool(network.points(x, 1024, "conv3", activates=False), "pool")
-    x = network.cloud(x, 512, "fc1")
-    x = network.cloud(x, 256, "fc2")
-    return tf.keras.Model(points, classifier(x, num_classes), name=name)
-
-
-def _points(input_shape) -> tf.Tensor:
+def _points(input_shape: tuple[int, ...]) -> tf.Tensor:
     shape = tuple(input_shape)
     if len(shape) != 2 or not all(isinstance(size, int) and size > 0 for size in shape) or shape[1] < 3:
-        raise BibenchError(
+        raise InvalidOption(
             f"A PointNet takes a fixed number of points with at least 3 channels, (points, channels), not {shape}."
         )
     return tf.keras.Input(shape, name="points")
@@ -173,12 +168,12 @@ def _points(input_shape) -> tf.Tensor:
 class _Layers:
     """The layers of a PointNet with one algorithm, width and pool."""
 
-    def __init__(self, algorithm, width, pool):
+    def __init__(self, algorithm: str | Algorithm, width: float, pool: str) -> None:
         check_choice("pool", pool, ("auto", *_POOLS))
         self.algorithm = algorithms.get(algorithm)
         self.width = width
         if pool == "auto":
-            pool = "max" if self.algorithm.key == "full_precision" else "ema-max"
+            pool = "ema-max" if is_binary(self.algorithm) else "max"
         self.pooling = _POOLS[pool]
 
     def first(self, x: tf.Tensor, units: int, name: str) -> tf.Tensor:
@@ -187,7 +182,7 @@ class _Layers:
 
     def points(self, x: tf.Tensor, units: int, name: str, activates: bool = True) -> tf.Tensor:
         """A layer that sees each point alone, (B, N, C)."""
-        use_bias = self.algorithm.key == "full_precision"
+        use_bias = not is_binary(self.algorithm)
         dense = self.algorithm.dense(scaled(units, self.width), use_bias=use_bias, name=name)
         return self.normalized(dense(x), name, activates)
 
@@ -199,7 +194,7 @@ class _Layers:
         return self.pooling(name=name)(x)
 
     def transform(self, points: tf.Tensor, size: int, name: str, sees_input: bool = False) -> tf.Tensor:
-        """The points, the first `size` channels transformed by the matrix that a T-Net finds for them."""
+        """The points, the first `size` channels multiplied by the matrix that a T-Net computes from them."""
         x = (self.first if sees_input else self.points)(points, 64, f"{name}_conv1")
         x = self.points(x, 128, f"{name}_conv2")
         x = self.pool(self.points(x, 1024, f"{name}_conv3", activates=False), f"{name}_pool")

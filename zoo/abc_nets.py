@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.errors import BibenchError
-from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, image_input, scaled, stem_conv, stem_pool
-from bibench_tf.zoo.resnet import CHANNELS, ResidualBlocks, blocks_of
+from bibench_tf.errors import InvalidOption
+from bibench_tf.networks import register
+from bibench_tf.zoo.blocks import (
+    Activation,
+    batch_norm,
+    choose_stem,
+    classifier,
+    image_input,
+    scaled,
+    stem_conv,
+    stem_pool,
+)
+from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 
-@networks.register()
+@register()
 def abc_net(
     algorithm: str | Algorithm = "abc",
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
@@ -25,17 +34,17 @@ def abc_net(
     weight_bases: int | None = None,
     activation_bases: int | None = None,
     stem: str = "auto",
-    activation=None,
+    activation: Activation = None,
 ) -> tf.keras.Model:
     """ResNet-18 or -34 (`depth`) as ABC-Net has it: max-pool first, then batch norm and activation.
 
     Blocks are those of `resnet`, with a shortcut per block, every 3x3 convolution made by `algorithm`; the first layer,
     the 1x1 shortcuts and the last layer stay in full precision. The `imagenet` stem is conv7x7 / 2, max-pool 3x3 / 2,
-    BN, activation, for a max-pool of what is binarized next would leave few zeros; `cifar`, conv3x3, BN, activation,
-    has no pool, nor have the blocks. `stem`, `activation` and `width` are those of `resnet`.
+    BN, activation: a max-pool directly before a binarization would make nearly all inputs +1. `cifar` is conv3x3, BN,
+    activation, without a pool. `stem`, `activation` and `width` are those of `resnet`.
 
     `weight_bases` and `activation_bases`, M and N, replace those of ABC-Net's layers; the default, 5 and 5, is the
-    paper's main result. Raises BibenchError when they are given for another algorithm, and for another depth.
+    paper's main result. Raises InvalidOption when they are given for another algorithm, and for another depth.
 
     224 x 224 x 3, 1000 classes, depth 18, M = N = 5: 55,631,880 parameters, of them 54,927,360 binary, 41,906,995,200
     binary and 137,793,536 float MACs; with M = N = 1 10,985,472 binary parameters and 1,676,279,808 binary MACs.
@@ -61,5 +70,5 @@ def abc_net(
 def _with_bases(algorithm: Algorithm, **bases: int | None) -> Algorithm:
     given = {option: number for option, number in bases.items() if number is not None}
     if given and algorithm.key != "abc":
-        raise BibenchError(f"{' and '.join(given)} are for algorithm 'abc', not '{algorithm.key}'.")
+        raise InvalidOption(f"{' and '.join(given)} are for algorithm 'abc', not '{algorithm.key}'.")
     return dataclasses.replace(algorithm, **given)

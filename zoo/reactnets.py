@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, float_conv, image_input, scaled
 
@@ -17,7 +17,7 @@ STEM_CHANNELS = 32
 MULTIPLES = (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class RPReLU(tf.keras.layers.Layer):
     """A PReLU with learned shifts of its input and output: y = p(x - g) + z, p(v) = v where v > 0, else b * v.
 
@@ -50,15 +50,37 @@ class RPReLU(tf.keras.layers.Layer):
         return Operations({}, 3 * math.prod(output_shape[1:]))
 
 
+_PRESETS = {
+    "reactnet_a": Preset(
+        "ReActNet-A: 26 binary convolutions.",
+        {"widening_groups": None},
+        (29_343_592, 4_816_896_000, 11_862_016),
+        "69.4 % top-1 on ImageNet (the paper), 69.5 % (the authors' repository).",
+    ),
+    "reactnet_b": Preset(
+        "ReActNet-B: as A, with the five widening 1x1 convolutions in full precision and 4 groups.",
+        {"widening_groups": 4},
+        (28_818_824, 4_688_445_440, 43_974_656),
+    ),
+    "reactnet_c": Preset(
+        "ReActNet-C: as A, with the five widening 1x1 convolutions in full precision.",
+        {"widening_groups": 1},
+        (29_342_600, 4_688_445_440, 140_312_576),
+        "71.4 % top-1 on ImageNet (the paper).",
+    ),
+}
+
+
+@register_family(_PRESETS)
 def reactnet(
     name: str,
-    algorithm: str | Algorithm,
-    input_shape: Sequence[int],
-    num_classes: int,
+    widening_groups: int | None,
+    algorithm: str | Algorithm = "reactnet",
+    input_shape: tuple[int, ...] = (224, 224, 3),
+    num_classes: int = 1000,
     width: float = 1.0,
     *,
     stem: str = "auto",
-    widening_groups: int | None = None,
 ) -> tf.keras.Model:
     """13 blocks of a 3x3 and a 1x1 convolution, both with a shortcut and binarized by `algorithm`.
 
@@ -73,7 +95,7 @@ def reactnet(
     `cifar` below 96 pixels. `width` multiplies the stem's channels, of which all others are multiples by powers of 2;
     groups that do not divide the channels become their largest common divisor.
 
-    Input (B, H, W, C) float32; output logits (B, num_classes).
+    Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2003.03488; the authors' code has A only.
     """
     algorithm = algorithms.get(algorithm)
     stem = choose_stem(stem, input_shape)
@@ -105,41 +127,3 @@ def _pointwise(x: tf.Tensor, algorithm: Algorithm, channels: int, float_groups: 
     if channels != x.shape[-1]:
         x = tf.keras.layers.Concatenate(name=f"{name}_shortcut_concat")([x, x])
     return RPReLU(name=f"{name}_activation2")(tf.keras.layers.Add(name=f"{name}_add2")([y, x]))
-
-
-@networks.register()
-def reactnet_a(
-    algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """ReActNet-A: 26 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 29,343,592 parameters, 4,816,896,000 binary and 11,862,016 float MACs, of which
-    1,024,000 in the head: 0.87e8 operations with it. Published accuracy on ImageNet: 69.4 % top-1 (the paper), 69.5 %
-    (the authors' repository). Options: see `reactnet`. Source: arXiv 2003.03488.
-    """
-    return reactnet("reactnet_a", algorithm, input_shape, num_classes, width, **options)
-
-
-@networks.register()
-def reactnet_b(
-    algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """ReActNet-B: as A, with the five widening 1x1 convolutions in full precision and 4 groups.
-
-    224 x 224 x 3 and 1000 classes: 28,818,824 parameters, 4,688,445,440 binary and 43,974,656 float MACs. Options:
-    see `reactnet`. The authors' code has A only. Source: arXiv 2003.03488, section 5.
-    """
-    return reactnet("reactnet_b", algorithm, input_shape, num_classes, width, widening_groups=4, **options)
-
-
-@networks.register()
-def reactnet_c(
-    algorithm: str | Algorithm = "reactnet", input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """ReActNet-C: as A, with the five widening 1x1 convolutions in full precision.
-
-    224 x 224 x 3 and 1000 classes: 29,342,600 parameters, 4,688,445,440 binary and 140,312,576 float MACs. Published
-    accuracy on ImageNet: 71.4 % top-1 (the paper). Options: see `reactnet`. The authors' code has A only. Source: arXiv
-    2003.03488, section 5.
-    """
-    return reactnet("reactnet_c", algorithm, input_shape, num_classes, width, widening_groups=1, **options)

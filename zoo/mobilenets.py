@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, choose_stem, classifier, float_conv, image_input, scaled
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import register
+from bibench_tf.zoo.blocks import (
+    Activation,
+    activation_layer,
+    batch_norm,
+    choose_stem,
+    classifier,
+    float_conv,
+    image_input,
+    scaled,
+)
 
 # Channels and stride of each block.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
 
 
-@networks.register()
+@register()
 def mobilenet_v1(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (224, 224, 3),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
     stem: str = "auto",
-    activation=None,
+    activation: Activation = None,
 ) -> tf.keras.Model:
     """MobileNet v1: a convolution and 13 blocks of depthwise 3x3 and pointwise 1x1, each with BN and activation.
 
-    It is there as a full-precision reference. An algorithm binarizes the 13 pointwise convolutions, which have 95 % of
-    the MACs. The depthwise ones stay in full precision: they have 3 %, a sum of nine signs says little, and Larq
-    Compute Engine has no binary operation for them. First and last layer are in full precision as everywhere.
+    A full-precision reference. An algorithm binarizes the 13 pointwise convolutions, which have 95 % of the MACs. The
+    depthwise ones stay in full precision: they have 3 % of the MACs, a sum of nine signs carries little information,
+    and Larq Compute Engine has no binary operation for them. First and last layer are in full precision.
 
     `stem`: `imagenet` has stride 2 in the first convolution, `cifar` stride 1; `auto` takes `cifar` below 96 pixels.
     `activation` defaults to the algorithm's: ReLU in full precision. `width` multiplies all channels.
@@ -48,7 +57,7 @@ def mobilenet_v1(
     activation = algorithm.activation if activation is None else activation
     x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="mobilenet_v1")
 
-    def normalized(x, name):
+    def normalized(x: tf.Tensor, name: str) -> tf.Tensor:
         return activation_layer(activation, f"{name}_activation")(batch_norm(f"{name}_bn")(x))
 
     x = normalized(float_conv(scaled(32, width), 3, 2 if stem == "imagenet" else 1, "stem_conv")(x), "stem")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
@@ -25,10 +24,10 @@ from bibench_tf.zoo.blocks import (
 GATE_REDUCTION = 8
 
 
-@networks.register()
+@register()
 def real_to_binary(
     algorithm: str | Algorithm = "bnn",
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
@@ -36,7 +35,7 @@ def real_to_binary(
 ) -> tf.keras.Model:
     """Real-to-Binary: 16 binary 3x3 convolutions, four each of 64, 128, 256, 512 channels, with gated outputs.
 
-    Each has a shortcut of its own: BN, binary convolution, times a gate, PReLU, + shortcut. The gate of an output
+    A block has its own shortcut: BN, binary convolution, times a gate, PReLU, + shortcut. The gate of an output
     channel is sigmoid(W2 relu(W1 z)), z the mean of the normalized input over its positions, W1 to an eighth of the
     input's channels, no biases. Where size and channels change (the first convolution of stages 2 to 4), the shortcut
     is a 2x2 average pool, a float 1x1 convolution and BN. `stem`: `imagenet` is conv7x7 / 2, BN, PReLU, max-pool
@@ -65,7 +64,7 @@ def real_to_binary(
     return tf.keras.Model(image, classifier(x, num_classes), name="real_to_binary")
 
 
-def _gated_block(x, algorithm, channels, strides, name):
+def _gated_block(x: tf.Tensor, algorithm: Algorithm, channels: int, strides: int, name: str) -> tf.Tensor:
     shortcut = x
     if strides > 1:
         shortcut = tf.keras.layers.AveragePooling2D(2, 2, padding="same", name=f"{name}_shortcut_pool")(x)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import (
+    Activation,
     activation_layer,
     batch_norm,
     check_choice,
@@ -22,25 +23,25 @@ from bibench_tf.zoo.blocks import (
 )
 
 
-@networks.register()
+@register()
 def vgg_small(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (32, 32, 3),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (32, 32, 3),
     num_classes: int = 10,
     *,
     width: float = 1.0,
     shortcut: str = "block",
-    activation=None,
+    activation: Activation = None,
     stem: str = "auto",
     padding: str = "same",
 ) -> tf.keras.Model:
     """VGG-Small: 2 x 128, 2 x 256, 2 x 512 convolutions of 3x3, a 2x2 max-pool after each pair, one dense layer.
 
     Each layer is conv, (pool), BN, activation. The first convolution and the dense layer stay in full precision, the
-    five others are binarized. `stem`: `cifar` starts as it is, `imagenet` with conv7x7 / 2 and a max-pool 3x3 / 2;
+    five others are binarized. `stem`: `cifar` starts with conv3x3, `imagenet` with conv7x7 / 2 and a max-pool 3x3 / 2;
     `auto` takes `cifar` below 96 pixels. `shortcut="conv"` adds a shortcut around the binary convolutions that keep
-    size and channels. `padding`: `same` is Keras', with 0; `minus_one` pads binary convolutions with -1, and whatever
-    pads with the same on both sides, as daBNN does.
+    size and channels. `padding`: `same` is Keras', with 0; `minus_one` pads binary convolutions with -1, and pads all
+    layers equally on both sides, as daBNN does.
 
     32 x 32 x 3 and 10 classes: 4,660,106 parameters, 607.6 MMACs. Input (B, H, W, C) float32, output logits
     (B, num_classes). Source: arXiv 1702.00953; the one dense layer as in later papers (arXiv 1909.10788).

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bireal import BiReal
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import (
     activation_layer,
@@ -24,17 +26,17 @@ from bibench_tf.zoo.blocks import (
     stem_conv,
     stem_pool,
 )
-from bibench_tf.zoo.resnet import CHANNELS, blocks_of
+from bibench_tf.zoo.resnets import CHANNELS, blocks_of
 
 # Bi-Real Net's sign for activations; weights with one scale for the layer and the identity as their gradient.
 _PAPER = BiReal(weight_scale="layer", clips_weight_gradient=False)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class SoftGate(tf.keras.layers.Layer):
-    """What each branch of a block reads: its own branch of the block before, mixed with the mean of all branches.
+    """The input of each branch of a block: its own branch of the block before, mixed with the mean of all branches.
 
-    Takes [x_1, .., x_K, mean], all of shape (B, H, W, C), gives K tensors y_i = s x_i + (1 - s) mean, with s =
+    Input [x_1, .., x_K, mean], all of shape (B, H, W, C); output K tensors y_i = s x_i + (1 - s) mean, with s =
     sigmoid(gate) of one learned scalar, which starts in [0, 1). Source: arXiv 1811.10413, section 3.2.
     """
 
@@ -53,12 +55,29 @@ class SoftGate(tf.keras.layers.Layer):
         return Operations({}, other=(2 * len(output_shape) + 1) * math.prod(output_shape[0][1:]))
 
 
+_PRESETS = {
+    "group_net18": Preset(
+        "Group-Net of 18 layers: 16 binary 3x3 convolutions in each of 5 branches, and 3 shared shortcuts.",
+        {"depth": 18},
+        (55_662_126, 8_477_736_960, 118_525_952),
+        "55.6, 62.5 and 64.8 % top-1 on ImageNet with 1, 3 and 5 branches.",
+    ),
+    "group_net34": Preset(
+        "Group-Net of 34 layers: 32 binary 3x3 convolutions in each of 5 branches, and 3 shared shortcuts.",
+        {"depth": 34},
+        (106_202_933, 17_726_177_280, 118_525_952),
+        "68.5 % top-1 on ImageNet with 5 branches.",
+    ),
+}
+
+
+@register_family(_PRESETS)
 def group_net(
     name: str,
-    blocks: Sequence[int],
-    algorithm: str | Algorithm,
-    input_shape: Sequence[int],
-    num_classes: int,
+    depth: int,
+    algorithm: str | Algorithm = _PAPER,
+    input_shape: tuple[int, ...] = (224, 224, 3),
+    num_classes: int = 1000,
     width: float = 1.0,
     *,
     branches: int = 5,
@@ -76,11 +95,11 @@ def group_net(
     signs alone. The stem is conv7x7 / 2, max-pool 3x3 / 2, BN, or conv3x3, BN (`cifar`); it and the last layer stay in
     full precision. `width` multiplies all channels.
 
-    Input (B, H, W, C) float32; output logits (B, num_classes). Raises BibenchError unless there is a branch. Source:
+    Input (B, H, W, C) float32; output logits (B, num_classes). Raises InvalidOption unless there is a branch. Source:
     arXiv 1811.10413, section 3.2; the order of layers and the shortcuts as in the authors' networks.
     """
     if not (isinstance(branches, int) and branches > 0):
-        raise BibenchError(f"branches is a whole number from 1 on, not {branches!r}.")
+        raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
     stem = choose_stem(stem, input_shape)
     network = _Blocks(algorithms.get(algorithm), branches, soft_gates, binary_downsample)
     image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
@@ -89,7 +108,7 @@ def group_net(
     if stem == "imagenet":
         x = stem_pool(x, "same")
     mean, outputs = batch_norm("stem_bn")(x), None
-    for stage, (count, wide) in enumerate(zip(blocks, CHANNELS, strict=True), start=1):
+    for stage, (count, wide) in enumerate(zip(blocks_of(depth), CHANNELS, strict=True), start=1):
         for number in range(1, count + 1):
             block, strides = f"stage{stage}_block{number}", 2 if stage > 1 and number == 1 else 1
             inputs = network.inputs(outputs, mean, stage, block)
@@ -99,23 +118,22 @@ def group_net(
     return tf.keras.Model(image, classifier(x, num_classes), name=name)
 
 
+@dataclass(frozen=True)
 class _Blocks:
-    """The options that all blocks of one network share."""
+    """The blocks of one network. The fields are the options of `group_net`."""
 
-    def __init__(self, algorithm, branches, soft_gates, binary_downsample):
-        self.algorithm = algorithm
-        self.branches = branches
-        self.soft_gates = soft_gates and branches > 1
-        self.binary_downsample = binary_downsample
-        self.padding = pad_with_one(algorithm)
+    algorithm: Algorithm
+    branches: int
+    soft_gates: bool
+    binary_downsample: bool
 
-    def inputs(self, outputs, mean, stage, name):
-        """What each branch of a block reads, of the branches of the block before and their mean."""
-        if self.soft_gates and stage > 1:
+    def inputs(self, outputs: Sequence[tf.Tensor] | None, mean: tf.Tensor, stage: int, name: str) -> list[tf.Tensor]:
+        """The input of each branch of a block, from the branches of the block before and their mean."""
+        if outputs and self.soft_gates and self.branches > 1 and stage > 1:
             return SoftGate(name=f"{name}_gate")([*outputs, mean])
         return [mean] * self.branches
 
-    def block(self, inputs, channels, strides, name):
+    def block(self, inputs: Sequence[tf.Tensor], channels: int, strides: int, name: str) -> list[tf.Tensor]:
         """The outputs of all branches of a block."""
         shortcut = self.shortcut(inputs[0], channels, strides, f"{name}_shortcut")
         outputs = []
@@ -127,40 +145,16 @@ class _Blocks:
             outputs.append(tf.keras.layers.Add(name=f"{branch}_add2")([y, x]))
         return outputs
 
-    def shortcut(self, x, channels, strides, name):
-        """A function of a branch's input; what it applies is shared by the branches."""
+    def shortcut(self, x: tf.Tensor, channels: int, strides: int, name: str) -> Callable[[tf.Tensor], tf.Tensor]:
+        """A function of a branch's input, whose layers the branches share."""
         if strides == 1 and x.shape[-1] == channels:
             return lambda x: x
         make = self.algorithm.conv2d if self.binary_downsample else float_conv
         convolution, normalization = make(channels, 1, strides=strides, name=f"{name}_conv"), batch_norm(f"{name}_bn")
         return lambda x: normalization(convolution(x))
 
-    def convolve(self, x, channels, strides, branch, number):
-        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **self.padding)(x)
+    def convolve(self, x: tf.Tensor, channels: int, strides: int, branch: str, number: int) -> tf.Tensor:
+        """Binary 3x3 convolution, ReLU, BN."""
+        padding = pad_with_one(self.algorithm)
+        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **padding)(x)
         return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))
-
-
-@networks.register()
-def group_net18(
-    algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """Group-Net of 18 layers: 16 binary 3x3 convolutions in each of 5 branches, and 3 shortcuts that they share.
-
-    224 x 224 x 3 and 1000 classes: 55,662,126 parameters, of them 55,099,392 binary (9,138,360 bytes), 8,477,736,960
-    binary and 118,525,952 float MACs. Published top-1 / top-5 on ImageNet: K = 1 55.6 / 78.6, 3 62.5 / 84.2, 5 64.8 /
-    85.7. Options: see `group_net`. Source: arXiv 1811.10413.
-    """
-    return group_net("group_net18", blocks_of(18), algorithm, input_shape, num_classes, width, **options)
-
-
-@networks.register()
-def group_net34(
-    algorithm: str | Algorithm = _PAPER, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """Group-Net of 34 layers: 32 binary 3x3 convolutions in each of 5 branches, and 3 shortcuts that they share.
-
-    224 x 224 x 3 and 1000 classes: 106,202,933 parameters, of them 105,603,072 binary (15,599,828 bytes),
-    17,726,177,280 binary and 118,525,952 float MACs. Published top-1 / top-5 on ImageNet: K = 5 68.5 / 88.0. Options:
-    see `group_net`. Source: arXiv 1811.10413.
-    """
-    return group_net("group_net34", blocks_of(34), algorithm, input_shape, num_classes, width, **options)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.dorefa import DoReFa
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.quantizers import ClippedSign
 from bibench_tf.algorithms.xnor import XNOR
+from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
@@ -19,6 +20,7 @@ from bibench_tf.zoo.blocks import (
     classifier,
     float_conv,
     image_input,
+    is_binary,
     scaled,
 )
 
@@ -27,19 +29,19 @@ _XNOR_NET = XNOR(input_scale="spatial")
 _DOREFA_NET = DoReFa(activation_bits=2, weight_scale="layer")
 
 
-@networks.register()
+@register()
 def binary_alexnet(
     algorithm: str | Algorithm = "bnn",
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
 ) -> tf.keras.Model:
     """The AlexNet of BNN: five convolutions and three fully connected layers, all with binary kernels.
 
     conv11x11 / 4 of 64, conv5x5 of 192, conv3x3 of 384, 384 and 256, fully connected layers of 4096, 4096 and the
-    classes; a max-pool 3x3 / 2 after convolutions 1, 2 and 5; batch norm without a factor after every layer. Nothing
-    but the sign is between them; in full precision there is a ReLU. The first layer has float inputs and a binary
-    kernel, the signs of BNN with every algorithm, as batch norm takes scales away; that is no binary operation. The
+    classes; a max-pool 3x3 / 2 after convolutions 1, 2 and 5; batch norm without a factor after every layer. Only
+    the sign is between them; in full precision a ReLU. The first layer has float inputs and a binary kernel, the signs
+    of BNN with every algorithm, as batch norm cancels scales; that is no binary operation. The
     last layer is binary, and its batch norm `head_bn` gives the logits. `width` multiplies all channels.
 
     224 x 224 x 3 and 1000 classes: 61,848,720 parameters, 768,512,000 binary and 72,855,552 float MACs, 7,812,248
@@ -69,10 +71,10 @@ def binary_alexnet(
     return tf.keras.Model(image, x, name="binary_alexnet")
 
 
-@networks.register()
+@register()
 def xnornet(
     algorithm: str | Algorithm = _XNOR_NET,
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
 ) -> tf.keras.Model:
@@ -80,8 +82,8 @@ def xnornet(
 
     conv11x11 / 4 of 96, BN, ReLU, max-pool 3x3 / 2; then BN, binary convolution, (max-pool 3x3 / 2) with 5x5 of 256
     (pool), 3x3 of 384, 384 and 256 (pool), a convolution over the whole map (6x6) of 4096 and 1x1 of 4096; BN, ReLU and
-    a fully connected layer without bias. Batch norm has no factor. Nothing but the sign is between the binary layers;
-    in full precision there is a ReLU. `width` multiplies all channels.
+    a fully connected layer without bias. Batch norm has no factor. Only the sign is between the binary layers;
+    in full precision a ReLU. `width` multiplies all channels.
 
     The default multiplies outputs by the paper's map K of input magnitudes, which Larq Zoo's copy leaves out; counts of
     MACs and parameters are the same with and without it.
@@ -113,10 +115,10 @@ def xnornet(
     return tf.keras.Model(image, classifier(x, num_classes, use_bias=False), name="xnornet")
 
 
-@networks.register()
+@register()
 def dorefanet(
     algorithm: str | Algorithm = _DOREFA_NET,
-    input_shape: Sequence[int] = (224, 224, 3),
+    input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
 ) -> tf.keras.Model:
@@ -124,8 +126,8 @@ def dorefanet(
 
     conv12x12 / 4 of 96 with bias and without padding; conv5x5 of 256, conv3x3 of 384, 384 and 256, fully connected
     layers of 4096 and 4096, each followed by a batch norm without a factor; a max-pool 3x3 / 2 after convolutions 2, 3
-    and 5; clipping to [0, 1] and a fully connected layer with bias. Nothing but the quantizer is between the quantized
-    layers; in full precision there is a ReLU. `width` multiplies all channels.
+    and 5; clipping to [0, 1] and a fully connected layer with bias. Only the quantizer is between the quantized
+    layers; in full precision a ReLU. `width` multiplies all channels.
 
     224 x 224 x 3 and 1000 classes: 62,394,440 parameters, no binary, 2,924,609,536 two-bit and 125,028,352 float MACs,
     22.80 MiB. ImageNet top-1 / top-5: 53.4 / 76.5 % (Larq Zoo). Its layers are float operations in Larq Compute Engine.
@@ -153,9 +155,11 @@ def dorefanet(
     return tf.keras.Model(image, classifier(x, num_classes), name="dorefanet")
 
 
-def _binary_kernel_conv(algorithm, filters, kernel_size, strides, name):
-    """A convolution of float inputs with the signs of its kernel, in full precision that of `float_conv`."""
-    if algorithm.key == "full_precision":
+def _binary_kernel_conv(
+    algorithm: Algorithm, filters: int, kernel_size: int, strides: int, name: str
+) -> tf.keras.layers.Layer:
+    """A convolution of float inputs with the signs of its kernel; `float_conv` in full precision."""
+    if not is_binary(algorithm):
         return float_conv(filters, kernel_size, strides, name)
     return BinaryConv2D(
         filters,
@@ -169,14 +173,14 @@ def _binary_kernel_conv(algorithm, filters, kernel_size, strides, name):
     )
 
 
-def _between(x, algorithm, name):
-    """The activation before a layer that quantizes its inputs itself: ReLU in full precision, else none."""
-    return activation_layer("relu" if algorithm.key == "full_precision" else "linear", name)(x)
+def _between(x: tf.Tensor, algorithm: Algorithm, name: str) -> tf.Tensor:
+    """The activation before a layer that quantizes its inputs itself: ReLU in full precision, else the identity."""
+    return activation_layer("linear" if is_binary(algorithm) else "relu", name)(x)
 
 
-def _bn(x, name, **options):
+def _bn(x: tf.Tensor, name: str, **options: Any) -> tf.Tensor:
     return batch_norm(name, scale=False, **options)(x)
 
 
-def _pool(x, name, padding="valid"):
+def _pool(x: tf.Tensor, name: str, padding: str = "valid") -> tf.Tensor:
     return tf.keras.layers.MaxPooling2D(3, 2, padding=padding, name=name)(x)

@@ -7,26 +7,27 @@ images are (B, 1, mel, time), transposed.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.names import BASELINE
+from bibench_tf.networks import Preset, register, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, image_input, scaled
+from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, image_input, is_binary, scaled
 
-# Steps that a memory block sees: two before, the present one, two after.
+# Time steps of a memory block: two before, the present one, two after.
 TAPS = 5
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class OneSlopePReLU(tf.keras.layers.Layer):
-    """max(x, 0) + a min(x, 0) with one learned number a, at first 0.25, for all of x (B, ..., C).
+    """max(x, 0) + a min(x, 0) with one learned slope a, initially 0.25, for all of x (B, ..., C).
 
-    Keras' PReLU with all axes shared is the same, but TensorFlow Lite's operation then reads beyond its single slope
-    and gives wrong numbers. This one becomes a few simple operations.
+    Keras' PReLU with all axes shared computes the same, but TensorFlow Lite's operation for it reads beyond its single
+    slope and gives wrong results. This layer is converted to a few simple operations.
     """
 
     def build(self, input_shape):
@@ -47,15 +48,31 @@ class OneSlopePReLU(tf.keras.layers.Layer):
         return Operations({}, 2 * math.prod(input_shape[1:]))
 
 
-@networks.register(task="keyword_spotting")
-def dfsmn(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (32, 32, 1),
+_PRESETS = {
+    "dfsmn": Preset(
+        "D-FSMN as BiBench has it: 8 layers, 25 binary layers, of which Larq Compute Engine runs 17 as bits.",
+        {},
+        (600_236, 0, 5_431_296),
+    ),
+    "dfsmn_small": Preset(
+        "D-FSMN with two layers for short runs: 7 binary layers, of which Larq Compute Engine runs 5 as bits.",
+        {},
+        (193_964, 0, 2_254_848),
+        defaults={"layers": 2},
+    ),
+}
+
+
+@register_family(_PRESETS, task="keyword_spotting")
+def _dfsmn(
+    name: str,
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
     layers: int = 8,
 ) -> tf.keras.Model:
-    """D-FSMN as BiBench has it: a front end, and layers of a memory block and two dense ones, each with a shortcut.
+    """A front end, and layers of a memory block and two dense ones, each with a shortcut.
 
     Front end: conv5x5 / 2 of 16 channels in full precision, conv5x5 / 2 of 32; every second step and band, twice, so
     32 x 32 becomes 8 steps of 256 numbers; a dense layer to 128 in full precision. A layer: depthwise convolution over
@@ -63,15 +80,13 @@ def dfsmn(
     before the shortcut is added: ReLU in full precision, otherwise a PReLU with one slope. The 8 x 128 numbers go into
     the head, in full precision. `width` multiplies all channels.
 
-    The memory blocks are depthwise with every algorithm. BiBench's layers ignore groups for six of its eight
-    algorithms, so that theirs are dense there (128 x 128 x 5 weights). Convolutions have a bias in full precision only;
-    BN would take it away.
+    The memory blocks are depthwise with every algorithm; Larq Compute Engine has no depthwise binary operation.
+    BiBench's layers ignore groups for six of its eight algorithms, whose memory blocks are dense there (128 x 128 x 5
+    weights). Convolutions have a bias in full precision only, because BN cancels it.
 
-    32 x 32 x 1 and 12 classes: 600,236 parameters in full precision, 596,135 binarized; without the head 587,936 (as in
-    BiBench) and 583,835 (BiBench, with dense memory: 1,234,075). 25 binary layers, of which 17 become binary operations
-    in Larq Compute Engine, which has no depthwise ones. BiBench publishes no accuracy that we could quote. Input
-    (B, T, F, 1) float32, output logits (B, num_classes). Source: the code of BiBench (arXiv 2301.11233); memory blocks
-    with shortcuts: arXiv 1803.05030.
+    Without the head the network has 587,936 parameters in full precision, as in BiBench, and 583,835 with BNN (BiBench,
+    with dense memory: 1,234,075). No accuracy is published. Input (B, T, F, 1) float32, output logits (B, num_classes).
+    Source: the code of BiBench (arXiv 2301.11233); memory blocks with shortcuts: arXiv 1803.05030.
     """
     network = _Layers(algorithms.get(algorithm))
     spectrogram, x = network.front_end(input_shape, width, layers)
@@ -83,38 +98,27 @@ def dfsmn(
         wide = network.normalized(network.dense(scaled(256, width), f"{name}_expand")(x), f"{name}_expand")
         narrow = network.normalized(network.dense(channels, f"{name}_reduce")(wide), f"{name}_reduce")
         x = tf.keras.layers.Add(name=f"{name}_add")([narrow, x])
-    return tf.keras.Model(spectrogram, _head(x, num_classes), name="dfsmn")
+    return tf.keras.Model(spectrogram, _head(x, num_classes), name=name)
 
 
-@networks.register(task="keyword_spotting")
-def dfsmn_small(algorithm: str | Algorithm = "full_precision", **options) -> tf.keras.Model:
-    """D-FSMN with two layers in place of eight, for short runs; see `dfsmn`, which has the options.
-
-    32 x 32 x 1 and 12 classes: 193,964 parameters in full precision, 192,917 binarized; 7 binary layers, of which 5
-    become binary operations in Larq Compute Engine. Ours, without a published accuracy.
-    """
-    model = dfsmn(algorithm, **{"layers": 2, **options})
-    return tf.keras.Model(model.inputs, model.outputs, name="dfsmn_small")
-
-
-@networks.register(task="keyword_spotting")
+@register(task="keyword_spotting")
 def fsmn(
-    algorithm: str | Algorithm = "full_precision",
-    input_shape: Sequence[int] = (32, 32, 1),
+    algorithm: str | Algorithm = BASELINE,
+    input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
     layers: int = 4,
 ) -> tf.keras.Model:
     """The (vectorized, bidirectional) FSMN behind the front end of `dfsmn`: no shortcuts, no wide and narrow layers.
 
-    With h the 128 numbers of a step, a layer is
+    With h the 128 features of a step, a layer is
 
         m_t = sum_{i=-2..2} a_i * h_{t+i}        (the memory block: a depthwise convolution over 5 steps)
         h'_t = act(BN(W h_t + V BN(m_t)))
 
-    all three of them binarized; what comes after the last layer, and the activations, are as in `dfsmn`. `width`
-    multiplies all channels. BiBench names FSMN in its paper, but has no code of it: layers are those of arXiv
-    1512.08301 (its bidirectional vFSMN), the batch norms and the sizes are ours.
+    with all three binarized. The head and the activations are those of `dfsmn`. `width` multiplies all channels.
+    BiBench's paper names FSMN, but its code does not have it: the layers are those of the bidirectional vFSMN of arXiv
+    1512.08301, the batch norms and the sizes are ours.
 
     32 x 32 x 1 and 12 classes: 195,756 parameters in full precision, 194,195 binarized; 13 binary layers, of which 9
     become binary operations in Larq Compute Engine. No published accuracy. Input (B, T, F, 1) float32, output logits
@@ -135,14 +139,14 @@ def fsmn(
 class _Layers:
     """The layers of both networks, for one algorithm."""
 
-    def __init__(self, algorithm: Algorithm):
+    def __init__(self, algorithm: Algorithm) -> None:
         self.algorithm = algorithm
-        self.in_full_precision = algorithm.key == "full_precision"
+        self.in_full_precision = not is_binary(algorithm)
 
-    def front_end(self, input_shape, width, layers) -> tuple[tf.Tensor, tf.Tensor]:
-        """The input, and 128 numbers for every fourth step of it, (B, T / 4, 128)."""
+    def front_end(self, input_shape: tuple[int, ...], width: float, layers: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """The input, and 128 features for every fourth time step, (B, T / 4, 128)."""
         if layers < 1:
-            raise BibenchError(f"A memory network needs at least one layer, not {layers}.")
+            raise InvalidOption(f"A memory network needs at least one layer, not {layers}.")
         spectrogram = image_input(input_shape, minimum=8, network="A memory network")
         first = tf.keras.layers.Conv2D(
             scaled(16, width), 5, 2, padding="same", kernel_initializer="he_normal", name="front_conv1"
@@ -158,7 +162,7 @@ class _Layers:
         return spectrogram, self.activate(x, "front_activation")
 
     def memory(self, channels: int, name: str) -> tf.keras.layers.Layer:
-        if self.in_full_precision:  # Keras computes a Conv1D of as many groups ten times slower
+        if self.in_full_precision:  # ten times faster than Keras' grouped Conv1D
             return tf.keras.layers.DepthwiseConv1D(TAPS, padding="same", name=f"{name}_conv")
         return self.algorithm.conv1d(channels, TAPS, groups=channels, name=f"{name}_conv")
 

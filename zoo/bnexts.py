@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from bibench_tf import algorithms, networks
+from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.reactnet import ReActNet
+from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import (
     activation_layer,
@@ -27,15 +28,15 @@ HARD_SIGN = ReActNet(clip_value=1.5)
 GATE_REDUCTION = 8
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class UnitInterval(tf.keras.constraints.Constraint):
     """Keeps weights in [0, 1]: w becomes min(max(w, 0), 1) after every update."""
 
-    def __call__(self, w):
+    def __call__(self, w: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(w, 0.0, 1.0)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class Mix(tf.keras.layers.Layer):
     """A learned mean of two tensors of one shape (..., C): s * a + (1 - s) * b.
 
@@ -61,13 +62,42 @@ class Mix(tf.keras.layers.Layer):
         return Operations({}, 3 * math.prod(output_shape[1:]))
 
 
+_PRESETS = {
+    "bnext_t": Preset(
+        "BNext-T: 32 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.",
+        {"stem_channels": 32, "blocks": (1, 2, 2, 6, 2)},
+        (30_853_276, 4_816_896_000, 13_344_512),
+        "72.4 % top-1 on ImageNet (the authors' repository).",
+    ),
+    "bnext_s": Preset(
+        "BNext-S: 48 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.",
+        {"stem_channels": 48, "blocks": (1, 2, 2, 6, 2)},
+        (68_581_174, 10_838_016_000, 21_128_640),
+        "76.1 % top-1 on ImageNet (the authors' repository).",
+    ),
+    "bnext_m": Preset(
+        "BNext-M: 48 channels in the stem, 1, 4, 4, 8, 4 blocks, 47 binary convolutions.",
+        {"stem_channels": 48, "blocks": (1, 4, 4, 8, 4)},
+        (134_479_894, 20_086_456_320, 24_262_080),
+        "78.3 % top-1 on ImageNet (the authors' repository).",
+    ),
+    "bnext_l": Preset(
+        "BNext-L: 64 channels in the stem, 1, 4, 4, 16, 4 blocks, 63 binary convolutions.",
+        {"stem_channels": 64, "blocks": (1, 4, 4, 16, 4)},
+        (326_504_912, 52_150_927_360, 39_418_880),
+        "80.6 % top-1 on ImageNet (the authors' repository).",
+    ),
+}
+
+
+@register_family(_PRESETS)
 def bnext(
     name: str,
     stem_channels: int,
     blocks: Sequence[int],
-    algorithm: str | Algorithm,
-    input_shape: Sequence[int],
-    num_classes: int,
+    algorithm: str | Algorithm = HARD_SIGN,
+    input_shape: tuple[int, ...] = (224, 224, 3),
+    num_classes: int = 1000,
     width: float = 1.0,
     *,
     stem: str = "auto",
@@ -85,7 +115,7 @@ def bnext(
     bits. Their training starts from a soft sign of the weights that hardens; here weights are signs from the start.
     `width` multiplies `stem_channels`.
 
-    Input (B, H, W, C) float32; output logits (B, num_classes).
+    Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2211.12933.
     """
     algorithm = algorithms.get(algorithm)
     stem = choose_stem(stem, input_shape)
@@ -113,7 +143,7 @@ def _unit(
 ) -> tf.Tensor:
     """BNext's FFN, or Attention."""
 
-    def pooled(v, role):
+    def pooled(v: tf.Tensor, role: str) -> tf.Tensor:
         if strides == 1:
             return v
         return tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_{role}_pool")(v)
@@ -128,55 +158,3 @@ def _unit(
         shortcut = pooled(activation_layer("prelu", f"{name}_attention_activation")(x), "attention")
         y = tf.keras.layers.Multiply(name=f"{name}_attended")([y, shortcut])
     return tf.keras.layers.Add(name=f"{name}_add")([batch_norm(f"{name}_bn2")(y), shortcut])
-
-
-@networks.register()
-def bnext_t(
-    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """BNext-T: 32 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 30,853,276 parameters, 4,816,896,000 binary and 13,344,512 float MACs.
-    Published: 72.4 % top-1 on ImageNet; 0.077e9 operations with 8 bits for the rest, 97.81 % of them binary (the
-    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
-    """
-    return bnext("bnext_t", 32, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
-
-
-@networks.register()
-def bnext_s(
-    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """BNext-S: 48 channels in the stem, 1, 2, 2, 6, 2 blocks, 31 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 68,581,174 parameters, 10,838,016,000 binary and 21,128,640 float MACs.
-    Published: 76.1 % top-1 on ImageNet; 0.172e9 operations with 8 bits for the rest, 98.47 % of them binary (the
-    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
-    """
-    return bnext("bnext_s", 48, (1, 2, 2, 6, 2), algorithm, input_shape, num_classes, width, **options)
-
-
-@networks.register()
-def bnext_m(
-    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """BNext-M: 48 channels in the stem, 1, 4, 4, 8, 4 blocks, 47 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 134,479,894 parameters, 20,086,456,320 binary and 24,262,080 float MACs.
-    Published: 78.3 % top-1 on ImageNet; 0.317e9 operations with 8 bits for the rest, 99.02 % of them binary (the
-    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
-    """
-    return bnext("bnext_m", 48, (1, 4, 4, 8, 4), algorithm, input_shape, num_classes, width, **options)
-
-
-@networks.register()
-def bnext_l(
-    algorithm: str | Algorithm = HARD_SIGN, input_shape=(224, 224, 3), num_classes=1000, width=1.0, **options
-) -> tf.keras.Model:
-    """BNext-L: 64 channels in the stem, 1, 4, 4, 16, 4 blocks, 63 binary convolutions.
-
-    224 x 224 x 3 and 1000 classes: 326,504,912 parameters, 52,150,927,360 binary and 39,418,880 float MACs.
-    Published: 80.6 % top-1 on ImageNet; 0.819e9 operations with 8 bits for the rest, 99.49 % of them binary (the
-    authors' repository). Options: see `bnext`. Source: arXiv 2211.12933.
-    """
-    return bnext("bnext_l", 64, (1, 4, 4, 16, 4), algorithm, input_shape, num_classes, width, **options)
