@@ -18,7 +18,7 @@ from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.tracks import NAMES, load
 from bibench_tf.tracks.base import check_networks, dataset_for, load_data, main_recipe, network_for
 from bibench_tf.tracks.corruption_robustness import track as robustness
-from bibench_tf.training import distribution, followers, runner
+from bibench_tf.training import distribution, followers, queue, run
 from bibench_tf.training.session import Session
 
 FILE = "benchmark.json"
@@ -55,7 +55,7 @@ def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list
     specs = planned(tracks, benchmark)
     stored = _store_benchmark(tracks, benchmark, session.results)
     is_all = stored == StoredBenchmark(benchmark, tuple(tracks))
-    data = runner.data_loader(session)
+    data = run.data_loader(session)
     status.write_plan(
         (
             status.Planned.of(spec, data(spec).train_examples)
@@ -63,13 +63,13 @@ def train(tracks: Sequence[str], benchmark: Benchmark, session: Session) -> list
         ),
         session.results,
     )
-    runner.execute(specs, session)
+    queue.execute(specs, session)
     followers.dismiss(session)
     store = RunStore(session.results).remote
     if store is not None:
         store.upload_changed()
         store.fetch_records()  # of what other machines have trained or measured meanwhile
-    return specs if session.shard is None else runner.shard(specs, *session.shard)
+    return specs if session.shard is None else queue.shard(specs, *session.shard)
 
 
 def upload(session: Session) -> None:
@@ -81,7 +81,7 @@ def upload(session: Session) -> None:
 
 def planned(tracks: Sequence[str], benchmark: Benchmark) -> list[RunSpec]:
     """Every run of the tracks once, and one that others start from before those."""
-    return runner.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
+    return queue.ordered(spec for name in tracks for spec in load(name).plan(benchmark))
 
 
 def check_data(benchmark: Benchmark, session: Session) -> None:
