@@ -195,10 +195,10 @@ class RunStore:
         """The trained network of a run, for inference. Raises BibenchError when there is none."""
         import tensorflow as tf
 
-        from bibench_tf import algorithms, zoo
+        from bibench_tf import algorithms, networks
 
         # The classes in the file must be registered before Keras reads it: those of the zoo, and a user's own.
-        zoo.names()
+        networks.NETWORKS.names()
         if spec.algorithm != PAPER:
             algorithms.get(spec.algorithm)
         path = self.model_path(spec)

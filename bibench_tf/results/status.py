@@ -73,10 +73,11 @@ class StoredPlan:
 
     @property
     def planned(self) -> list[Planned]:
-        """The entries of the plan. Raises ValueError or TypeError for a line that is not one."""
+        """The entries of the plan. Raises ValueError for a line that is not one."""
         found = []
         for line in self.runs:
-            *names, seed, epochs, steps = line.split("\t")
+            folder, dataset, network, algorithm, recipe, seed, epochs, steps = line.split("\t")
+            names = folder, dataset, network, algorithm, recipe
             found.append(Planned(*names, int(seed), int(epochs), int(steps) if steps else None))
         return found
 
@@ -114,7 +115,7 @@ def read_plan(results: Path) -> list[Planned] | None:
         return None
     try:
         return records.read(path, StoredPlan).planned
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise records.RecordError(f"{path} is not a plan: {error}.") from error
 
 

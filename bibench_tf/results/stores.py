@@ -9,12 +9,13 @@ between machines.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
@@ -65,7 +66,7 @@ class Remote:
     Every method raises StorageError when the store does not answer.
     """
 
-    def __init__(self, url: str, folder: Path):
+    def __init__(self, url: str, folder: Path) -> None:
         import fsspec
 
         self.url, self.folder = url, folder
@@ -115,12 +116,16 @@ class Remote:
     def drop_checkpoints(self, run: str, keep: Iterable[str] = ()) -> None:
         """Delete all checkpoints of a run in the store but `keep`; the working copy does not change."""
         for name in _checkpoints_in(self._find(run)).difference(keep):
-            self._do(lambda name=name: self._files.rm(self._path(f"{run}/{name}"), recursive=True), f"{run}/{name}")
+            with self._request(f"{run}/{name}"):
+                self._files.rm(self._path(f"{run}/{name}"), recursive=True)
 
     def upload(self, names: Iterable[str]) -> None:
         """Upload files of the working copy, in this order."""
         for name in names:
-            self._do(lambda name=name: self._put(name), name)
+            path = self._path(name)
+            with self._request(name):
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._files.put_file(str(self.folder / name), path)
 
     def upload_changed(self) -> None:
         """Upload the files that the store lacks or has in another size, and those that this process has written.
@@ -141,17 +146,13 @@ class Remote:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
 
-    def _put(self, name: str) -> None:
-        path = self._path(name)
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.put_file(str(self.folder / name), path)
-
     def _find(self, name: str) -> dict[str, int]:
         """The sizes in bytes of the files under a name, or of the file of that name."""
         root = self._path("")
         self._files.invalidate_cache()
         try:
-            found = self._do(lambda: self._files.find(self._path(name), detail=True), name or self.url)
+            with self._request(name or self.url):
+                found = self._files.find(self._path(name), detail=True)
         except FileNotFoundError:
             return {}
         return {path[len(root) + 1 :]: details["size"] for path, details in found.items()}
@@ -168,15 +169,15 @@ class Remote:
             for path in beside:
                 path.parent.mkdir(parents=True, exist_ok=True)
             names = [self._path(name) for name, _ in part]
-            self._do(
-                lambda names=names, beside=beside: self._files.get(names, [str(path) for path in beside]), names[0]
-            )
+            with self._request(names[0]):
+                self._files.get(names, [str(path) for path in beside])
             for path, (_, target) in zip(beside, part, strict=True):
                 os.replace(path, target)
 
-    def _do(self, action, name: str):
+    @contextlib.contextmanager
+    def _request(self, name: str) -> Iterator[None]:
         try:
-            return action()
+            yield
         except FileNotFoundError:
             raise
         except Exception as error:

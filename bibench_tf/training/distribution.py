@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bibench_tf.errors import BibenchError, InvalidOption, UnknownName
 from bibench_tf.training.session import STRATEGIES
@@ -120,7 +121,7 @@ class Devices:
         parts = [self._sum_from_chief(pairs[at : at + _AT_ONCE]) for at in range(0, len(pairs), _AT_ONCE)]
         return b"".join(parts)[:size]
 
-    def _sum_from_chief(self, numbers: np.ndarray) -> bytes:
+    def _sum_from_chief(self, numbers: NDArray[Any]) -> bytes:
         import tensorflow as tf
 
         zeros = np.zeros(numbers.shape, np.float32)

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bibench_tf import networks, tasks
 from bibench_tf.errors import InvalidOption, UnknownName
@@ -111,7 +112,7 @@ def trained_graph(network: str, algorithm: str, data: Dataset, precision: Precis
 
 
 def step_on(
-    train: Callable[[Any, tf.Tensor], float], inputs: Any, labels: np.ndarray | tf.Tensor
+    train: Callable[[Any, tf.Tensor], float], inputs: Any, labels: NDArray[Any] | tf.Tensor
 ) -> Callable[[], float]:
     """A function that makes one training step on this batch by a `training_function`."""
     import tensorflow as tf
@@ -168,7 +169,7 @@ def measure_steps(
             step()
     times_ms: dict[str, list[float]] = {name: [] for name in steps}
     for number in progress(range(rounds)):
-        for name in steps if number % 2 else reversed(steps):
+        for name in list(steps)[:: 1 if number % 2 else -1]:
             times_ms[name].append(_turn_ms(steps[name], clock))
     return {name: tuple(found) for name, found in times_ms.items()}
 

@@ -83,7 +83,7 @@ class LocalWorkers:
 
     attempts = 3
     poll_s = 1.0
-    lost = (BrokenProcessPool,)
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
     def __init__(self, session: Session, places: Sequence[Place]) -> None:
         self.capacity = len(places)

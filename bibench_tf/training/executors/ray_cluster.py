@@ -54,7 +54,7 @@ class RayWorkers:
     def __init__(self, ray: Any, session: Session) -> None:
         has_gpus = ray.cluster_resources().get("GPU", 0) > 0
         gpus = float(has_gpus) if session.gpus_per_run is None else session.gpus_per_run
-        self.lost = (ray.exceptions.RayError,)
+        self.lost: tuple[type[BaseException], ...] = (ray.exceptions.RayError,)
         self._warn(ray, {"CPU": session.cpus_per_run, "GPU": gpus})
         threads = str(session.cpus_per_run)
         variables = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
