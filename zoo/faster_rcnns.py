@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.datasets.detection import View
+from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.detection.anchors import REGION_DEVIATIONS, Anchors, rpn_sizes
 from bibench_tf.detection.regions import ByImage, Proposals, RegionAlign
 from bibench_tf.detection.suppression import Detections, named

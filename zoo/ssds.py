@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
-from bibench_tf.datasets.detection import View
+from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.detection.anchors import SSD300_RATIOS, SSD300_SIZES, SSD300_STRIDES, level_sizes, ssd_sizes
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE

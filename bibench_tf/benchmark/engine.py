@@ -18,7 +18,8 @@ from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.report.scores import TrackScore
 from bibench_tf.results import environment, locks, records, status, stores
 from bibench_tf.results.runs import RunSpec, RunStore
-from bibench_tf.training import distribution, followers, runner
+from bibench_tf.training import distribution, followers, queue
+from bibench_tf.training.run import data_loader
 from bibench_tf.training.session import Session
 
 FILE = "benchmark.json"
@@ -123,20 +124,20 @@ def train(tracks: Sequence[Track], job: Job) -> list[RunSpec]:
     whole = specs
     if stored.tracks != tuple(track.name for track in tracks):
         whole = planned([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark))
-    data = runner.data_loader(session)
+    data = data_loader(session)
     entries = (status.Planned.of(spec, data(spec).train_examples) for spec in whole)
     status.write_plan(entries, session.results)
-    runner.execute(specs, session)
+    queue.execute(specs, session)
     followers.dismiss(session)
     if job.store.remote is not None:
         job.store.remote.upload_changed()
         job.store.remote.fetch_records()  # of what other machines have trained or measured meanwhile
-    return specs if session.shard is None else runner.shard(specs, *session.shard)
+    return specs if session.shard is None else queue.shard(specs, *session.shard)
 
 
 def planned(tracks: Sequence[Track], benchmark: ResolvedBenchmark) -> list[RunSpec]:
     """Every run of the tracks once, and one that others start from before those."""
-    return runner.ordered(spec for track in tracks for spec in track.plan(benchmark))
+    return queue.ordered(spec for track in tracks for spec in track.plan(benchmark))
 
 
 def check(tracks: Sequence[Track], job: Job) -> None:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, by their folders `checkpoint-<epochs completed>`; what is in them is `training`'s."""
+"""The checkpoint folders of a run, `checkpoint-<epochs completed>`; `training.loop` writes their contents."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def name_of(epochs_completed: int) -> str:
-    """The folder of the checkpoint after so many epochs."""
+    """Folder name of the checkpoint after `epochs_completed` epochs."""
     return f"checkpoint-{epochs_completed}"
 
 
 def names(folder: Path) -> list[str]:
-    """The checkpoints in a run's folder, the newest first."""
+    """The names of the checkpoints in a run's folder, the newest first."""
     try:
         found = [match for match in map(_NAME.fullmatch, os.listdir(folder)) if match]
     except FileNotFoundError:
@@ -25,12 +25,12 @@ def names(folder: Path) -> list[str]:
 
 
 def epochs_completed(folder: Path) -> int:
-    """The epochs of the newest checkpoint in a run's folder, 0 without one."""
+    """The number of epochs of the newest checkpoint in a run's folder; 0 without a checkpoint."""
     newest = names(folder)[:1]
     return int(newest[0].partition("-")[2]) if newest else 0
 
 
 def keep(folder: Path, count: int) -> None:
-    """Delete all but the newest checkpoints."""
+    """Delete all checkpoints but the newest `count`."""
     for name in names(folder)[count:]:
         shutil.rmtree(folder / name, ignore_errors=True)

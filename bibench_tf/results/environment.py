@@ -1,4 +1,4 @@
-"""What a figure was measured on: hardware and package versions, without anything that identifies the machine."""
+"""Hardware and package versions of a measurement, without anything that identifies the machine."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""An index of a store's results, so that 100,000 of them are known without reading each.
+"""An index of the results of a folder: the status of 100,000 runs without reading 100,000 files.
 
-`runs/index.jsonl` has a line for each result: `[folder, status, bytes, modified_ns, seconds_per_step]`. It is a cache
-and no source: a line counts as long as the file it speaks of has the size and time it says; lines that are lost or
-garbled cost a look at the result itself. Lines are appended whole, so several processes may do it.
+`runs/index.jsonl` has a line for each result: `[folder, status, bytes, modified_ns, seconds_per_step]`. The index is a
+cache: a line is valid while the result file has the size and time in the line; a missing or corrupt line only means
+that the result file is read instead. Each line is appended by one write, so that several processes can append.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME = "index.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What the index says of one result; `seconds_per_step` is by the clock, None where no step was made."""
+    """The entry of one result; `seconds_per_step` is wall-clock time, None if no step was made."""
 
     folder: str
     status: str
@@ -27,7 +27,7 @@ class Line:
     seconds_per_step: float | None = None
 
     def is_of(self, file: os.stat_result) -> bool:
-        """Whether the result is still the file that this line was written for."""
+        """Whether the result file has not changed since this line was written."""
         return (file.st_size, file.st_mtime_ns) == (self.size_bytes, self.modified_ns)
 
 
@@ -41,11 +41,11 @@ def read(runs: Path) -> dict[str, Line]:
     try:
         found = json.loads(f"[{','.join(contents)}]")
     except ValueError:
-        found = [_parsed(content) for content in contents]  # one by one, to lose only those that are garbled
+        found = [_parsed(content) for content in contents]  # one by one, so that corrupt lines alone are lost
     return {line[0]: Line(*line) for line in found if isinstance(line, list) and len(line) == 5}
 
 
-def _parsed(content: str) -> list | None:
+def _parsed(content: str) -> object:
     try:
         return json.loads(content)
     except ValueError:
@@ -53,8 +53,8 @@ def _parsed(content: str) -> list | None:
 
 
 def append(runs: Path, line: Line) -> None:
-    """Add a line. A disk that does not take it is no error: the index is then without it."""
+    """Add a line. A write error is ignored, because the index is a cache."""
     content = [line.folder, line.status, line.size_bytes, line.modified_ns, line.seconds_per_step]
     with contextlib.suppress(OSError), open(runs / NAME, "ab", buffering=0) as stream:
-        # The line break comes first, so that a line that was cut off spoils no other.
+        # The line break comes first, so that a truncated line does not corrupt the next one.
         stream.write(b"\n" + json.dumps(content).encode() + b"\n")

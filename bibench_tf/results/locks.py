@@ -1,4 +1,4 @@
-"""The locks of a results folder, which the system gives back when a process is gone."""
+"""The locks of a results folder, which the system releases when their process ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bibench_tf.errors import BibenchError, StorageError
 
 
 def acquired(path: Path, timeout_s: float = 0) -> FileLock:
-    """The lock at `path`, held; the folder is made if need be. A negative time waits for ever.
+    """The lock at `path`, acquired; its folder is created. A negative time waits without limit.
 
     Raises filelock.Timeout when another process holds it, StorageError when the folder cannot be written, and
     BibenchError where the file system has no locks.
@@ -19,12 +19,12 @@ def acquired(path: Path, timeout_s: float = 0) -> FileLock:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except TimeoutError:  # filelock's own, which is an OSError as well
+    except TimeoutError:  # filelock's own, which is an OSError too
         raise
     except NotImplementedError as error:
         raise BibenchError(
-            f"The file system of {path.parent} has no locks: give the results folder as a URL (file://...), and let "
-            "--shard divide the runs."
+            f"The file system of {path.parent} has no locks: give the results folder as a URL (file://...), and divide "
+            "the runs by --shard."
         ) from error
     except OSError as error:
         raise StorageError.of(path.parent, error) from error

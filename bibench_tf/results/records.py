@@ -1,17 +1,20 @@
 """Typed, versioned records on disk: written atomically, checked when read.
 
 A record is one JSON file: `kind`, `schema`, `created`, `provenance`, `environment`, `data` (the fields of a
-dataclass) and `sha256`, the digest of all the rest. A truncated or edited file is refused by its path.
+dataclass) and `sha256`, the digest of the other entries. A file that is truncated, edited or of other types is refused.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import digest, write_atomically
@@ -22,11 +25,11 @@ T = TypeVar("T")
 
 
 class RecordError(BibenchError):
-    """A record that cannot be trusted: truncated, edited by hand or of another kind."""
+    """A record that cannot be trusted: truncated, edited by hand, of another kind or with other fields."""
 
 
 class NewerRecordError(BibenchError):
-    """A record of a newer version. Not a RecordError: nothing may take it for damaged and replace it."""
+    """A record of a newer version. Not a RecordError, so that no code replaces it as a damaged one."""
 
 
 def write(
@@ -36,15 +39,14 @@ def write(
     environment: dict[str, Any] | None = None,
     provenance: Provenance = "measured",
 ) -> None:
-    """Store the dataclass instance `record`; its class name is the kind."""
+    """Store the dataclass instance `record`; its class name is the kind. Raises StorageError."""
     content = {
         "kind": type(record).__name__,
         "schema": SCHEMA,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "provenance": provenance,
         "environment": environment or {},
-        # Through JSON and back, so that what is signed is what a reader sees (tuples become lists).
-        "data": json.loads(json.dumps(dataclasses.asdict(record))),
+        "data": unstructure(record),
     }
     content["sha256"] = digest(content)
     text = json.dumps(content, indent=1) + "\n"
@@ -72,11 +74,45 @@ def read_envelope(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path, cls: type[T], build: Callable[[dict[str, Any]], T] | None = None) -> T:
-    """The record in `path` as an instance of `cls`; `build` makes it from the data where fields are nested."""
+    """The record in `path` as an instance of the dataclass `cls`; `build` replaces `structure`.
+
+    Raises RecordError as `read_envelope` does, and for data that are not those of a `cls`.
+    """
     content = read_envelope(path)
     if content["kind"] != cls.__name__:
         raise RecordError(f"{path} holds a {content['kind']}, not a {cls.__name__}.")
+    if build is None:
+        return structure(content["data"], cls, path)
     try:
-        return (build or (lambda data: cls(**data)))(content["data"])
+        return build(content["data"])
     except (TypeError, KeyError, ValueError) as error:
         raise RecordError(f"{path} does not fit {cls.__name__}: {error}.") from error
+
+
+def structure(data: Any, cls: type[T], source: object = "This") -> T:
+    """The inverse of `unstructure`: an instance of the dataclass `cls`, whose fields may be dataclasses themselves.
+
+    All fields are checked against their annotations. Lists become tuples, whole numbers floats and texts paths where
+    the annotation says so; no other type is converted. Raises RecordError for a wrong type or value, and for a missing
+    or unknown field; the message names the field and `source`, the origin of the data.
+    """
+    try:
+        record = msgspec.convert(data, cls, dec_hook=lambda kind, value: kind(value))
+    except (BibenchError, ValueError) as error:
+        raise RecordError(f"{source} does not fit {cls.__name__}: {str(error).rstrip('.')}.") from error
+    # msgspec takes data without the fields that have a default, and with fields that the class has not.
+    if different := set(_fields(data)) ^ set(_fields(unstructure(record))):
+        raise RecordError(f"{source} does not fit {cls.__name__}: field {min(different)} is missing or unknown.")
+    return record
+
+
+def unstructure(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass instance as plain JSON values: tuples become lists, paths texts."""
+    return json.loads(json.dumps(dataclasses.asdict(record), default=os.fspath))
+
+
+def _fields(data: Any, path: str = "$") -> Iterator[str]:
+    """The paths of all entries in a tree of JSON values."""
+    for name, value in data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ():
+        yield f"{path}.{name}"
+        yield from _fields(value, f"{path}.{name}")

@@ -9,10 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import files, recipes
-from bibench_tf.errors import BibenchError
-from bibench_tf.files import fingerprint_files
-from bibench_tf.names import PAPER
+from bibench_tf import files
+from bibench_tf.errors import BibenchError, MissingData
+from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import environment, index, records, stores
 
@@ -23,27 +22,26 @@ if TYPE_CHECKING:
 def files_digest(path: Path) -> str:
     """SHA-256 over the names and contents of a folder's files, or over one file, as 64 hexadecimal digits.
 
-    Hidden files are left out. Raises BibenchError for what is missing, empty or cannot be read.
+    Hidden files are left out. Raises MissingData for an empty folder and for files that cannot be read.
     """
+    found, names = [path], []
+    if path.is_dir():
+        found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        names = [file.relative_to(path).as_posix() for file in found]
+    if not found:
+        raise MissingData(f"There are no files in {path}.")
     try:
-        if path.is_dir():
-            files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
-            names = [file.relative_to(path).as_posix() for file in files]
-        else:
-            files, names = [path], []
-        if not files:
-            raise BibenchError(f"There are no files in {path}.")
-        return files.digest([names, fingerprint_files(files)])
+        return files.digest([names, files.fingerprint_files(found)])
     except OSError as error:
-        raise BibenchError(f"{path} cannot be read: {error.strerror}.") from error
+        raise MissingData(f"{path} cannot be read: {error.strerror}.") from error
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One training: everything that decides its outcome, apart from the machine.
 
-    `bert_checkpoint` and `vocabulary` are the digests (`files_digest`) of the user's checkpoint that the network starts from, and
-    of the user's word pieces that its texts are cut by.
+    `bert_checkpoint` and `vocabulary` are the digests (`files_digest`) of the user's BERT checkpoint, which the network
+    starts from, and of the user's vocabulary of word pieces.
     """
 
     dataset: str
@@ -59,26 +57,21 @@ class RunSpec:
     def id(self) -> str:
         """Twelve hexadecimal digits of the specification's SHA-256.
 
-        Fields at their default are left out, so that a field added later does not change the ids of earlier runs.
+        Fields at their default are left out, so that a new field with a default changes no id.
         """
         return files.digest(_without_defaults(self))[:12]
 
     @cached_property
     def folder(self) -> str:
-        """The name of its folder."""
+        """The name of the run's folder."""
         return f"{self.network}-{self.algorithm}-{self.id}"
 
     @cached_property
     def parent(self) -> RunSpec | None:
         """The full-precision run whose weights this one starts from."""
-        if self.recipe.start is None or self.algorithm == "full_precision":
+        if self.recipe.start is None or self.algorithm == BASELINE:
             return None
-        return _only(dataclasses.replace(self, algorithm="full_precision", recipe=self.recipe.start))
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> RunSpec:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(**{**data, "recipe": recipes.from_dict(data["recipe"])})
+        return _only(dataclasses.replace(self, algorithm=BASELINE, recipe=self.recipe.start))
 
 
 @dataclass(frozen=True)
@@ -86,17 +79,18 @@ class RunResult:
     """The outcome of a run.
 
     `accuracy` is the task's main metric on the test split, which BiBench calls accuracy everywhere: at most 1, more is
-    better. `metric` is its name. `metrics` are all test metrics of the last epoch by name, the loss among them.
-    `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
-    checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size sampled while
-    training; what the process held before counts too. `peak_gpu_memory_mib` is TensorFlow's own, of the first GPU.
-    `energy_j` is what the processor packages of the whole machine used in the steps of `train_time_s`. What the
-    platform does not tell is None. `execution` holds the options of the session that its times depend on.
-    `model_digest` is that of the file of the trained network (`files.fingerprint_files`).
+    better; `metric` is the name of this metric. `metrics` are all test metrics of the last epoch by name, with the
+    loss. `train_step_time_ms` is the median over all steps but the first ones of this process, without evaluation and
+    checkpoints; `train_time_s` sums those steps. `peak_process_memory_mib` is the largest resident size of the process
+    while training, with the memory it held before. `peak_gpu_memory_mib` is TensorFlow's peak on the first GPU.
+    `energy_j` is the energy that the processor packages of the whole machine used in the steps of `train_time_s`. A
+    value that the platform does not provide is None. `execution` holds the options of the session that affect the
+    times. `history` has the rows of `training.loop.Progress`. `model_digest` is the digest of the file of the trained
+    network (`files.fingerprint_files`).
     """
 
     run_id: str
-    spec: dict[str, Any]
+    spec: RunSpec
     status: Literal["completed", "diverged", "failed"]
     error: str | None = None
     accuracy: float | None = None
@@ -111,17 +105,14 @@ class RunResult:
     epochs_completed: int = 0
     trainable_parameters: int | None = None
     dataset: dict[str, Any] = field(default_factory=dict)
-    history: list[dict[str, float]] = field(default_factory=list)
-    metric: str = "top-1 accuracy"
+    history: list[dict[str, int | float | None]] = field(default_factory=list)
+    metric: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     model_digest: str | None = None
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what was learnt, by which measurements name the training they belong to.
-
-        It does not change when later versions add fields to results.
-        """
+        """SHA-256 of the outcome of the training; measurements of its network carry it."""
         return files.digest([self.run_id, self.dataset, self.accuracy, self.test_loss, self.history])
 
 
@@ -133,7 +124,7 @@ class RunStore:
         self.runs = self.root / "runs"
 
     def folder(self, spec: RunSpec) -> Path:
-        """Where the files of a run are, whether it exists or not."""
+        """The folder of a run, which need not exist."""
         return self.runs / spec.folder
 
     @cached_property
@@ -143,7 +134,7 @@ class RunStore:
     def status(self, folder: str) -> str | None:
         """`completed`, `diverged` or `failed` by the name of a run's folder; None before there is a result.
 
-        A result that the index knows is not read. Raises RecordError for a damaged record.
+        A result that the index has is not read. Raises RecordError for a damaged record.
         """
         path = f"{self.runs}/{folder}/result.json"
         try:
@@ -163,12 +154,12 @@ class RunStore:
         return result.status
 
     def seconds_per_step(self, folder: str) -> float | None:
-        """By the clock, of a run that has a `status`; None where it is not known."""
+        """The wall-clock time of a step of a run whose `status` was asked for; None if it is unknown."""
         line = self._index.get(folder)
         return None if line is None else line.seconds_per_step
 
     def write(self, spec: RunSpec, result: RunResult, seconds_per_step: float | None = None) -> None:
-        """Store the result of a run. Raises BibenchError when it cannot be written."""
+        """Store the result of a run. Raises StorageError when it cannot be written."""
         path = self.folder(spec) / "result.json"
         records.write(path, result, environment=environment.describe())
         file = path.stat()
@@ -204,10 +195,10 @@ class RunStore:
         """The trained network of a run, for inference. Raises BibenchError when there is none."""
         import tensorflow as tf
 
-        from bibench_tf import algorithms, zoo
+        from bibench_tf import algorithms, networks
 
         # The classes in the file must be registered before Keras reads it: those of the zoo, and a user's own.
-        zoo.names()
+        networks.NETWORKS.names()
         if spec.algorithm != PAPER:
             algorithms.get(spec.algorithm)
         path = self.model_path(spec)
@@ -216,7 +207,7 @@ class RunStore:
         if not path.exists():
             raise BibenchError(f"{path} is missing: train the run first.")
         result = self.result(spec)
-        if result is not None and result.model_digest not in (None, fingerprint_files([path])):
+        if result is not None and result.model_digest not in (None, files.fingerprint_files([path])):
             raise BibenchError(
                 f"{path} is not the network that its result was measured on; delete the folder to train it again."
             )
@@ -230,6 +221,8 @@ def _without_defaults(specification: Any) -> dict[str, Any]:
     content = {}
     for each in dataclasses.fields(specification):
         value = getattr(specification, each.name)
+        if each.type == "float":
+            value = float(value)  # 1 and 1.0 are equal, and so are the ids
         if value != each.default:
             content[each.name] = _recipe_content(value) if isinstance(value, Recipe) else value
     return content
@@ -237,11 +230,11 @@ def _without_defaults(specification: Any) -> dict[str, Any]:
 
 @cache
 def _only(spec: RunSpec) -> RunSpec:
-    # All runs that start from it have the same object, which knows its id.
+    # One object for all runs that start from this one, so that its id is computed once.
     return spec
 
 
 @cache
 def _recipe_content(recipe: Recipe) -> dict[str, Any]:
-    # Many runs have the same recipe.
+    # Computed once for all runs with this recipe.
     return _without_defaults(recipe)

@@ -1,14 +1,13 @@
-"""How far a results folder is: the plan kept in it, and the state of each run. No TensorFlow is needed."""
+"""The progress of a results folder: its stored plan, and the state of each run. No TensorFlow is needed."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -16,14 +15,15 @@ from bibench_tf.results import checkpoints, records
 from bibench_tf.results.runs import RunSpec, RunStore
 
 FILE = "plan.json"
-# In the order they are told. `started` has files and no process: it was interrupted, or its machine is out of sight.
+# In the order of the report. `started`: the run has files but no process on this machine; it was interrupted, or
+# another machine trains it.
 STATES = ("completed", "diverged", "failed", "damaged", "running", "started", "waiting")
 _WITH_RESULT = ("completed", "diverged", "failed", "damaged")
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A run of the plan; `steps` are those of the whole training, None where the size of the data is not known."""
+    """A run of the plan. `steps` counts the steps of the whole training; None if the size of the data is unknown."""
 
     folder: str
     dataset: str
@@ -36,7 +36,7 @@ class Planned:
 
     @classmethod
     def of(cls, spec: RunSpec, train_examples: int | None = None) -> Planned:
-        """The entry of a run on so many training examples."""
+        """The plan entry of a run with `train_examples` training examples."""
         network = spec.network if spec.width == 1 else f"{spec.network}@{spec.width:g}"
         recipe = spec.recipe
         steps = None if train_examples is None else recipe.epochs * (train_examples // recipe.batch_size)
@@ -44,19 +44,19 @@ class Planned:
 
     @property
     def text(self) -> str:
-        """The run in a line."""
+        """One line about the run."""
         run_id = self.folder.rpartition("-")[2]
         return f"{self.dataset} {self.network} {self.algorithm} {self.recipe} seed {self.seed} {run_id}"
 
     @property
     def kind(self) -> tuple[str, str, str, str]:
-        """What runs have in common whose steps take the same time."""
+        """The fields on which the time of a step depends."""
         return self.dataset, self.network, self.algorithm, self.recipe
 
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """The planned runs of a results folder, one line each: the fields of `Planned` with tabs between them."""
+    """The planned runs of a results folder, one line each: the fields of `Planned`, separated by tabs."""
 
     runs: list[str]
 
@@ -71,31 +71,27 @@ class StoredPlan:
             ]
         )
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> StoredPlan:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(data["runs"])
-
     @property
     def planned(self) -> list[Planned]:
-        """The runs. Raises ValueError for a line that is none."""
+        """The entries of the plan. Raises ValueError for a line that is not one."""
         found = []
         for line in self.runs:
-            *names, seed, epochs, steps = line.split("\t")
+            folder, dataset, network, algorithm, recipe, seed, epochs, steps = line.split("\t")
+            names = folder, dataset, network, algorithm, recipe
             found.append(Planned(*names, int(seed), int(epochs), int(steps) if steps else None))
         return found
 
 
 @dataclass(frozen=True)
 class Status:
-    """The state of every planned run, and how long the rest takes at the pace so far; None where that is unknown."""
+    """The state of every planned run, and an estimate of the remaining training time; None if it is unknown."""
 
     runs: list[tuple[str, Planned]]
     remaining_s: float | None
 
     @property
     def counts(self) -> Counter[str]:
-        """How many runs are in each state."""
+        """The number of runs in each state."""
         return Counter(state for state, _ in self.runs)
 
     @property
@@ -107,30 +103,30 @@ class Status:
         text = f"{', '.join([text, *others])}."
         if self.remaining_s:
             at_once = counts["running"]
-            pace = f"with {at_once} at once, as now" if at_once > 1 else "one after the other"
+            pace = f"with {at_once} runs at a time, as now" if at_once > 1 else "one run at a time"
             text += f" About {_duration(self.remaining_s)} of training left, {pace}."
         return text
 
 
 def read_plan(results: Path) -> list[Planned] | None:
-    """The plan of a results folder, None before it has one. Raises RecordError for a damaged one."""
+    """The plan of a results folder; None if it has no plan yet. Raises RecordError for a damaged plan."""
     path = results / FILE
     if not path.exists():
         return None
     try:
-        return records.read(path, StoredPlan, StoredPlan.from_dict).planned
-    except (TypeError, ValueError) as error:
+        return records.read(path, StoredPlan).planned
+    except ValueError as error:
         raise records.RecordError(f"{path} is not a plan: {error}.") from error
 
 
 def write_plan(planned: Iterable[Planned], results: Path) -> None:
-    """Store the plan, unless it is the one that is stored."""
+    """Store the plan, unless the same plan is stored already. Raises StorageError."""
     plan = StoredPlan.of(planned)
     try:
-        if records.read(results / FILE, StoredPlan, StoredPlan.from_dict) == plan:
+        if records.read(results / FILE, StoredPlan) == plan:
             return
     except records.RecordError:
-        pass
+        pass  # missing or damaged
     records.write(results / FILE, plan)
 
 
@@ -160,7 +156,7 @@ def _state(run: Planned, store: RunStore) -> str:
             return "started"
     except Timeout:
         return "running"
-    except OSError:  # one may look at what one may not write
+    except OSError:  # the results folder may be read-only
         return "started"
 
 

@@ -1,45 +1,43 @@
 """A results folder at a URL, of any file system that fsspec knows, and its working copy on this machine's disk.
 
-Everything else works on the copy. Here is what goes up and down: at the start the records that the copy lacks come
-down; a run gets the checkpoints and networks it goes on from; after an epoch its checkpoint goes up, after a run its
-network and then its result, and at the end what was measured and the report. A file goes up whole under its name, which
-is all that object stores promise. They have no locks: Ray or shards divide the work between machines.
+All other code works on the copy. This module transfers files: at the start the missing records are downloaded; a run
+downloads the checkpoints and networks it starts from; after an epoch its checkpoint is uploaded, after a run its
+network and then its result, and at the end the measurements and the report. A file is uploaded whole under its own
+name, the only operation that all object stores make atomic. Object stores have no locks: Ray or shards divide the work
+between machines.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path, PurePosixPath
 
-from bibench_tf.errors import BibenchError, StorageError
+import platformdirs
+
+from bibench_tf.errors import InvalidOption, StorageError
 from bibench_tf.results import checkpoints, index
 
 # Names the URL in a working copy.
 _FILE = ".store.json"
 _TEMPORARY = ".tmp-"
 _STARTED_S = time.time()
-# Files that are asked for together.
+# Files of one request.
 _AT_ONCE = 1000
 
 
-def is_url(results: str) -> bool:
-    """Whether this names a store and no folder."""
-    return "://" in results
-
-
 def working_copy(url: str) -> Path:
-    """The folder on this machine for the store at `url`, in the user's cache; it is made if need be.
+    """The folder on this machine for the store at `url`, in the user's cache; it is created.
 
-    Raises BibenchError when the URL's file system is not known or cannot be reached.
+    Raises InvalidOption for a URL whose file system is unknown, and StorageError if the cache cannot be written.
     """
-    cache_folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache_folder / "bibench-tf" / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    folder = platformdirs.user_cache_path("bibench-tf") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / _FILE).write_text(json.dumps({"url": url}), encoding="utf-8")
@@ -50,7 +48,7 @@ def working_copy(url: str) -> Path:
 
 
 def of(folder: Path) -> Remote | None:
-    """The store that `folder` is the working copy of; None for a folder that is all there is."""
+    """The store that `folder` is the working copy of; None for a folder that is no working copy."""
     try:
         return _store(json.loads((folder / _FILE).read_text(encoding="utf-8"))["url"], folder)
     except FileNotFoundError:
@@ -65,20 +63,20 @@ def _store(url: str, folder: Path) -> Remote:
 class Remote:
     """The store at a URL, with its working copy. All names are relative to both.
 
-    Every method raises BibenchError when the store does not answer.
+    Every method raises StorageError when the store does not answer.
     """
 
-    def __init__(self, url: str, folder: Path):
+    def __init__(self, url: str, folder: Path) -> None:
         import fsspec
 
         self.url, self.folder = url, folder
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as error:
-            raise BibenchError(f"{url} cannot be used: {error}") from error
+            raise InvalidOption(f"{url} cannot be used: {error}") from error
 
     def fetch_records(self) -> None:
-        """Get the records that the working copy lacks, or has in another size; checkpoints stay where they are."""
+        """Download the records that the working copy lacks or has in another size, without those of checkpoints."""
         self._fetch(
             {
                 name: size
@@ -88,12 +86,12 @@ class Remote:
         )
 
     def fetch(self, name: str) -> None:
-        """Get a file, if the store has it and the working copy does not."""
+        """Download a file, if the store has it and the working copy does not."""
         if not (self.folder / name).exists():
             self._fetch(self._find(name))
 
     def fetch_checkpoints(self, run: str) -> None:
-        """Get the checkpoints of a run's folder that the working copy lacks, each as a whole."""
+        """Download the checkpoints of a run's folder that the working copy lacks, each as a whole."""
         found = self._find(run)
         for name in sorted(_checkpoints_in(found)):
             target = self.folder / run / name
@@ -107,28 +105,32 @@ class Remote:
             beside.rename(target)
 
     def upload_checkpoints(self, run: str) -> None:
-        """Put the newest checkpoint of a run's folder into the store, and drop those that the working copy dropped."""
+        """Upload the newest checkpoint of a run's folder, and delete those that the working copy has deleted."""
         here = checkpoints.names(self.folder / run)
         for name in here[:1]:
-            # The record last: a checkpoint without it is none.
+            # The record last: a checkpoint without a record is incomplete.
             files = sorted((self.folder / run / name).iterdir(), key=lambda path: path.suffix == ".json")
             self.upload(path.relative_to(self.folder).as_posix() for path in files)
         self.drop_checkpoints(run, keep=here)
 
     def drop_checkpoints(self, run: str, keep: Iterable[str] = ()) -> None:
-        """Delete the other checkpoints of a run in the store; the working copy has its own."""
+        """Delete all checkpoints of a run in the store but `keep`; the working copy does not change."""
         for name in _checkpoints_in(self._find(run)).difference(keep):
-            self._do(lambda name=name: self._files.rm(self._path(f"{run}/{name}"), recursive=True), f"{run}/{name}")
+            with self._request(f"{run}/{name}"):
+                self._files.rm(self._path(f"{run}/{name}"), recursive=True)
 
     def upload(self, names: Iterable[str]) -> None:
-        """Put files of the working copy into the store, in this order."""
+        """Upload files of the working copy, in this order."""
         for name in names:
-            self._do(lambda name=name: self._put(name), name)
+            path = self._path(name)
+            with self._request(name):
+                self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+                self._files.put_file(str(self.folder / name), path)
 
     def upload_changed(self) -> None:
-        """Put what the store lacks or has in another size, or this process has written, into the store.
+        """Upload the files that the store lacks or has in another size, and those that this process has written.
 
-        Temporary and hidden files, checkpoints and the index, which is about files of this machine, are left out.
+        Temporary and hidden files, checkpoints and the index, which describes files of this machine, are left out.
         """
         there = self._find("")
         names = []
@@ -144,17 +146,13 @@ class Remote:
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}".rstrip("/")
 
-    def _put(self, name: str) -> None:
-        path = self._path(name)
-        self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-        self._files.put_file(str(self.folder / name), path)
-
     def _find(self, name: str) -> dict[str, int]:
-        """Sizes of the files under a name, or of the file of that name."""
+        """The sizes in bytes of the files under a name, or of the file of that name."""
         root = self._path("")
         self._files.invalidate_cache()
         try:
-            found = self._do(lambda: self._files.find(self._path(name), detail=True), name or self.url)
+            with self._request(name or self.url):
+                found = self._files.find(self._path(name), detail=True)
         except FileNotFoundError:
             return {}
         return {path[len(root) + 1 :]: details["size"] for path, details in found.items()}
@@ -164,30 +162,30 @@ class Remote:
         self._get([(name, path) for name, path, size in wanted if not path.exists() or path.stat().st_size != size])
 
     def _get(self, wanted: Sequence[tuple[str, Path]]) -> None:
-        """Many at once, which object stores answer side by side."""
+        """Download files, many in one request, which object stores answer in parallel."""
         for start in range(0, len(wanted), _AT_ONCE):
             part = wanted[start : start + _AT_ONCE]
             beside = [target.with_name(f"{_TEMPORARY}{target.name}") for _, target in part]
             for path in beside:
                 path.parent.mkdir(parents=True, exist_ok=True)
             names = [self._path(name) for name, _ in part]
-            self._do(
-                lambda names=names, beside=beside: self._files.get(names, [str(path) for path in beside]), names[0]
-            )
+            with self._request(names[0]):
+                self._files.get(names, [str(path) for path in beside])
             for path, (_, target) in zip(beside, part, strict=True):
                 os.replace(path, target)
 
-    def _do(self, action, name: str):
+    @contextlib.contextmanager
+    def _request(self, name: str) -> Iterator[None]:
         try:
-            return action()
+            yield
         except FileNotFoundError:
             raise
         except Exception as error:
-            # Every file system has exceptions of its own.
+            # Each file system raises exceptions of its own.
             reason = str(error).strip().partition("\n")[0]
             raise StorageError(
-                f"The store {self.url} does not take or give {name}: {type(error).__name__}: {reason}. What is done is "
-                "kept; start the same command again when it does."
+                f"Cannot read or write {name} in {self.url}: {type(error).__name__}: {reason}. Finished runs are kept; "
+                "start the same command again when the store answers."
             ) from error
 
 

@@ -1,28 +1,30 @@
-"""The workers that are not the chief: they make the steps of its trainings with it, and keep nothing."""
+"""The workers that are not the chief: they take part in its trainings and store nothing."""
 
 from __future__ import annotations
 
 import tempfile
 
 from bibench_tf.errors import BibenchError
+from bibench_tf.results import records
 from bibench_tf.results.runs import RunSpec, RunStore
-from bibench_tf.training import distribution, runner
+from bibench_tf.training import distribution, run
 from bibench_tf.training.distribution import Devices
+from bibench_tf.training.run import Run
 from bibench_tf.training.session import Session
 
 
 def follow(session: Session, devices: Devices) -> None:
-    """Take part in every training that the chief announces, until it says that there is no more.
+    """Take part in every training that the chief announces, until it announces the end.
 
-    Nothing is read from the results folder or written to it. Raises BibenchError where this machine has other data than
-    the chief, and SessionEnded when the chief or another worker is gone.
+    The results folder is neither read nor written. Raises BibenchError if this machine has other data than the chief,
+    and SessionEnded when the chief or another worker has gone.
     """
     from bibench_tf.training import loop
 
-    load = runner.data_loader(session)
+    load = run.data_loader(session)
     while announced := devices.announced():
-        spec = RunSpec.from_dict(announced["spec"])
-        runner.check_files([spec], session)
+        spec = records.structure(announced["spec"], RunSpec)
+        run.check_files([spec], session)
         data = load(spec)
         if data.fingerprint != announced["fingerprint"]:
             raise BibenchError(f"{spec.dataset} is not the same on all workers: copy the chief's data to this one.")
@@ -30,7 +32,7 @@ def follow(session: Session, devices: Devices) -> None:
             try:
                 store = RunStore(folder)
                 store.folder(spec).mkdir(parents=True)
-                runner.learn(spec, store, data, session)
+                run.learn(Run(spec, data, store, session))
             except loop.Diverged:
                 continue  # on the chief as well
             except Exception as error:
@@ -38,7 +40,7 @@ def follow(session: Session, devices: Devices) -> None:
 
 
 def dismiss(session: Session) -> None:
-    """Let the followers go."""
+    """Announce the end to the followers."""
     devices = distribution.devices(session.strategy)
     if devices is not None:
         devices.announce({})

@@ -1,4 +1,4 @@
-"""The training of one run: epochs from a checkpoint to the end, and nothing about where runs come from."""
+"""The training loop: epochs of a network on data by a recipe, from the last checkpoint to the end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bibench_tf.training.energy import EnergyMeter
 from bibench_tf.training.memory import PeakMemory, forget_networks
 from bibench_tf.training.tensorboard import EpochLogs
 
-# The first steps of a process trace the graph and warm caches; they say nothing about the cost of a step.
+# The first steps of a process trace the graph and fill caches; they are not timed.
 WARM_UP_STEPS = 5
 _RECORD = "progress.json"
 _TEMPORARY = ".tmp-"
@@ -40,7 +40,7 @@ _LABELS_SHARE = 0.5
 
 @dataclass(frozen=True)
 class Progress:
-    """What a checkpoint knows beside the weights: how many epochs are done, and the metrics of each.
+    """The record of a checkpoint: the number of completed epochs, and the metrics of each.
 
     `history` has a row for each epoch: `epoch`, `train_loss` (of the labels, without penalties and teachers),
     `train_accuracy` (where there are classes), `test_loss`, `accuracy` (the task's main metric on the test split), the
@@ -49,12 +49,67 @@ class Progress:
 
     epochs_completed: int
     checkpoint: str
-    history: list[dict[str, float | None]] = field(default_factory=list)
+    history: list[dict[str, int | float | None]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
 
 
 class Diverged(Exception):
-    """The loss is not a number any more."""
+    """Raised when the training loss becomes NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """The network that is trained, and the networks that take part in its training.
+
+    `twin` is the same network in the recipe's precision where that is mixed: it makes the steps, and `model` gets its
+    weights after every epoch, so that the network that is evaluated is the one that is saved. `teacher` is the frozen
+    network that a distilling recipe learns from. With devices there is a twin at every precision, and both come from
+    `Devices.replicated` or its scope.
+    """
+
+    model: tf.keras.Model
+    twin: tf.keras.Model | None = None
+    teacher: tf.keras.Model | None = None
+
+    @property
+    def stepped(self) -> tf.keras.Model:
+        """The network whose weights the steps change."""
+        return self.model if self.twin is None else self.twin
+
+    def update_model(self) -> None:
+        """Give `model` the weights of its twin, if there is one."""
+        if self.twin is not None:
+            self.model.set_weights(self.twin.get_weights())
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How training steps are executed; the options change times, and nothing that is learnt but rounding.
+
+    `devices` share every batch. `xla` compiles the steps. Keras makes `steps_per_execution` steps before it returns to
+    Python, except for a recipe whose learning rate changes from step to step.
+    """
+
+    devices: Devices | None = None
+    xla: bool = False
+    steps_per_execution: int = 1
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """Functions called after every step and every epoch, a folder for TensorBoard's logs, and the clock of the steps.
+
+    A training that starts from a checkpoint calls `on_step` for the steps of that checkpoint too.
+    """
+
+    on_step: Callable[[], object] = lambda: None
+    on_epoch: Callable[[Progress], None] = lambda progress: None
+    logs: Path | None = None
+    clock: Callable[[], float] = time.perf_counter
+
+
+HERE = Execution()
+NO_HOOKS = Hooks()
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> int:
@@ -86,57 +141,40 @@ def _without_ones(shape: tf.TensorShape) -> list[int]:
 
 
 def train(
-    model: tf.keras.Model,
+    trainee: Trainee,
     data: Dataset,
     recipe: Recipe,
     *,
     seed: int,
     folder: Path,
-    teacher: tf.keras.Model | None = None,
-    twin: tf.keras.Model | None = None,
-    devices: Devices | None = None,
-    logs: Path | None = None,
-    xla: bool = False,
-    steps_per_execution: int = 1,
-    on_step: Callable[[], None] = lambda: None,
-    on_epoch: Callable[[Progress], None] = lambda progress: None,
-    clock: Callable[[], float] = time.perf_counter,
+    execution: Execution = HERE,
+    hooks: Hooks = NO_HOOKS,
 ) -> Progress:
-    """Train `model` in place, from the checkpoint in `folder` if it has one, to the last epoch of the recipe.
+    """Train a network in place, from the checkpoint in `folder` if it has one, to the last epoch of the recipe.
 
-    The loss, and the test metrics after every epoch, are those of the data's task. `teacher` is the network that a
-    recipe which distils learns from; it is frozen. `twin` is the same network in the recipe's precision where that is
-    mixed: it makes the steps, and `model` gets its weights after every epoch, so that what is evaluated is what is
-    saved. With `devices` batches are spread over these, and there is a twin at every precision; it and the teacher come
-    from `Devices.replicated`. `logs` is a folder for TensorBoard. After every epoch the state is written to `folder`:
-    what is trained next is then a function of that state, the seed and the data alone. A recipe whose rate changes from
-    step to step is trained step by step whatever `steps_per_execution` says. Raises Diverged when the loss is not
-    finite.
+    The loss, and the test metrics after every epoch, are those of the data's task. After every epoch the state is
+    written to `folder`: the rest of the training depends on that state, the seed and the data alone. Raises Diverged
+    when the loss is not finite, and StorageError when the state cannot be written.
     """
-    task = tasks.get(data.task)
-    trained = model
-    if twin is not None:
-        twin.set_weights(model.get_weights())
-        trained = twin
+    model, devices, task = trainee.model, execution.devices, tasks.get(data.task)
+    if trainee.twin is not None:
+        trainee.twin.set_weights(model.get_weights())
     with scope(devices):
-        trainer = _compiled(
-            trained, data, recipe, teacher, xla=xla, steps=1 if recipe.changes_every_step else steps_per_execution
-        )
+        trainer = _compiled(trainee, data, recipe, execution)
     predict = inference(model, data)
-    checkpoint = tf.train.Checkpoint(model=trained, optimizer=trainer.optimizer)
+    checkpoint = tf.train.Checkpoint(model=trainee.stepped, optimizer=trainer.optimizer)
     progress = _restore(checkpoint, folder, epochs=recipe.epochs)
-    if twin is not None:
-        model.set_weights(twin.get_weights())
+    trainee.update_model()
     steps_per_epoch = data.train_examples // recipe.batch_size
     for _ in range(progress.epochs_completed * steps_per_epoch):
-        on_step()
-    epoch_logs = None if logs is None else EpochLogs(logs, recipe, progress.history)
-    timer = _StepTimer(on_step, clock)
+        hooks.on_step()
+    epoch_logs = None if hooks.logs is None else EpochLogs(hooks.logs, recipe, progress.history)
+    timer = _StepTimer(hooks)
     at_random = any(map(_draws_at_random, trainer.submodules))
     for epoch in range(progress.epochs_completed, recipe.epochs):
         if at_random:
-            # Random layers count their calls: from here, so that an epoch after a checkpoint is as without a break.
-            # Other networks are spared this, because TensorFlow then prepares its functions anew, for a second or so.
+            # Random layers count their calls. The count starts here, so that an epoch after a checkpoint equals one
+            # without a break. Not for other networks: TensorFlow then prepares its functions again, for about a second.
             tf.random.set_seed(seed if devices is None else seed + devices.worker)
         fitted = trainer.fit(
             _train_batches(task, data, recipe, devices, seed=seed, epoch=epoch),
@@ -150,30 +188,28 @@ def train(
                 tf.keras.callbacks.TerminateOnNaN(),
                 timer,
             ],
-        )
-        train_loss = fitted.history["loss"][-1]
-        if not np.isfinite(train_loss):
+        ).history
+        if not np.isfinite(fitted["loss"][-1]):
             raise Diverged(f"the loss was not finite in epoch {epoch + 1} of {recipe.epochs}")
         if devices is not None:
-            correct_variances(twin, model, recipe.batch_size, steps_per_epoch)
-        if twin is not None:
-            model.set_weights(twin.get_weights())
+            correct_variances(trainee.stepped, model, recipe.batch_size, steps_per_epoch)
+        trainee.update_model()
         metrics = evaluate(predict, data)
         further = dict(metrics)
         row = {
             "epoch": epoch + 1,
-            "train_loss": float(fitted.history["label_loss"][-1]),
-            **({"train_accuracy": float(fitted.history["accuracy"][-1])} if "accuracy" in fitted.history else {}),
+            "train_loss": float(fitted["label_loss"][-1]),
+            **({"train_accuracy": float(fitted["accuracy"][-1])} if "accuracy" in fitted else {}),
             "test_loss": further.pop("loss", None),
             "accuracy": further.pop(task.metric(data)),
             **further,
             **timer.take(),
         }
         if epoch_logs is not None:
-            # Before the checkpoint: an epoch that has one is in the logs, and one that is repeated repeats its numbers.
+            # Before the checkpoint: an epoch with a checkpoint is in the logs, and a repeated epoch repeats its values.
             epoch_logs.write(row)
         progress = _save(checkpoint, folder, Progress(epoch + 1, "", [*progress.history, row], metrics))
-        on_epoch(progress)
+        hooks.on_epoch(progress)
     return progress
 
 
@@ -184,12 +220,14 @@ def _draws_at_random(layer: tf.Module) -> bool:
     return isinstance(layer, DrawsAtRandom) and layer.draws_at_random
 
 
-def _train_batches(task, data, recipe, devices, **order):
-    """The batches of an epoch, as the training graph takes them, shared out among devices if there are some."""
+def _train_batches(
+    task: Task, data: Dataset, recipe: Recipe, devices: Devices | None, **order: int
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """The batches of an epoch in the form that the training graph takes, divided among the devices, if any."""
     if devices is None:
         return task.training_batches(data.train_batches(recipe.batch_size, augment=recipe.augment, **order))
 
-    def parts(part, count):
+    def parts(part: int, count: int) -> tf.data.Dataset:
         batches = data.train_parts(recipe.batch_size, part, count, augment=recipe.augment, **order)
         return task.training_batches(batches)
 
@@ -208,34 +246,26 @@ def evaluate(predict: Callable[[Any], tf.Tensor], data: Dataset) -> dict[str, fl
     evaluation = task.evaluation(data)
     for inputs, labels in data.test_batches(task.test_batch):
         evaluation.update(labels.numpy(), tf.nest.map_structure(lambda output: output.numpy(), predict(inputs)))
-    return {name: float(figure) for name, figure in evaluation.metrics().items()}
+    return {name: float(value) for name, value in evaluation.metrics().items()}
 
 
-def _compiled(
-    model: tf.keras.Model,
-    data: Dataset,
-    recipe: Recipe,
-    teacher: tf.keras.Model | None = None,
-    *,
-    xla: bool,
-    steps: int,
-) -> tf.keras.Model:
-    """A second model on the same layers, which carries optimizer and metrics, so that `model` is saved without."""
-    task = tasks.get(data.task)
+def _compiled(trainee: Trainee, data: Dataset, recipe: Recipe, execution: Execution) -> tf.keras.Model:
+    """A second model on the same layers with optimizer and metrics, so that the network is saved without them."""
+    task, model, teacher = tasks.get(data.task), trainee.stepped, trainee.teacher
     inputs, outputs = task.training_graph(model)
     if outputs.dtype != tf.float32:
-        # The loss is a logarithm of sums of exponentials, for which 16 bits are too few.
+        # Sixteen bits are too few for the loss, a logarithm of sums of exponentials.
         outputs = tf.keras.layers.Activation("linear", dtype="float32", name="float32_outputs")(outputs)
     if teacher is not None:
         teacher.trainable = False
         outputs = _Distillation(task, data)([teacher(model.input, training=False), outputs])
     trainer = tf.keras.Model(inputs, outputs)
     if recipe.weight_decay and recipe.optimizer not in optimizers.DECOUPLED:
-        # The penalty is on latent weights: outside a layer's call Larq's variables read as what they hold.
+        # The penalty is on latent weights: outside a layer's call Larq's variables have their latent values.
         trainer.add_loss(lambda: recipe.weight_decay * tf.add_n([tf.nn.l2_loss(w) for w in model.trainable_weights]))
     loss = task.loss(data)
 
-    def label_loss(labels, outputs):
+    def label_loss(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         return loss(labels, outputs)
 
     # The variables of metrics and optimizer are made here: Keras makes them in the first step, which TensorFlow then
@@ -252,33 +282,33 @@ def _compiled(
                 else []
             ),
         ],
-        jit_compile=xla,
-        steps_per_execution=steps,
+        jit_compile=execution.xla,
+        steps_per_execution=1 if recipe.changes_every_step else execution.steps_per_execution,
     )
-    if hasattr(trainer.optimizer, "build"):  # those of Addons have none
+    if isinstance(trainer.optimizer, tf.keras.optimizers.Optimizer):  # those of Addons cannot be built
         trainer.optimizer.build(trainer.trainable_variables)
     return trainer
 
 
 class _Distillation(tf.keras.layers.Layer):
-    """Adds to the loss how far outputs are from those of a teacher, and passes them on."""
+    """Adds the distance of the outputs from those of a teacher to the loss; returns the outputs unchanged."""
 
-    def __init__(self, task: Task, data: Dataset):
+    def __init__(self, task: Task, data: Dataset) -> None:
         super().__init__(name="distillation", dtype="float32")
         self._loss_of = lambda teacher, outputs: task.distillation_loss(data, teacher, outputs)
 
-    def call(self, inputs):
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         teacher, outputs = inputs
         self.add_loss(self._loss_of(teacher, outputs))
         return outputs
 
 
 def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Progress:
-    """The newest checkpoint that passes its checksums; one that does not is named on stderr.
+    """Restore the newest checkpoint that passes its checksums; the others are named on stderr.
 
-    A start from an earlier one, or from none, costs time and never gives a wrong number.
+    A start from an earlier checkpoint, or without one, takes longer and gives the same numbers.
     """
-    for left in folder.glob(f"{_TEMPORARY}*"):  # of a process that was killed
+    for left in folder.glob(f"{_TEMPORARY}*"):  # left by a process that was killed
         if left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
         else:
@@ -301,7 +331,7 @@ def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Prog
 
 
 def _is_readable(state: str) -> bool:
-    """Read everything once, which checks its checksums, so that no network is restored by half."""
+    """Read all tensors once, which checks their checksums, so that no network is restored in part."""
     try:
         reader = tf.train.load_checkpoint(state)
         for name in reader.get_variable_to_shape_map():
@@ -312,9 +342,9 @@ def _is_readable(state: str) -> bool:
 
 
 def _save(checkpoint: tf.train.Checkpoint, folder: Path, progress: Progress) -> Progress:
-    """Write weights and record to a folder beside, rename it, then drop all but this checkpoint and the one before.
+    """Write weights and record to a temporary folder, rename it, then delete all but the newest two checkpoints.
 
-    Raises StorageError when it cannot be written.
+    Raises StorageError.
     """
     name = checkpoints.name_of(progress.epochs_completed)
     progress = dataclasses.replace(progress, checkpoint=name)
@@ -338,48 +368,48 @@ def _save(checkpoint: tf.train.Checkpoint, folder: Path, progress: Progress) -> 
 class _LearningRate(tf.keras.callbacks.Callback):
     """Sets the rate before an epoch, and before a step of a recipe whose rate changes from step to step."""
 
-    def __init__(self, recipe, steps_per_epoch):
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
         super().__init__()
         self._recipe = recipe
         self._steps_per_epoch = steps_per_epoch
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._epoch = epoch
         self._set(epoch)
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         if self._recipe.changes_every_step and batch:
             self._set(self._epoch + batch / self._steps_per_epoch)
 
-    def _set(self, epoch):
+    def _set(self, epoch: float) -> None:
         tf.keras.backend.set_value(self.model.optimizer.lr, learning_rate(self._recipe, epoch))
 
 
 class _StepTimer(tf.keras.callbacks.Callback):
-    """Times training steps and nothing else: evaluation, checkpoints, pauses and what `on_step` does are outside.
+    """Times training steps alone, without evaluation, checkpoints, pauses and `on_step`.
 
-    The waiting for the next batch is a part of a step. Where Keras makes several steps in one execution, each of them
-    counts as its equal share.
+    The waiting for the next batch is a part of a step. If Keras makes several steps in one execution, each step counts
+    as an equal share of it.
     """
 
-    def __init__(self, on_step, clock):
+    def __init__(self, hooks: Hooks) -> None:
         super().__init__()
-        self._on_step = on_step
-        self._clock = clock
+        self._on_step = hooks.on_step
+        self._clock = hooks.clock
         self._steps = 0
-        self._times_s = []
+        self._times_s: list[float] = []
         self._energy = EnergyMeter()
         self._memory = PeakMemory()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: object = None) -> None:
         self._memory.start()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         self._first = batch
         self._energy.start()
         self._start = self._clock()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: object = None) -> None:
         # Keras has turned the logs into numbers for this call, so the step is done on every device.
         elapsed_s = self._clock() - self._start
         steps = batch - self._first + 1
@@ -392,7 +422,7 @@ class _StepTimer(tf.keras.callbacks.Callback):
         for _ in range(steps):
             self._on_step()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: object = None) -> None:
         self._values = {"peak_process_memory_mib": self._memory.process_mib()}
         if (gpu_mib := self._memory.gpu_mib()) is not None:
             self._values["peak_gpu_memory_mib"] = gpu_mib
@@ -411,14 +441,14 @@ class _StepTimer(tf.keras.callbacks.Callback):
 
 
 def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Model:
-    """A freshly initialised network; the same seed gives the same weights."""
+    """A newly initialised network; the same seed gives the same weights."""
     forget_networks()
     tf.keras.utils.set_random_seed(seed)
     return build()
 
 
 def in_precision(build: Callable[[], tf.keras.Model], precision: Precision) -> tf.keras.Model:
-    """The network that `build` makes, with layers that compute at `precision`; its weights are float32 always."""
+    """The network that `build` makes, with layers that compute at `precision`; its weights are always float32."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(precision)
     try:

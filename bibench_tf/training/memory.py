@@ -1,4 +1,4 @@
-"""The memory of this process: its peak in a stretch of time, and what earlier networks have left in it."""
+"""The memory of this process: its peak in a period, and the release of memory leaked by earlier networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MIB = 2**20
 
 
 def forget_networks() -> None:
-    """Free the graphs of unreferenced networks, and let layer names count from the start.
+    """Free the graphs of unused networks, and restart the numbers in layer names.
 
     Functions that were traced before this call must not be differentiated for the first time after it: see
     `process.forget_gradients`.
@@ -29,19 +29,19 @@ def forget_networks() -> None:
 class PeakMemory:
     """The peaks since `start`, in MiB.
 
-    Linux keeps the highest resident size of a process and lets the process itself set it back, so that a peak belongs
-    to one run; the maximum that `getrusage` gives only ever grows, from the largest run of the process on. Where it
-    cannot be set back, the largest of the `sample`s stands in for it. Both count what the process held before.
+    Linux keeps the highest resident size of a process and lets the process reset it, so that a peak belongs to one run;
+    the maximum of `getrusage` cannot be reset. Without the reset, the peak is the largest `sample`. Both include the
+    memory that the process held before.
     """
 
-    def __init__(self, process: Path = PROCESS):
+    def __init__(self, process: Path = PROCESS) -> None:
         self._folder = process
         self._process = psutil.Process()
         self._largest = 0
         self._is_exact = False
 
     def start(self) -> None:
-        """Forget the peaks so far."""
+        """Reset the peaks."""
         import tensorflow as tf
 
         self._largest = 0
@@ -54,19 +54,19 @@ class PeakMemory:
             tf.config.experimental.reset_memory_stats("GPU:0")
 
     def sample(self) -> None:
-        """Look at the resident size, where the system does not keep its peak."""
+        """Read the resident size, if the system does not keep its peak."""
         if not self._is_exact:
             self._largest = max(self._largest, self._process.memory_info().rss)
 
     def process_mib(self) -> float:
-        """The peak of the process since `start`."""
+        """The peak of the process since `start`, in MiB."""
         exact = self._high_water_mark() if self._is_exact else None
         if exact is None:
             self._largest = max(self._largest, self._process.memory_info().rss)
         return round((self._largest if exact is None else exact) / _MIB, 1)
 
     def gpu_mib(self) -> float | None:
-        """The peak of what TensorFlow held on the first GPU since `start`; None without a GPU."""
+        """TensorFlow's peak memory on the first GPU since `start`, in MiB; None without a GPU."""
         import tensorflow as tf
 
         if not tf.config.list_physical_devices("GPU"):

@@ -1,34 +1,44 @@
-"""The optimizers of the recipes, and BertAdam, which Keras does not have."""
+"""The optimizers of the recipes, and BertAdam, which Keras lacks."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import UnknownName
 from bibench_tf.recipes import Precision, Recipe
 
-# Those that take weight decay as a part of their step; with all others it is a penalty in the loss.
+# Optimizers that apply weight decay in their step; for all others it is a penalty in the loss.
 DECOUPLED = ("bert_adam",)
 
 
 @tf.keras.utils.register_keras_serializable(package="bibench")
 class BertAdam(tf.keras.optimizers.Adam):
-    """Adam as BERT was trained by: no bias correction, decoupled weight decay, each gradient clipped by its own norm.
+    """The Adam variant used to train BERT: no bias correction, decoupled weight decay, gradients clipped one by one.
 
     For every weight w with gradient g, of norm at most `max_norm` after clipping:
     m = b1 m + (1 - b1) g, v = b2 v + (1 - b2) g^2, w = w - rate (m / (sqrt(v) + epsilon) + weight_decay w).
-    Weight decay is on every weight, biases and normalisations too. Gradients of embeddings are taken as dense ones, for
-    weights without a gradient in a step move as well.
+    Weight decay is on every weight, biases and normalisations too. Embedding gradients are densified, because momentum
+    and decay also update rows without a gradient.
 
     Source: Devlin et al., "BERT", arXiv:1810.04805, appendix A.2; without the correction and with the clipping as in
     the code released with it, which BiBench's language recipes use.
     """
 
-    def __init__(self, learning_rate=5e-5, epsilon=1e-6, weight_decay=0.01, max_norm=1.0, name="BertAdam", **options):
+    def __init__(
+        self,
+        learning_rate: float = 5e-5,
+        epsilon: float = 1e-6,
+        weight_decay: float = 0.01,
+        max_norm: float = 1.0,
+        name: str = "BertAdam",
+        **options: Any,
+    ) -> None:
         super().__init__(learning_rate, epsilon=epsilon, weight_decay=weight_decay, name=name, **options)
         self.max_norm = max_norm
 
-    def update_step(self, gradient, variable):
+    def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         """One step of one weight; Keras has applied the weight decay."""
         index = self._index_dict[self._var_key(variable)]
         first, second = self._momentums[index], self._velocities[index]
@@ -38,7 +48,7 @@ class BertAdam(tf.keras.optimizers.Adam):
         rate = tf.cast(self.learning_rate, variable.dtype)
         variable.assign_sub(rate * first / (tf.sqrt(second) + self.epsilon))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {**super().get_config(), "max_norm": self.max_norm}
 
@@ -64,18 +74,20 @@ def new(
     weight_decay: float = 0.0,
     precision: Precision = "float32",
 ) -> tf.keras.optimizers.Optimizer:
-    """An optimizer of a recipe by name; momentum is for SGD, weight decay for the decoupled ones.
+    """An optimizer of a recipe by name; momentum is for SGD, weight decay for the optimizers in `DECOUPLED`.
 
-    Raises BibenchError for an unknown name.
+    Raises UnknownName.
     """
     optimizer = _new(name, learning_rate, momentum, nesterov, weight_decay)
     if precision != "mixed_float16":
         return optimizer
-    # Small gradients are 0 in float16 unless the loss is scaled; a step whose gradients overflow is left out.
+    # Without loss scaling small gradients are 0 in float16. A step whose gradients overflow is skipped.
     return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
 
 
-def _new(name, learning_rate, momentum, nesterov, weight_decay):
+def _new(
+    name: str, learning_rate: float, momentum: float, nesterov: bool, weight_decay: float
+) -> tf.keras.optimizers.Optimizer:
     if name == "adam":
         # PyTorch's epsilon, as in the reference; Keras' own default is 1e-7.
         return tf.keras.optimizers.Adam(learning_rate, epsilon=1e-8)
@@ -87,4 +99,4 @@ def _new(name, learning_rate, momentum, nesterov, weight_decay):
         from bibench_tf.training.addons import rectified_adam
 
         return rectified_adam(learning_rate)
-    raise BibenchError(f"Unknown optimizer '{name}'. Known: adam, bert_adam, radam, sgd.")
+    raise UnknownName("optimizer", name, ("adam", "bert_adam", "radam", "sgd"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from bibench_tf.errors import BibenchError
+from tqdm import tqdm
+
+from bibench_tf.errors import InvalidOption
 
 # How a training is spread over devices, see `bibench_tf.training.distribution`.
 STRATEGIES = ("mirrored", "multiworker", "tpu")
@@ -16,32 +17,27 @@ STRATEGIES = ("mirrored", "multiworker", "tpu")
 
 @dataclass(frozen=True)
 class Session:
-    """Where and how this process runs a benchmark; nothing here changes what a result means.
+    """Where and how this process runs a benchmark; no option changes the meaning of a result.
 
-    `targets` are the devices of the inference track, whose records are scored together with those of earlier sessions;
-    `binaries` is the program lce_benchmark_model for the devices other than `host`: one for all, or one for each.
-    `xla` compiles training steps with XLA, which rounds as another computer does; with `steps_per_execution` Keras
-    makes that many steps before it returns to Python, except where the learning rate changes from step to step. A
-    run's result names both, and the strategy, for its times depend on them.
-    `strategy` spreads every training over devices (`bibench_tf.training.distribution`), which does not change what is
-    learnt but for rounding. With `tensorboard` runs keep what TensorBoard shows in their folders.
-    `retime_rounds` is how many interleaved rounds of training steps the training track times; 0 for none.
-    `bert_checkpoint` is the folder of the checkpoint that text networks start from, `vocabulary` the file of word pieces; their
-    contents are what a benchmark and its runs name.
-    `executor` trains runs in this process and others of this machine (`local`), as many as it has times `cpus_per_run`
-    cores or `gpus_per_run` graphics cards, or on the Ray cluster at `ray_address` (`ray`). None of `gpus_per_run` is
-    one, where there is one. `shard` (i, n) trains the i-th of n parts of the runs. `has_neighbours` says that other
-    runs are trained on this machine at the same time, which their times then depend on.
-    `store` is the URL of which `results` is the working copy, None where `results` is all there is.
+    `xla` compiles training steps with XLA, which changes rounding, as a different machine would. With
+    `steps_per_execution` N Keras makes N steps before it returns to Python, except where the learning rate changes from
+    step to step. `strategy` spreads every training over devices (`bibench_tf.training.distribution`), which changes
+    rounding only. A result records these three options, because its times depend on them. With `tensorboard` each run
+    keeps logs for TensorBoard in its folder.
+    `bert_checkpoint` is the folder of the checkpoint that text networks start from, `vocabulary` the file of their word
+    pieces; benchmarks and runs name the digests of the contents.
+    `executor` trains runs in this process and others of this machine (`local`), or on the Ray cluster at `ray_address`
+    (`ray`). A run gets `cpus_per_run` CPU cores, or `gpus_per_run` GPUs; the machine trains as many runs in parallel as
+    its cores or GPUs allow. `gpus_per_run=None`: one GPU per run if the machine has any. `shard` (i, n) trains the i-th
+    of n parts of the runs. `has_neighbours` is true if this machine trains other runs at the same time, which affects
+    the times of the runs.
+    `store` is the URL of which `results` is the working copy; None if `results` is no working copy.
     """
 
     results: Path
     data_dir: Path | None = None
     download: bool = False
     quiet: bool = False
-    targets: tuple[str, ...] = ("host",)
-    binaries: tuple[Path, ...] = ()
-    retime_rounds: int = 0
     xla: bool = False
     steps_per_execution: int = 1
     strategy: str | None = None
@@ -56,26 +52,27 @@ class Session:
     has_neighbours: bool = False
     store: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.xla and self.strategy is not None:
-            raise BibenchError(
+            raise InvalidOption(
                 f"XLA compiles the steps of one device: leave out either --xla or --strategy {self.strategy}."
             )
         if self.executor == "ray" and self.strategy is not None:
-            raise BibenchError(
-                f"--executor ray gives every run one machine: leave it out, or --strategy {self.strategy}."
+            raise InvalidOption(
+                f"--executor ray gives every run one machine: leave out either this option or --strategy "
+                f"{self.strategy}."
             )
 
-    def to_dict(self) -> dict[str, Any]:
-        """The session as JSON has it, with paths as texts."""
-        return json.loads(json.dumps(dataclasses.asdict(self), default=str))
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Session:
-        """The inverse of `to_dict`."""
-        paths = {
-            name: data[name] and Path(data[name]) for name in ("results", "data_dir", "bert_checkpoint", "vocabulary")
-        }
-        paths["binaries"] = tuple(Path(path) for path in data["binaries"])
-        shard = data["shard"] and tuple(data["shard"])
-        return cls(**{**data, **paths, "targets": tuple(data["targets"]), "shard": shard})
+    def progress_bar(self, total: int, unit: str) -> tqdm:
+        """A bar on stderr with an estimate of the time left; in a file or pipe it prints a line every half minute."""
+        interval_s = 0.2 if sys.stderr.isatty() else 30
+        return tqdm(
+            total=total,
+            unit=unit,
+            disable=self.quiet,
+            file=sys.stderr,
+            mininterval=interval_s,
+            maxinterval=max(10, interval_s),
+            dynamic_ncols=True,
+            smoothing=0.05,
+        )

@@ -28,7 +28,7 @@ import tiny_data
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import checkpoints
 from bibench_tf.results.runs import RunStore
-from bibench_tf.training import runner
+from bibench_tf.training import queue
 from bibench_tf.training.session import Session
 
 # FDA has all that a run can have to go on from: optimizer, batch normalization, schedules, noise weights, a start.
@@ -49,7 +49,7 @@ def train(results: Path, log: Path, max_file_bytes: int | None = None) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_file_bytes, resource.RLIM_INFINITY))
     try:
-        runner.execute(SPECS, Session(results, quiet=True))
+        queue.execute(SPECS, Session(results, quiet=True))
     except BibenchError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

@@ -1,4 +1,8 @@
+import dataclasses
+import json
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -75,3 +79,62 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BibenchError, match="Cannot write"):
         records.write(tmp_path / "file" / "a.json", Sample("a"))
+
+
+@dataclass(frozen=True)
+class Part:
+    sides: tuple[int, int]
+    kind: Literal["a", "b"] = "a"
+
+
+@dataclass(frozen=True)
+class Whole:
+    part: Part
+    rate: float
+    rows: list[dict[str, int | float | None]] = field(default_factory=list)
+    path: Path | None = None
+
+    def __post_init__(self):
+        if self.rate < 0:
+            raise BibenchError("A rate is not negative.")
+
+
+WHOLE = Whole(Part((1, 2), "b"), 0.5, [{"epoch": 1, "loss": float("nan")}], Path("a/b"))
+
+
+def test_nested_fields_are_built_by_their_types(tmp_path):
+    records.write(tmp_path / "a.json", WHOLE)
+    found = records.read(tmp_path / "a.json", Whole)
+    assert dataclasses.replace(found, rows=[]) == dataclasses.replace(WHOLE, rows=[])
+    assert str(found.rows) == "[{'epoch': 1, 'loss': nan}]", "whole numbers stay whole where both are allowed"
+    assert json.loads(json.dumps(records.unstructure(WHOLE)))["part"] == {"sides": [1, 2], "kind": "b"}
+
+
+@pytest.mark.parametrize(
+    "changes, field",
+    [
+        ({"rate": "0.5"}, "rate"),
+        ({"rate": -1.0}, "A rate is not negative"),
+        ({"part": {"sides": [1, 2, 3], "kind": "b"}}, "part.sides"),
+        ({"part": {"sides": [1, 2.5], "kind": "b"}}, r"part.sides\[1\]"),
+        ({"part": {"sides": [1, 2], "kind": "c"}}, "part.kind"),
+        ({"part": {"sides": [1, 2]}}, "part.kind is missing"),
+        ({"part": {"sides": [1, 2], "kind": "b", "more": 1}}, "part.more is missing or unknown"),
+        ({"part": None}, "part"),
+        ({"rows": [{"epoch": "1"}]}, "rows"),
+        ({"path": 1}, "path"),
+        ({"more": 1}, "more"),
+    ],
+)
+def test_a_field_of_another_type_is_refused_by_its_name(tmp_path, monkeypatch, changes, field):
+    path = tmp_path / "a.json"
+    with monkeypatch.context() as patch:
+        content = records.unstructure(WHOLE) | changes
+        patch.setattr(records, "unstructure", lambda record: content)
+        records.write(path, WHOLE)
+    with pytest.raises(records.RecordError, match=f"{path} does not fit Whole: .*{field}"):
+        records.read(path, Whole)
+    with pytest.raises(records.RecordError, match=f"This does not fit Whole: .*{field}"):
+        records.structure(content, Whole)
+    with pytest.raises(records.RecordError, match="missing required field `part`"):
+        records.structure({"rate": 0.5}, Whole)

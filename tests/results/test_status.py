@@ -12,7 +12,7 @@ from bibench_tf import cli
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import index, records, status
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import runner
+from bibench_tf.training import queue
 from bibench_tf.training.session import Session
 
 START = Recipe("start", epochs=4, batch_size=10, optimizer="adam", learning_rate=1e-2, schedule="cosine")
@@ -26,7 +26,7 @@ SPECS = [
 
 
 def result_of(spec, state="completed"):
-    return RunResult(spec.id, dataclasses.asdict(spec), state, accuracy=0.5, train_step_time_ms=100.0)
+    return RunResult(spec.id, spec, state, accuracy=0.5, train_step_time_ms=100.0)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_status_counts_and_estimates_without_tensorflow(store):
     found = status.of(status.read_plan(store.root), store.root)
     assert found.remaining_s == pytest.approx((1 + 1 + 6 + 1 / 4) * 40 * 0.2)
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "|" in line}
-    assert "bibench_tf.status" in imported
+    assert "bibench_tf.results.status" in imported
     assert not imported & {"tensorflow", "pandas", "larq", "ray", "fsspec"}
 
 
@@ -70,7 +70,7 @@ def test_the_time_left_knows_what_is_done_and_how_many_run_at_once(store):
     with FileLock(store.folder(SPECS[12]) / ".lock"), FileLock(store.folder(SPECS[13]) / ".lock"):
         found = status.of(status.read_plan(store.root), store.root)
     assert found.remaining_s == pytest.approx((7 + 2 / 4) * 40 * 0.2 / 2)
-    assert "with 2 at once" in found.sentence
+    assert "with 2 runs at a time" in found.sentence
 
 
 def test_results_that_the_index_knows_are_not_read_again(store, monkeypatch):
@@ -80,7 +80,7 @@ def test_results_that_the_index_knows_are_not_read_again(store, monkeypatch):
     assert again.status(SPECS[11].folder) == "failed"
     assert again.status(SPECS[19].folder) is None
     # Nothing to train, so that neither data nor TensorFlow are asked for.
-    runner.execute(SPECS[:11], Session(results=store.root, quiet=True))
+    queue.execute(SPECS[:11], Session(results=store.root, quiet=True))
 
 
 @pytest.mark.parametrize("harm", ["deleted", "garbled", "cut"])
@@ -113,13 +113,13 @@ def test_a_result_that_changed_is_not_taken_from_the_index(store):
 
 
 def test_shards_are_all_runs_once_each_with_what_it_starts_from():
-    parts = [runner.shard(SPECS, part, 3) for part in (1, 2, 3)]
+    parts = [queue.shard(SPECS, part, 3) for part in (1, 2, 3)]
     assert sorted(spec.id for part in parts for spec in part) == sorted(spec.id for spec in SPECS)
     assert [len(part) for part in parts] == [8, 8, 4]
     for part in parts:
         ids = [spec.id for spec in part]
         assert all(spec.parent is None or ids.index(spec.parent.id) < ids.index(spec.id) for spec in part)
-    assert runner.shard(reversed(SPECS), 1, 1) == runner.ordered(reversed(SPECS))
+    assert queue.shard(reversed(SPECS), 1, 1) == queue.ordered(reversed(SPECS))
 
 
 def test_a_plan_is_kept_and_checked(tmp_path):

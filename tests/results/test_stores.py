@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 
-from bibench_tf import datasets
+from bibench_tf import datasets, files
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import runs, stores
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import runner
+from bibench_tf.training import queue
 from bibench_tf.training.session import Session
 
 START = Recipe("start", epochs=2, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
@@ -34,7 +34,7 @@ def machine(tmp_path, monkeypatch, url):
     return on
 
 
-def files(folder):
+def names_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
@@ -46,19 +46,19 @@ def write(store, name, text):
 
 def test_records_go_from_machine_to_machine(machine, tmp_path):
     one = machine("one")
-    one.write(SPEC, RunResult(SPEC.id, dataclasses.asdict(SPEC), "completed", accuracy=0.5))
+    one.write(SPEC, RunResult(SPEC.id, SPEC, "completed", accuracy=0.5))
     for name in ("benchmark.json", "report/report.html", f"runs/{SPEC.folder}/robustness.json"):
         write(one, name, "{}")
     for name in (f"runs/{SPEC.folder}/.lock", f"runs/{SPEC.folder}/checkpoint-1/progress.json", ".tmp-1.json"):
         write(one, name, "{}")
     one.remote.upload_changed()
     wanted = ["benchmark.json", *(f"runs/{SPEC.folder}/{name}.json" for name in ("result", "robustness"))]
-    assert sorted(files(tmp_path / "store")) == sorted([*wanted, "report/report.html"])
+    assert sorted(names_in(tmp_path / "store")) == sorted([*wanted, "report/report.html"])
     two = machine("two")
     assert two.status(SPEC.folder) is None
     two.remote.fetch_records()
     assert two.status(SPEC.folder) == "completed" and two.result(SPEC) == one.result(SPEC)
-    assert [name for name in files(two.root) if name not in (".store.json", "runs/index.jsonl")] == sorted([*wanted])
+    assert [name for name in names_in(two.root) if name not in (".store.json", "runs/index.jsonl")] == sorted([*wanted])
     write(one, "benchmark.json", '{"more": 1}')
     machine("one").remote.upload_changed()
     again = machine("two")
@@ -72,16 +72,16 @@ def test_a_half_uploaded_checkpoint_is_not_mistaken_for_one(machine, tmp_path):
         for name in ("state.index", "progress.json"):
             write(one, f"{run}/checkpoint-{epoch}/{name}", str(epoch))
         one.remote.upload_checkpoints(run)
-    assert len(files(tmp_path / "store")) == 4, "both that the working copy has"
+    assert len(names_in(tmp_path / "store")) == 4, "both that the working copy has"
     shutil.rmtree(one.root / run / "checkpoint-1")
     write(one, f"{run}/checkpoint-3/progress.json", "3")
     one.remote.upload_checkpoints(run)
-    assert {name.split("/")[2] for name in files(tmp_path / "store")} == {"checkpoint-2", "checkpoint-3"}
+    assert {name.split("/")[2] for name in names_in(tmp_path / "store")} == {"checkpoint-2", "checkpoint-3"}
     two = machine("two")
     two.remote.fetch_checkpoints(run)
     assert (two.root / run / "checkpoint-2" / "state.index").read_text() == "2"
     two.remote.drop_checkpoints(run)
-    assert files(tmp_path / "store") == [] and (two.root / run / "checkpoint-3").exists()
+    assert names_in(tmp_path / "store") == [] and (two.root / run / "checkpoint-3").exists()
 
 
 def test_urls_that_cannot_be_used(machine, tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_urls_that_cannot_be_used(machine, tmp_path, monkeypatch):
     (tmp_path / "store").write_text("a file in the way")
     store = machine("one")
     write(store, "benchmark.json", "{}")
-    with pytest.raises(StorageError, match="does not take or give benchmark.json"):
+    with pytest.raises(StorageError, match="Cannot read or write benchmark.json"):
         store.remote.upload(["benchmark.json"])
     assert stores.of(tmp_path) is None
 
@@ -125,7 +125,7 @@ def test_a_run_goes_on_on_another_machine(machine, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "_save", die_after_upload)
-        runner.execute([SPEC], Session(one.root, quiet=True))
+        queue.execute([SPEC], Session(one.root, quiet=True))
     shutil.rmtree(tmp_path / "one")  # the machine is gone, with its disk
     two = machine("two")
     two.remote.fetch_records()
@@ -133,13 +133,13 @@ def test_a_run_goes_on_on_another_machine(machine, tmp_path, monkeypatch):
     trained = []
     real = loop._save
     monkeypatch.setattr(loop, "_save", lambda *arguments: trained.append(1) or real(*arguments))
-    runner.execute([SPEC], Session(two.root, quiet=True))
+    queue.execute([SPEC], Session(two.root, quiet=True))
     assert len(trained) == 1, "the last epoch of the second run"
-    stored = {name.split("/")[-1] for name in files(tmp_path / "store")}
+    stored = {name.split("/")[-1] for name in names_in(tmp_path / "store")}
     assert stored == {"model.keras", "result.json"}, "checkpoints go when there is a result"
     monkeypatch.undo()
     monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
-    runner.execute([SPEC], Session(tmp_path / "reference", quiet=True))
+    queue.execute([SPEC], Session(tmp_path / "reference", quiet=True))
     reference = RunStore(tmp_path / "reference").result(SPEC)
     found = two.result(SPEC)
     assert (found.accuracy, found.test_loss) == (reference.accuracy, reference.test_loss)

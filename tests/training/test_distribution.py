@@ -23,13 +23,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bibench_tf import cli, datasets, files, recipes, zoo
+from bibench_tf import cli, datasets, files, networks, recipes
 from bibench_tf.algorithms.recu import tau_at
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import distribution, runner
+from bibench_tf.training import distribution, queue
 from bibench_tf.training.loop import Progress
 from bibench_tf.training.session import Session
 
@@ -90,7 +90,7 @@ def build(algorithm):
     return tf.keras.Model(inputs, layers.Dense(4)(x))
 
 
-def train(folder, devices, algorithm, recipe, **options):
+def train(folder, devices, algorithm, recipe, steps_per_execution=1, **hooks):
     """The trained network, its twin and its progress."""
     from bibench_tf.training import loop
 
@@ -103,7 +103,9 @@ def train(folder, devices, algorithm, recipe, **options):
     twin = None if recipe.precision == "float32" else in_precision()
     if devices is not None:
         twin = devices.replicated(model, in_precision)
-    progress = loop.train(model, tiny(), recipe, seed=0, folder=folder, twin=twin, devices=devices, **options)
+    execution = loop.Execution(devices, steps_per_execution=steps_per_execution)
+    trainee, hooks = loop.Trainee(model, twin), loop.Hooks(**hooks)
+    progress = loop.train(trainee, tiny(), recipe, seed=0, folder=folder, execution=execution, hooks=hooks)
     return model, twin, progress
 
 
@@ -146,17 +148,17 @@ def train_on_two_processors(folder):
         [[part.numpy().tolist() for part in replicas_of(values)] for values in batch]
         for batch in devices.spread(partial(tiny().train_parts, 16, seed=3, epoch=1), 16)
     ]
-    runner.execute([STUDENT.parent], Session(folder / "one", quiet=True))
+    queue.execute([STUDENT.parent], Session(folder / "one", quiet=True))
     shutil.copytree(folder / "one", folder / "two")
-    runner.execute([STUDENT], Session(folder / "one", quiet=True))
-    runner.execute([STUDENT], Session(folder / "two", quiet=True, strategy="mirrored", tensorboard=True))
+    queue.execute([STUDENT], Session(folder / "one", quiet=True))
+    queue.execute([STUDENT], Session(folder / "two", quiet=True, strategy="mirrored", tensorboard=True))
     (folder / "found.json").write_text(json.dumps(found))
 
 
 def register(patch):
     """Make the data, the network and the recipe of these tests known to the command line."""
     patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
-    patch.setattr(zoo, "build", lambda name, algorithm, **options: build(algorithm))
+    patch.setattr(networks, "build", lambda name, algorithm, **options: build(algorithm))
     patch.setitem(recipes._RECIPES, "tiny", dataclasses.replace(START, name="tiny", epochs=3))
 
 
@@ -280,7 +282,7 @@ def test_a_student_learns_from_its_teacher_on_two_devices(mirrored):
 def assert_same_history(result, expected):
     for row, other in zip(result.history, expected.history, strict=True):
         for name in ("train_loss", "test_loss"):
-            assert row[name] == pytest.approx(other[name], rel=1e-5 if "full" in result.spec["algorithm"] else 5e-3)
+            assert row[name] == pytest.approx(other[name], rel=1e-5 if "full" in result.spec.algorithm else 5e-3)
 
 
 @pytest.mark.cluster
@@ -319,7 +321,7 @@ def free_ports(count):
             each.close()
 
 
-ASKED = ("--tasks", "tiny", "--architecture", "vgg_small", "--algorithms", "fda", "--recipe", "tiny")
+ASKED = ("--data", "tiny", "--network", "vgg_small", "--algorithm", "fda", "--recipe", "tiny")
 COMMAND = ("task", *ASKED, "--tensorboard", "--quiet", "--results")
 
 
@@ -366,7 +368,7 @@ def test_two_workers_learn_what_one_learns_also_when_one_of_them_was_killed(tmp_
 
 def alone_spec(store, algorithm):
     (path,) = (store.root / "runs").glob(f"vgg_small-{algorithm}-*/result.json")
-    return RunSpec.from_dict(records.read(path, RunResult).spec)
+    return records.read(path, RunResult).spec
 
 
 # What is refused
@@ -374,7 +376,7 @@ def alone_spec(store, algorithm):
 
 def test_a_batch_that_does_not_fall_into_equal_parts_is_refused():
     strategy = SimpleNamespace(num_replicas_in_sync=3)
-    with pytest.raises(BibenchError, match="64 does not fall into 3 equal parts"):
+    with pytest.raises(BibenchError, match="64 cannot be divided into 3 equal parts"):
         distribution.Devices("mirrored", strategy).check_batch(64)
 
 

@@ -17,8 +17,9 @@ from bibench_tf import datasets
 from bibench_tf.errors import BibenchError
 from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results.runs import RunResult, RunStore
-from bibench_tf.training import executors, runner
+from bibench_tf.training import executors, queue
 from bibench_tf.training.executors import local
+from bibench_tf.training.run import Run
 from bibench_tf.training.session import Session
 
 _spec = importlib.util.spec_from_file_location("tiny_data", Path(__file__).parents[1] / "chaos" / "tiny_data.py")
@@ -27,7 +28,6 @@ _spec.loader.exec_module(tiny_data)
 datasets._ENTRIES.pop("tiny")  # for the tests alone that ask for it
 
 SPECS = tiny_data.specs("bnn", "xnor", "dorefa")
-STEPS = {spec.id: 24 for spec in SPECS}
 
 
 class Died(Exception):
@@ -63,7 +63,7 @@ class FakeWorkers:
         elif fate == "lost":
             future.set_result({"done": True, "error": None})
         elif fate == "done":
-            self.store.write(spec, RunResult(spec.id, {}, "completed"))
+            self.store.write(spec, RunResult(spec.id, spec, "completed"))
             future.set_result({"done": True, "error": None})
         else:
             future.set_result({"done": False, "error": fate})
@@ -72,8 +72,11 @@ class FakeWorkers:
 def train_all(tmp_path, **fates):
     store = RunStore(tmp_path)
     workers = FakeWorkers(store, **fates)
-    with runner.progress_bar(96, "step", Session(tmp_path, quiet=True)) as bar:
-        executors.train_all(SPECS, workers, store, STEPS, bar)
+    session = Session(tmp_path, quiet=True)
+    runs = [Run(spec, tiny_data.tiny(), store, session) for spec in SPECS]
+    assert [run.steps for run in runs] == [24] * 4
+    with session.progress_bar(96, "step") as bar:
+        executors.train_all(runs, workers, bar)
     return [store.status(spec.folder) for spec in SPECS], workers.given
 
 
@@ -142,7 +145,7 @@ def test_an_interruption_ends_the_processes(tmp_path):
 ORPHANS = """
 import sys, time
 from pathlib import Path
-from bibench_tf.benchmark import Session
+from bibench_tf.training.session import Session
 from bibench_tf.training.executors import local
 if __name__ == "__main__":
     with local.started(Session(Path(".")), [local.Place((int(sys.argv[1]),))] * 2) as workers:
@@ -186,7 +189,7 @@ def test_two_processes_give_the_scores_of_one_and_survive_a_kill(tmp_path, monke
 
     killer = threading.Thread(target=kill, daemon=True)
     killer.start()
-    runner.execute(specs, Session(store.root, quiet=True))
+    queue.execute(specs, Session(store.root, quiet=True))
     assert len(killed) == 2, "both, of which one was training"
     one = RunStore(tmp_path / "one")
     with local.started(Session(one.root, quiet=True), [local.Place((core,))]) as workers:

@@ -17,7 +17,7 @@ from bibench_tf.errors import BibenchError
 from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results import checkpoints
 from bibench_tf.results.runs import RunStore
-from bibench_tf.training import runner
+from bibench_tf.training import queue
 from bibench_tf.training.executors import local
 from bibench_tf.training.session import Session
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     datasets._ENTRIES["tiny"] = TINY
     results, address = sys.argv[1:]
     session = Session(Path(results), quiet=True, executor="ray", ray_address=address, cpus_per_run=1)
-    runner.execute(SPECS, session)
+    queue.execute(SPECS, session)
     sys.exit()
 
 
@@ -43,7 +43,7 @@ if __name__ == "__main__":
 def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(datasets._ENTRIES, "tiny", TINY)
     with pytest.raises(BibenchError, match=r"bibench-tf\[ray\]"):
-        runner.execute(tiny_data.specs(), Session(tmp_path, quiet=True, executor="ray"))
+        queue.execute(tiny_data.specs(), Session(tmp_path, quiet=True, executor="ray"))
 
 
 def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatch):
@@ -71,7 +71,7 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
         cluster.shutdown()
     monkeypatch.setitem(datasets._ENTRIES, "tiny", TINY)
     monkeypatch.setattr(local, "places", lambda *_: [local.Place((min(os.sched_getaffinity(0)),))] * 2)
-    runner.execute(SPECS, Session(tmp_path / "local", quiet=True))
+    queue.execute(SPECS, Session(tmp_path / "local", quiet=True))
     wanted = RunStore(tmp_path / "local")
     for spec in SPECS:
         assert store.result(spec).accuracy == wanted.result(spec).accuracy

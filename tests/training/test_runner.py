@@ -1,4 +1,4 @@
-"""Training and the runner: resume, failures, two processes, damaged records.
+"""Runs and their queue: resume, failures, two processes, damaged records.
 
 Run as a script, this file trains the run of the tests into the folder given: the tests kill it, and start it twice.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import datasets, files, recipes, zoo
+from bibench_tf import datasets, files, networks, recipes, zoo
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import loop, runner
+from bibench_tf.training import loop, queue
 from bibench_tf.training.session import Session
 
 RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
@@ -57,7 +57,7 @@ def tiny(data_dir=None, download=False):
 
 if __name__ == "__main__":
     datasets.register("tiny", tiny)
-    runner.execute([SPEC], Session(results=Path(sys.argv[1]), quiet=True))
+    queue.execute([SPEC], Session(results=Path(sys.argv[1]), quiet=True))
     sys.exit()
 
 
@@ -72,21 +72,21 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
-        runner.execute([SPEC], Session(results=folder, quiet=True))
+        queue.execute([SPEC], Session(results=folder, quiet=True))
     return RunStore(folder)
 
 
 def same_outcome(result: RunResult, other: RunResult) -> bool:
     """Equal in everything but times and memory."""
 
-    def figures(one):
+    def metrics(one):
         return [{k: v for k, v in epoch.items() if "time" not in k and "memory" not in k} for epoch in one.history]
 
-    return (result.status, result.accuracy, result.test_loss, figures(result)) == (
+    return (result.status, result.accuracy, result.test_loss, metrics(result)) == (
         other.status,
         other.accuracy,
         other.test_loss,
-        figures(other),
+        metrics(other),
     )
 
 
@@ -104,7 +104,7 @@ def test_a_run_learns_and_records(reference):
     assert result.status == "completed"
     assert result.history[-1]["train_loss"] < result.history[0]["train_loss"]
     assert result.epochs_completed == 3 and len(result.history) == 3
-    assert result.run_id == SPEC.id and RunSpec.from_dict(result.spec) == SPEC
+    assert result.run_id == SPEC.id and result.spec == SPEC
     assert result.train_step_time_ms > 0 and result.peak_process_memory_mib > 100
     assert result.dataset["fingerprint"] == tiny().fingerprint
     envelope = records.read_envelope(reference.folder(SPEC) / "result.json")
@@ -123,7 +123,7 @@ def test_the_schedule_has_followed_the_training(reference):
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(reference, tmp_path):
     other = dataclasses.replace(SPEC, seed=1)
-    runner.execute([SPEC, other], Session(results=tmp_path, quiet=True))
+    queue.execute([SPEC, other], Session(results=tmp_path, quiet=True))
     store = RunStore(tmp_path)
     assert same_outcome(store.result(SPEC), reference.result(SPEC))
     assert_same_weights(store, reference)
@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(reference,
 
 def test_a_run_with_a_result_is_not_done_again(reference):
     before = (reference.folder(SPEC) / "result.json").stat().st_mtime_ns
-    runner.execute([SPEC, SPEC], Session(results=reference.root, quiet=True))
+    queue.execute([SPEC, SPEC], Session(results=reference.root, quiet=True))
     assert (reference.folder(SPEC) / "result.json").stat().st_mtime_ns == before
 
 
@@ -154,7 +154,7 @@ def test_killed_at_any_epoch_it_ends_with_the_same_numbers(reference, tmp_path, 
     process.wait()
     store = RunStore(tmp_path)
     assert store.result(SPEC) is None
-    runner.execute([SPEC], Session(results=tmp_path, quiet=True))
+    queue.execute([SPEC], Session(results=tmp_path, quiet=True))
     assert same_outcome(store.result(SPEC), reference.result(SPEC))
     assert_same_weights(store, reference)
     assert [path.name for path in folder.glob("checkpoint-*")] == ["checkpoint-3"]
@@ -189,7 +189,7 @@ def trained_epochs(folder, stop_after=99):
 
     data = tiny()
     model = loop.initial_model(lambda: build(data), SPEC.seed)
-    progress = loop.train(model, data, RECIPE, seed=0, folder=folder, on_epoch=on_epoch)
+    progress = loop.train(loop.Trainee(model), data, RECIPE, seed=0, folder=folder, hooks=loop.Hooks(on_epoch=on_epoch))
     return epochs, progress.history
 
 
@@ -234,7 +234,7 @@ def test_what_cannot_be_written_ends_the_session_and_fails_no_run(tmp_path, monk
 
     with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left on device.*same command"):
         patch.setattr(loop.tf.train.Checkpoint, "write", full)
-        runner.execute([spec], Session(results=tmp_path, quiet=True))
+        queue.execute([spec], Session(results=tmp_path, quiet=True))
     assert RunStore(tmp_path).result(spec) is None
 
 
@@ -245,7 +245,7 @@ def build(data):
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
     recipe = dataclasses.replace(RECIPE, optimizer="sgd", learning_rate=3e38, schedule="constant")
     spec = dataclasses.replace(SPEC, algorithm="full_precision", recipe=recipe)
-    runner.execute([spec], Session(results=tmp_path, quiet=True))
+    queue.execute([spec], Session(results=tmp_path, quiet=True))
     result = RunStore(tmp_path).result(spec)
     assert result.status == "diverged" and "not finite" in result.error
     assert result.accuracy is None
@@ -255,27 +255,27 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(tmp_path):
 def test_a_failure_is_recorded_and_the_others_go_on(tmp_path, monkeypatch):
     good = dataclasses.replace(SPEC, algorithm="bnn", recipe=dataclasses.replace(RECIPE, epochs=1))
     bad = dataclasses.replace(good, algorithm="dorefa")
-    real = zoo.build
+    real = networks.build
 
     def build(name, algorithm, **options):
         if algorithm == "dorefa":
             raise MemoryError("no memory")
         return real(name, algorithm=algorithm, **options)
 
-    monkeypatch.setattr(zoo, "build", build)
-    runner.execute([bad, good], Session(results=tmp_path, quiet=True))
+    monkeypatch.setattr(networks, "build", build)
+    queue.execute([bad, good], Session(results=tmp_path, quiet=True))
     store = RunStore(tmp_path)
     assert store.result(bad).status == "failed" and store.result(bad).error == "MemoryError: no memory"
     assert store.result(good).status == "completed"
-    monkeypatch.setattr(zoo, "build", real)
-    runner.execute([bad], Session(results=tmp_path, quiet=True))
+    monkeypatch.setattr(networks, "build", real)
+    queue.execute([bad], Session(results=tmp_path, quiet=True))
     assert store.result(bad).status == "completed", "a failure is tried again"
 
 
 def test_a_damaged_result_is_named_kept_and_done_again(tmp_path, capsys):
     spec = dataclasses.replace(SPEC, algorithm="bnn", recipe=dataclasses.replace(RECIPE, epochs=1))
     session = Session(results=tmp_path, quiet=True)
-    runner.execute([spec], session)
+    queue.execute([spec], session)
     store = RunStore(tmp_path)
     before, path = store.result(spec), store.folder(spec) / "result.json"
     content = json.loads(path.read_text())
@@ -283,7 +283,7 @@ def test_a_damaged_result_is_named_kept_and_done_again(tmp_path, capsys):
     path.write_text(json.dumps(content))
     with pytest.raises(records.RecordError, match="changed after it was written"):
         store.result(spec)
-    runner.execute([spec], session)
+    queue.execute([spec], session)
     assert str(path) in capsys.readouterr().err
     assert same_outcome(store.result(spec), before)
     assert path.with_suffix(".json.damaged").exists()
@@ -302,8 +302,8 @@ def test_binary_networks_start_from_the_full_precision_run(tmp_path):
     start = dataclasses.replace(RECIPE, epochs=1)
     recipe = dataclasses.replace(RECIPE, epochs=1, learning_rate=1e-30, start=start)
     spec = dataclasses.replace(SPEC, algorithm="bnn", recipe=recipe)
-    assert [one.algorithm for one in runner.ordered([spec])] == ["full_precision", "bnn"]
-    runner.execute([spec], Session(results=tmp_path, quiet=True))
+    assert [one.algorithm for one in queue.ordered([spec])] == ["full_precision", "bnn"]
+    queue.execute([spec], Session(results=tmp_path, quiet=True))
     store = RunStore(tmp_path)
     for name in ("stem_conv", "conv2", "conv6", "head"):
         np.testing.assert_allclose(
@@ -322,7 +322,7 @@ def test_run_ids_depend_on_everything_and_only_on_what_differs_from_defaults():
         dataclasses.replace(SPEC, recipe=dataclasses.replace(RECIPE, weight_decay=1e-4)).id,
     }
     assert len(ids) == 5
-    # Fixed on purpose: results of earlier versions are found by their ids.
+    # Fixed on purpose: stored results are found by their ids.
     assert RunSpec("cifar10", "resnet20", "bnn", RECIPE).id == "15132ffcdd6c"
     for name, expected in (
         ("quick", "1a158bf48487"),
@@ -344,7 +344,7 @@ def test_weight_decay_is_the_gradient_of_every_trainable_weight(tmp_path):
         model = loop.initial_model(lambda: zoo.vgg_small("bnn", data.input_shape, 4, width=0.0625), 0)
         before = [weight.numpy() for weight in model.trainable_weights]
         (tmp_path / str(decay)).mkdir()
-        loop.train(model, data, recipe, seed=0, folder=tmp_path / str(decay))
+        loop.train(loop.Trainee(model), data, recipe, seed=0, folder=tmp_path / str(decay))
         outcome[decay] = [weight.numpy() for weight in model.trainable_weights]
     for start, without, decayed in zip(before, outcome[0.0], outcome[0.5], strict=True):
         np.testing.assert_allclose(decayed, without - 0.1 * 0.5 * start, atol=2e-6)
@@ -353,4 +353,4 @@ def test_weight_decay_is_the_gradient_of_every_trainable_weight(tmp_path):
 def test_nothing_can_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BibenchError, match="Cannot write"):
-        runner.execute([SPEC], Session(results=tmp_path / "file", quiet=True))
+        queue.execute([SPEC], Session(results=tmp_path / "file", quiet=True))

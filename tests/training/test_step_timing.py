@@ -1,10 +1,10 @@
-"""Step times in turns, by a clock that the steps themselves move."""
+"""Step times, interleaved, by a clock that the steps themselves move."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf import datasets, zoo
+from bibench_tf import datasets, networks, zoo
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.training import step_timing
@@ -69,14 +69,14 @@ def test_every_other_round_goes_backwards():
 
 
 def test_the_spread_of_a_ratio_are_the_quartiles_over_rounds():
-    times = StepTimes("n", {}, 2, "adam", {"full_precision": (1.0,) * 5, "x": (1.0, 2.0, 3.0, 4.0, 50.0)})
+    times = StepTimes("n", {}, 2, "adam", {"full_precision": (1.0,) * 5, "x": (1.0, 2.0, 3.0, 4.0, 50.0)}, "float32")
     found = step_timing.ratio(times, "x")
     assert (found.low, found.median, found.high) == (2, 3, 4)
     assert step_timing.ratio(times, "full_precision", baseline="x").median == pytest.approx(1 / 3)
 
 
 def test_a_network_that_was_not_timed():
-    times = StepTimes("n", {}, 2, "adam", {"bnn": (1.0,)})
+    times = StepTimes("n", {}, 2, "adam", {"bnn": (1.0,)}, "float32")
     with pytest.raises(BibenchError, match="'full_precision' was not timed, only those of bnn"):
         step_timing.ratio(times, "bnn")
     with pytest.raises(BibenchError, match="at least one round"):
@@ -92,10 +92,8 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
 
     times = step_timing.measure(
         ("full_precision", "bnn"),
-        network="vgg_small@0.0625",
-        data=tiny_images(),
-        batch_size=4,
-        optimizer="sgd",
+        tiny_images(),
+        step_timing.Steps("vgg_small@0.0625", batch_size=4, optimizer="sgd"),
         rounds=2,
         progress=progress,
     )
@@ -104,7 +102,7 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
     assert min(min(found) for found in times.rounds_ms.values()) > 0
     assert (times.network, times.batch_size, times.precision) == ("vgg_small@0.0625", 4, "float32")
     records.write(tmp_path / "times.json", times)
-    assert records.read(tmp_path / "times.json", StepTimes, StepTimes.from_dict) == times
+    assert records.read(tmp_path / "times.json", StepTimes) == times
 
 
 def test_networks_with_several_inputs_take_turns(monkeypatch):
@@ -123,17 +121,11 @@ def test_networks_with_several_inputs_take_turns(monkeypatch):
         built.append(tf.keras.Model({"left": left, "right": right}, tf.keras.layers.Dense(2)(x)))
         return built[-1]
 
-    monkeypatch.setattr(zoo, "build", build)
-    times = step_timing.measure(("full_precision",), network="two", data=data, batch_size=2, rounds=2)
+    monkeypatch.setattr(networks, "build", build)
+    times = step_timing.measure(("full_precision",), data, step_timing.Steps("two", batch_size=2), rounds=2)
     assert len(times.rounds_ms["full_precision"]) == 2 and times.options == {"points": 3}
     bias = built[0].layers[-1].bias.numpy()
     assert bias[0] > 0 > bias[1], "the steps have learnt that all labels are 0"
-
-
-def test_a_record_of_an_earlier_version_is_of_images():
-    old = {"network": "n", "input_shape": [8, 8, 1], "num_classes": 4, "batch_size": 2, "optimizer": "adam"}
-    times = StepTimes.from_dict({**old, "rounds_ms": {"bnn": [1.0]}, "precision": "float32"})
-    assert times == StepTimes("n", {"input_shape": (8, 8, 1), "num_classes": 4}, 2, "adam", {"bnn": (1.0,)})
 
 
 def tiny_images():
@@ -156,19 +148,19 @@ def tiny_images():
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_a_step_trains(precision):
-    """What is timed is a whole step: the loss of the same batch falls, and the constraint of the weights holds."""
-    from bibench_tf import zoo
+    """A timed step is a whole step: the loss of the same batch falls, and the constraint of the weights holds."""
     from bibench_tf.training import loop
 
-    images, labels = step_timing.random_batch((8, 8, 1), 4, 16)
+    images, labels = np.random.default_rng(0).standard_normal((16, 8, 8, 1), np.float32), np.arange(16) % 4
     model = loop.in_precision(
         lambda: zoo.build("vgg_small", algorithm="bnn", input_shape=(8, 8, 1), num_classes=4, width=0.0625), precision
     )
     binary = [layer for layer in model.layers if type(layer).__name__ == "BinaryConv2D"]
     binary[0].kernel.assign(binary[0].kernel * 100)
-    step = step_timing.keras_step(model, images, labels, "adam", precision)
+    train = step_timing.training_function(model, "adam", precision)
+    step = step_timing.step_on(train, images, labels)
     losses = [step() for _ in range(12)]
     assert losses[-1] < losses[0]
     assert np.abs(binary[0].kernel.numpy()).max() <= 1
     with pytest.raises(BibenchError, match="Unknown optimizer 'lion'"):
-        step_timing.keras_step(model, images, labels, "lion")
+        step_timing.training_function(model, "lion")

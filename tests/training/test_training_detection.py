@@ -53,16 +53,16 @@ def data():
     return canvases()
 
 
-def train(data, name, folder, recipe=RECIPE, algorithm="full_precision", **options):
+def train(data, name, folder, recipe=RECIPE, algorithm="full_precision", **hooks):
     data = data.for_network(name)
 
     def build():
         return zoo.build(name, algorithm, width=0.125 if name != "ssd_lite" else 0.5, **data.network_options)
 
     model = loop.initial_model(build, 1)
-    if recipe.precision != "float32":
-        options["twin"] = loop.in_precision(build, recipe.precision)
-    return model, loop.train(model, data, recipe, seed=1, folder=folder, **options)
+    twin = None if recipe.precision == "float32" else loop.in_precision(build, recipe.precision)
+    hooks = loop.Hooks(**hooks)
+    return model, loop.train(loop.Trainee(model, twin), data, recipe, seed=1, folder=folder, hooks=hooks)
 
 
 def resume(folder):
@@ -81,7 +81,7 @@ def resume(folder):
         "resumed": [weight.tolist() for weight in resumed.get_weights()],
         "history": expected.history,
         "losses": [progress.history[-1]["train_loss"] for progress in (expected, found)],
-        "figures": expected.figures,
+        "metrics": expected.metrics,
     }
 
 
@@ -102,7 +102,7 @@ def test_a_two_stage_detector_that_is_resumed_goes_on_as_if_it_was_never_stopped
     assert found["losses"][0] == found["losses"][1]
     first, second = found["history"]
     assert second["train_loss"] < first["train_loss"]
-    assert second["accuracy"] == found["figures"][MAP50]
+    assert second["accuracy"] == found["metrics"][MAP50]
     assert second["test_loss"] is None and "train_accuracy" not in second
 
 

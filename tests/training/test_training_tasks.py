@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf import algorithms, datasets, tasks, zoo
+from bibench_tf import algorithms, datasets, networks, tasks
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe, learning_rate
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore, files_digest
 from bibench_tf.tasks import Evaluation, Task
-from bibench_tf.tasks.classification import PointClassification
-from bibench_tf.training import loop, optimizers, runner
+from bibench_tf.training import loop, optimizers, queue
 from bibench_tf.training.session import Session
 
 RECIPE = Recipe("tiny", epochs=2, batch_size=16, optimizer="sgd", learning_rate=0.1, schedule="constant")
@@ -56,10 +55,11 @@ def dense_model(outputs=3, dropout=0.0, as_dict=False, algorithm="full_precision
     return tf.keras.Model(named, layers.Dense(outputs, name="head")(x))
 
 
-def train(folder, recipe=RECIPE, data=None, build=dense_model, seed=0, **options):
+def train(folder, recipe=RECIPE, data=None, build=dense_model, seed=0, teacher=None, execution=loop.HERE, **hooks):
     folder.mkdir(exist_ok=True, parents=True)
     model = loop.initial_model(build, seed)
-    return model, loop.train(model, data or array_data(), recipe, seed=0, folder=folder, **options)
+    trainee, data, hooks = loop.Trainee(model, teacher=teacher), data or array_data(), loop.Hooks(**hooks)
+    return model, loop.train(trainee, data, recipe, seed=0, folder=folder, execution=execution, hooks=hooks)
 
 
 def test_arrays(data):
@@ -149,7 +149,7 @@ def test_a_task_without_classes(tmp_path, regression):
     assert last["examples"] == 40 and "train_accuracy" not in last
     assert progress.history[1]["train_loss"] < progress.history[0]["train_loss"]
     stored = records.read(tmp_path / "run" / progress.checkpoint / "progress.json", loop.Progress)
-    assert stored == progress and set(stored.figures) == {"loss", "closeness", "examples"}
+    assert stored == progress and set(stored.metrics) == {"loss", "closeness", "examples"}
 
 
 def test_the_inference_network_is_traced_once_a_run(tmp_path):
@@ -173,7 +173,7 @@ def test_the_inference_network_is_traced_once_a_run(tmp_path):
     model = tf.keras.Sequential([layers.Input((4,)), Counting(), layers.Dense(3)])
     traced.clear()
     (tmp_path / "run").mkdir()
-    loop.train(model, data, dataclasses.replace(RECIPE, epochs=4), seed=0, folder=tmp_path / "run")
+    loop.train(loop.Trainee(model), data, dataclasses.replace(RECIPE, epochs=4), seed=0, folder=tmp_path / "run")
     assert len(traced) == 1
 
 
@@ -219,7 +219,7 @@ def test_a_student_learns_from_its_teacher_and_from_the_labels(tmp_path, kind, r
     (tmp_path / "run").mkdir()
     student = loop.initial_model(build, 0)
     start = student.get_weights()
-    progress = loop.train(student, data, recipe, seed=0, folder=tmp_path / "run", teacher=teacher)
+    progress = loop.train(loop.Trainee(student, teacher=teacher), data, recipe, seed=0, folder=tmp_path / "run")
     for weight, value in zip(student.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(weight.numpy(), value, rtol=1e-5, atol=1e-6, err_msg=weight.name)
     for one, other in zip(before, teacher.get_weights(), strict=True):
@@ -269,7 +269,7 @@ def test_a_warm_up_is_trained_step_by_step(tmp_path, monkeypatch):
     one, _ = train(tmp_path / "1", recipe, on_step=lambda: used.append(float(made[-1].learning_rate)))
     assert used == pytest.approx([learning_rate(recipe, step / 4) for step in range(8)])
     assert used == pytest.approx([0.02, 0.02 + 0.08 / 6, *[0.02 + 0.08 * n / 6 for n in range(2, 6)], 0.1, 0.1])
-    four, _ = train(tmp_path / "4", recipe, steps_per_execution=4)
+    four, _ = train(tmp_path / "4", recipe, execution=loop.Execution(steps_per_execution=4))
     for expected, found in zip(one.get_weights(), four.get_weights(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
@@ -301,7 +301,7 @@ def test_a_training_that_is_stopped_goes_on_as_if_it_was_not(tmp_path, changes):
     resumed, found = run(tmp_path / "stopped")
     for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    assert found.figures == expected.figures
+    assert found.metrics == expected.metrics
     # Dropout does something here.
     without, _ = train(tmp_path / "without", recipe, teacher=loop.initial_model(dense_model, 1))
     assert any((one != other).any() for one, other in zip(whole.get_weights(), without.get_weights(), strict=False))
@@ -334,7 +334,8 @@ def test_distillation_in_mixed_precision_and_with_xla(tmp_path):
             twin = loop.in_precision(dense_model, precision)
             teacher = dense_model()
             teacher.set_weights(loop.initial_model(dense_model, 1).get_weights())
-        loop.train(model, array_data(), chosen, seed=0, folder=tmp_path / name, teacher=teacher, twin=twin, xla=xla)
+        trainee, execution = loop.Trainee(model, twin, teacher), loop.Execution(xla=xla)
+        loop.train(trainee, array_data(), chosen, seed=0, folder=tmp_path / name, execution=execution)
         weights[name] = model.get_weights()
     for one, other in zip(weights["plain"], weights["xla"], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
@@ -427,7 +428,7 @@ def texts(tmp_path, monkeypatch):
         return dense_model(algorithm=algorithm)
 
     monkeypatch.setitem(datasets._ENTRIES, "texts", datasets.Entry(get, "text_classification", ""))
-    monkeypatch.setattr(zoo, "build", build)
+    monkeypatch.setattr(networks, "build", build)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "model").write_text("weights")
     (tmp_path / "words").write_text("words")
@@ -444,8 +445,8 @@ def test_runs_get_the_files_they_name(texts):
         spec.parent.bert_checkpoint == spec.bert_checkpoint
         and spec.id != dataclasses.replace(spec, bert_checkpoint=None).id
     )
-    assert RunSpec.from_dict(dataclasses.asdict(spec)) == spec
-    runner.execute([spec], Session(results=folder, quiet=True, bert_checkpoint=checkpoint, vocabulary=words))
+    assert records.structure(records.unstructure(spec), RunSpec) == spec
+    queue.execute([spec], Session(results=folder, quiet=True, bert_checkpoint=checkpoint, vocabulary=words))
     result = RunStore(folder).result(spec)
     assert result.status == "completed", result.error
     assert seen == {"vocabularies": [words], "inits": [checkpoint, checkpoint]}
@@ -453,19 +454,20 @@ def test_runs_get_the_files_they_name(texts):
     assert result.metrics["loss"] == result.test_loss
 
     plain = RunSpec("texts", "net", "bnn", RECIPE)
-    runner.execute([plain], Session(results=folder, quiet=True, bert_checkpoint=checkpoint, vocabulary=words))
+    queue.execute([plain], Session(results=folder, quiet=True, bert_checkpoint=checkpoint, vocabulary=words))
     assert seen["vocabularies"][-1] is None and seen["inits"][-1] is None
 
 
 @pytest.mark.parametrize("what", ["bert_checkpoint", "vocabulary"])
 def test_runs_with_other_files_are_refused(texts, what):
     folder, _ = texts
-    path = folder / ("checkpoint" if what == "init" else "words")
+    path = folder / ("checkpoint" if what == "bert_checkpoint" else "words")
+    option = f"--{what.replace('_', '-')}"
     spec = RunSpec("texts", "net", "bnn", RECIPE, **{what: "0123456789ab" + 52 * "0"})
-    with pytest.raises(BibenchError, match=f"0123456789ab: name it by --{what}"):
-        runner.execute([spec], Session(results=folder, quiet=True))
-    with pytest.raises(BibenchError, match=f"0123456789ab, and .* is {files_digest(path)[:12]}: .*--{what}"):
-        runner.execute([spec], Session(results=folder, quiet=True, **{what: path}))
+    with pytest.raises(BibenchError, match=f"0123456789ab: name it by {option}"):
+        queue.execute([spec], Session(results=folder, quiet=True))
+    with pytest.raises(BibenchError, match=f"0123456789ab, and .* is {files_digest(path)[:12]}: .*{option}"):
+        queue.execute([spec], Session(results=folder, quiet=True, **{what: path}))
 
 
 def test_the_teacher_is_the_trained_parent(texts, monkeypatch):
@@ -474,12 +476,12 @@ def test_the_teacher_is_the_trained_parent(texts, monkeypatch):
     teachers = []
     train_ = loop.train
 
-    def spy(*arguments, teacher=None, **options):
-        teachers.append(None if teacher is None else teacher.get_weights())
-        return train_(*arguments, teacher=teacher, **options)
+    def spy(trainee, *arguments, **options):
+        teachers.append(None if trainee.teacher is None else trainee.teacher.get_weights())
+        return train_(trainee, *arguments, **options)
 
     monkeypatch.setattr(loop, "train", spy)
-    runner.execute([spec], Session(results=folder, quiet=True))
+    queue.execute([spec], Session(results=folder, quiet=True))
     store = RunStore(folder)
     assert store.result(spec).status == "completed", store.result(spec).error
     assert teachers[0] is None
@@ -487,7 +489,7 @@ def test_the_teacher_is_the_trained_parent(texts, monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
-def test_results_of_earlier_versions_have_a_metric():
-    result = RunResult("id", {}, "completed", accuracy=0.5)
-    assert result.metric == PointClassification().metric(None) and result.metrics == {}
-    assert result.digest == dataclasses.replace(result, figures={"loss": 1.0}, metric="other").digest
+def test_the_digest_of_a_result_is_that_of_its_outcome():
+    result = RunResult("id", RunSpec("a", "b", "bnn", RECIPE), "completed", accuracy=0.5)
+    assert result.digest == dataclasses.replace(result, metrics={"loss": 1.0}, metric="other").digest
+    assert result.digest != dataclasses.replace(result, accuracy=0.6).digest

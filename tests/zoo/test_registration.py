@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, networks, registry, zoo
-from bibench_tf.datasets.detection import View
+from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.networks import NETWORKS, Preset
 

@@ -28,7 +28,6 @@ from bibench_tf.tracks.corruption_robustness.record import (
     settings,
 )
 from bibench_tf.tracks.shared.conditions import read_result
-from bibench_tf.training import runner
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -76,7 +75,7 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
     lacking = {key for network in networks for key in network.record.lacks(options.corruptions)}
     images = networks[0].record.images
     corrupted = _corrupted(job, options, dataset, images)
-    with runner.progress_bar(len(lacking), "set", job.session) as progress:
+    with job.session.progress_bar(len(lacking), "set") as progress:
         progress.set_description(track.name)
         if CLEAN in lacking:
             _measure_set(CLEAN, networks, dataset.test_batches(BATCH_SIZE, limit=images), conditions)

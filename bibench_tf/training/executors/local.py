@@ -1,4 +1,4 @@
-"""Runs in processes of this machine, each with cores, or graphics cards, of its own."""
+"""Runs in processes of this machine, each with its own cores or GPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any
 
+from bibench_tf.results import records
 from bibench_tf.results.runs import RunSpec
 from bibench_tf.training.executors import worker
 from bibench_tf.training.session import Session
@@ -21,9 +23,9 @@ from bibench_tf.training.session import Session
 
 @dataclass(frozen=True)
 class Place:
-    """What one process gets: the numbers of its cores, and its graphics cards as CUDA names them.
+    """The resources of one process: the numbers of its cores, and its GPUs as CUDA names them.
 
-    None of `gpus` leaves it all, which are none.
+    `gpus=None` leaves CUDA_VISIBLE_DEVICES unchanged; used on machines without a GPU.
     """
 
     cores: tuple[int, ...]
@@ -31,7 +33,7 @@ class Place:
 
 
 def places(session: Session, runs: int) -> list[Place]:
-    """The places of this machine for so many runs, at least one. With a strategy each run takes the whole machine."""
+    """At least one and at most `runs` places of this machine. With a strategy each run takes the whole machine."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
     gpus = _gpus()
     wanted = 1 if session.gpus_per_run is None else session.gpus_per_run
@@ -43,7 +45,7 @@ def places(session: Session, runs: int) -> list[Place]:
 
 
 def divided(cores: Sequence[int], gpus: Sequence[str], gpus_per_run: float, count: int) -> list[Place]:
-    """Cores in equal shares, neighbours together, and graphics cards, which several may share."""
+    """`count` places: cores in equal shares of adjacent numbers, and GPUs, which several places can share."""
 
     def gpus_of(number: int) -> tuple[str, ...] | None:
         if not gpus:
@@ -65,7 +67,7 @@ def _gpus() -> list[str]:
 
 @contextlib.contextmanager
 def started(session: Session, places: Sequence[Place]) -> Iterator[LocalWorkers]:
-    """A process for each place; they are ended at once when the block is left by an error or Ctrl-C."""
+    """A process for each place; an error or Ctrl-C in the block kills them at once."""
     workers = LocalWorkers(session, places)
     try:
         yield workers
@@ -77,37 +79,37 @@ def started(session: Session, places: Sequence[Place]) -> Iterator[LocalWorkers]
 
 
 class LocalWorkers:
-    """One pool of one process for each place, so that a process that dies takes no other run with it."""
+    """One pool of one process for each place, so that a process that dies ends no other run."""
 
     attempts = 3
     poll_s = 1.0
-    lost = (BrokenProcessPool,)
+    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
 
-    def __init__(self, session: Session, places: Sequence[Place]):
+    def __init__(self, session: Session, places: Sequence[Place]) -> None:
         self.capacity = len(places)
-        self._session = dataclasses.replace(session, has_neighbours=True).to_dict()
+        self._session = records.unstructure(dataclasses.replace(session, has_neighbours=True))
         self._slots = [_Slot(place) for place in places]
 
-    def submit(self, spec: RunSpec) -> Future:
-        """Train a run in an idle process, of which there is one while less than `capacity` futures are not done."""
+    def submit(self, spec: RunSpec) -> Future[dict[str, Any]]:
+        """Train a run in an idle process; there is one while fewer than `capacity` futures are unfinished."""
         slot = next(slot for slot in self._slots if slot.is_idle)
-        return slot.submit(dataclasses.asdict(spec), self._session)
+        return slot.submit(records.unstructure(spec), self._session)
 
     def kill(self) -> None:
-        """End all processes; their runs go on from the last checkpoint another time."""
+        """Kill all processes; a later session resumes their runs from the last checkpoint."""
         for slot in self._slots:
             slot.kill()
 
     def close(self) -> None:
-        """Wait until the processes are gone."""
+        """Wait until the processes have ended."""
         for slot in self._slots:
             slot.close()
 
 
 class _Slot:
-    def __init__(self, place: Place):
+    def __init__(self, place: Place) -> None:
         self._place = place
-        self._future: Future | None = None
+        self._future: Future[dict[str, Any]] | None = None
         self._start()
 
     @property
@@ -115,12 +117,12 @@ class _Slot:
         return self._future is None or self._future.done()
 
     def _start(self) -> None:
-        # Spawned, for a process that has TensorFlow in it must not be copied.
+        # Spawned, because a process that has loaded TensorFlow must not be forked.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(1, context, _prepare, (self._place.cores, self._place.gpus))
         self._pid = self._pool.submit(os.getpid)
 
-    def submit(self, spec: dict, session: dict) -> Future:
+    def submit(self, spec: dict[str, Any], session: dict[str, Any]) -> Future[dict[str, Any]]:
         try:
             self._future = self._pool.submit(worker.train, spec, session)
         except BrokenProcessPool:
@@ -138,16 +140,18 @@ class _Slot:
 
 
 def _prepare(cores: Sequence[int], gpus: Sequence[str] | None) -> None:
-    """Make this process a worker: its own cores, no Ctrl-C, and an end when its parent is gone."""
+    """Make this process a worker: with its own cores, without Ctrl-C, and ended with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)  # TensorFlow has a thread for each
+        os.sched_setaffinity(0, cores)  # TensorFlow starts a thread for each core
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # several may share a card
+        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # several processes can share a GPU
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    parent.join()
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What a worker process does, whoever started it. Only plain data go in and out."""
+"""The function of a worker process, of any executor. Arguments and results are plain JSON values."""
 
 from __future__ import annotations
 
@@ -7,25 +7,24 @@ from typing import Any
 
 from bibench_tf import registry
 from bibench_tf.errors import BibenchError
+from bibench_tf.results import records, stores
+from bibench_tf.results.runs import RunSpec
+from bibench_tf.training import run
 from bibench_tf.training.session import Session
 
 
 def train(spec: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
-    """Train the run of this specification, if it has no result yet.
+    """Train the run of this specification, if it has no result yet; both arguments come from `records.unstructure`.
 
-    Returns `done`, False when another process holds the run, and `error`, the sentence that ends the whole session,
-    None without one.
+    Returns `done`, False when another process holds the run, and `error`, a sentence for which the whole session has to
+    end; None without an error.
     """
-    from bibench_tf.results import stores
-    from bibench_tf.results.runs import RunSpec
-    from bibench_tf.training import runner
-
-    registry.load_plugins()
-    how = Session.from_dict(session)
+    how = records.structure(session, Session)
     try:
+        registry.load_plugins()  # the process may be new
         if how.store is not None:
             how = dataclasses.replace(how, results=stores.working_copy(how.store))  # on this machine
-        done = runner.train_one(RunSpec.from_dict(spec), how)
+        done = run.train_one(records.structure(spec, RunSpec), how)
     except BibenchError as error:
         return {"done": False, "error": str(error)}
     return {"done": done, "error": None}
