@@ -24,6 +24,8 @@ import numpy as np
 
 from bibench_tf.stats import arrays
 
+_Values = float | Iterable[float]
+
 ARCHITECTURE_GROUPS = {"cnn": "CNN", "transformer": "Transformer", "mlp": "MLP"}
 
 
@@ -135,7 +137,7 @@ def generalization_gap(clean_accuracy: float, corrupted_accuracy: float) -> floa
     return float(arrays.gap(_ratio(corrupted_accuracy, clean_accuracy, "the generalization gap")))
 
 
-def om_robust(gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[str, float | Sequence[float]]) -> float:
+def om_robust(gaps_fp: Mapping[str, _Values], gaps_bi: Mapping[str, _Values]) -> float:
     """OM_robust of the corruption robustness track; the part of a corruption is the mean of G_fp / G_bi.
 
     From memory of arXiv 2301.11233, not verified word for word. Both map a corruption to its gap, or to
@@ -252,8 +254,8 @@ def om_infer(
 
 def _over_corruptions(
     compute: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray],
-    first: Mapping[str, float | Sequence[float]],
-    second: Mapping[str, float | Sequence[float]],
+    first: Mapping[str, _Values],
+    second: Mapping[str, _Values],
     what: str,
     reason: str = "A denominator in the {what} under {} is 0.",
 ) -> float:
@@ -261,7 +263,7 @@ def _over_corruptions(
     _same_keys(first, second, "corruption")
     pairs = {}
     for corruption, values in second.items():
-        both = _pairs(_as_sequence(first[corruption]), _as_sequence(values), f"the {what} under {corruption}")
+        both = _pairs(first[corruption], values, f"the {what} under {corruption}")
         one, other = pairs[corruption] = tuple(map(np.array, zip(*both, strict=True)))
         if not np.isfinite(compute([one], [other])):
             raise Undefined(reason.format(corruption, what=what))
@@ -286,15 +288,15 @@ def _ratio(numerator: float, denominator: float, what: str) -> float:
     return _number(above / below, what)
 
 
-def _pairs(first: Sequence[float], second: Sequence[float], what: str) -> list[tuple[float, float]]:
+def _pairs(first: _Values, second: _Values, what: str) -> list[tuple[float, float]]:
     left, right = _numbers(first, what), _numbers(second, what)
     if len(left) != len(right):
         raise Undefined(f"There are {len(left)} and {len(right)} values for {what}: they cannot be paired.")
     return list(zip(left, right, strict=True))
 
 
-def _numbers(values: Iterable[float], what: str) -> list[float]:
-    numbers = [_number(value, what) for value in values]
+def _numbers(values: _Values, what: str) -> list[float]:
+    numbers = [_number(value, what) for value in (values if isinstance(values, Iterable) else [values])]
     if not numbers:
         raise Undefined(f"There are no values for {what}.")
     return numbers
@@ -309,10 +311,6 @@ def _number(value: float, what: str) -> float:
 
 def _mean(numbers: Sequence[float]) -> float:
     return float(arrays.mean(numbers))
-
-
-def _as_sequence(value: float | Sequence[float]) -> Sequence[float]:
-    return [value] if isinstance(value, Real) or value is None else value
 
 
 def _same_keys(given: Mapping[str, object], expected: Mapping[str, object], kind: str) -> None:
