@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, InvalidOption
+from bibench_tf.files import write_atomically
 from bibench_tf.report import colours, data, html, markdown
-from bibench_tf.report.scores import TrackScore
+from bibench_tf.report.scores import Report, TrackScore
 from bibench_tf.report.tables import algorithms
 from bibench_tf.report.text import to_text
 
-__all__ = ["to_text", "write"]
+__all__ = ["FORMS", "to_text", "write"]
+
+FORMS = ("html", "md", "csv", "json", "svg", "jpg")
 
 
 def write(
@@ -22,49 +25,54 @@ def write(
     title: str,
     conditions: Mapping[str, str],
     failures: Sequence[str] = (),
+    forms: Collection[str] = FORMS,
 ) -> Path:
-    """Write the report on `scores` into `folder` and return the path of `report.html`.
+    """Write the report on `scores` into `folder` and return the path of `report.html`, else of the last file.
 
     Files: `report.html` (self-contained), `report.md` with its plots and pictures (`<track>-<n>.svg` and
-    `<track>-picture-<n>.jpg`), `overall.csv` and
-    `overall.json`, and `<track>.csv` and `<track>.json` for each track. `conditions` tell of the whole
-    benchmark (hardware, versions), `failures` of what no single track knows. The same arguments give the
-    same files, byte for byte. Everything is rendered before the first file is written, and each file is
-    written atomically.
+    `<track>-picture-<n>.jpg`), `overall.csv` and `overall.json`, and `<track>.csv` and `<track>.json` for each track;
+    of these the files with a suffix of `forms`. `conditions` describe the whole benchmark (hardware, versions),
+    `failures` concern no single track. The same arguments give the same files, byte for byte. Everything is
+    rendered before the first file is written, and each file is written atomically.
 
-    Raises BibenchError for a folder that cannot be written, and for a track whose name cannot name its files.
+    Raises StorageError for a folder that cannot be written, InvalidOption for an unknown form, and BibenchError for a
+    track whose name cannot name its files.
     """
+    if unknown := set(forms) - set(FORMS):
+        raise InvalidOption(f"A report has no form {', '.join(sorted(unknown))}. Forms: {', '.join(FORMS)}.")
     _check_names(scores)
-    files = _render(scores, title=title, conditions=conditions, failures=failures)
+    files = _render(Report(scores, title, conditions, failures), forms)
     for name, content in files.items():
-        files.write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
-    return folder / "report.html"
+        write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
+    return folder / list(files)[-1]
 
 
-def _render(
-    scores: Sequence[TrackScore], *, title: str, conditions: Mapping[str, str], failures: Sequence[str]
-) -> dict[str, bytes]:
+def _render(report: Report, forms: Collection[str]) -> dict[str, bytes]:
+    """The files by name, `report.html` last: when it is there, all files are."""
     from bibench_tf.report import charts  # matplotlib takes its time, and the terminal table needs none
 
-    palette = colours.assign(algorithms(scores))
-    texts = {"title": title, "conditions": conditions, "failures": failures}
-    files = {"overall.csv": data.overall_csv(scores), "overall.json": data.overall_json(scores, **texts)}
-    inline, names, pictures = {}, {}, {}
-    images = {}
-    for score in scores:
+    files: dict[str, str | bytes] = {
+        "overall.csv": data.overall_csv(report.scores),
+        "overall.json": data.overall_json(report),
+    }
+    titles = algorithms(report.scores)
+    palette = {titles.get(key, key): colour for key, colour in colours.assign(titles).items()}
+    plots: dict[str, list[str]] = {score.track: [] for score in report.scores}
+    for score in report.scores:
         files[f"{score.track}.csv"] = data.track_csv(score)
         files[f"{score.track}.json"] = data.track_json(score)
-        stems = [f"{score.track}-{index}" for index in range(1, len(score.charts) + 1)]
-        drawn = [charts.draw(chart, palette, stem) for chart, stem in zip(score.charts, stems, strict=True)]
-        inline[score.track] = [charts.inline(svg) for svg in drawn]
-        names[score.track] = [f"{stem}.svg" for stem in stems]
-        files |= dict(zip(names[score.track], map(charts.standalone, drawn), strict=True))
-        pictures[score.track] = [f"{score.track}-picture-{index}.jpg" for index in range(1, len(score.pictures) + 1)]
-        images |= {name: one.file.read_bytes() for name, one in zip(pictures[score.track], score.pictures, strict=True)}
-    files["report.md"] = markdown.render(scores, names, pictures, **texts)
-    # Last, so that a report.html stands beside all that it tells of.
-    files["report.html"] = html.render(scores, inline, palette, **texts)
-    return images | {name: text.encode() for name, text in files.items()}
+        for number, chart in enumerate(score.charts if {"html", "svg"} & set(forms) else (), 1):
+            svg = charts.draw(chart.titled(titles), palette, f"{score.track}-{number}")
+            plots[score.track].append(svg)
+            files[f"{score.track}-{number}.svg"] = charts.standalone(svg)
+        for number, picture in enumerate(score.pictures, 1):
+            files[f"{score.track}-picture-{number}.jpg"] = picture.file.read_bytes()
+    files = {name: content for name, content in files.items() if name.rpartition(".")[2] in forms}
+    if "md" in forms:
+        files["report.md"] = markdown.render(report, files)
+    if "html" in forms:
+        files["report.html"] = html.render(report, plots)
+    return {name: content if isinstance(content, bytes) else content.encode() for name, content in files.items()}
 
 
 def _check_names(scores: Sequence[TrackScore]) -> None:

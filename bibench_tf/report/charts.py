@@ -14,16 +14,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from bibench_tf.names import BASELINE
 from bibench_tf.report import colours
 from bibench_tf.report.scores import Chart
 from bibench_tf.report.tables import is_missing, template
 
-# Matplotlib needs real colours; this one, used for nothing else, becomes the colour of the surrounding text.
+# Matplotlib needs real colours; this one becomes the colour of the surrounding text. It marks the baseline.
 _INK = "#010203"
 _RULE = "#808080"
 _DARK, _LIGHT = "#030202", "#ffffff"
-_NAMESPACE = "http://www.w3.org/2000/svg"
 _MARKERS = "osD^vPXp<>h*d8"
 _LABEL_LENGTH = 28
 _SETTINGS = {
@@ -55,14 +53,14 @@ _Intervals = Mapping[tuple[str, str | float], tuple[float, float]]
 
 
 def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
-    """The chart as one SVG element; `prefix` keeps its identifiers apart from those of other charts.
+    """The chart as one SVG element for the inside of an HTML page, whose text colour it takes.
 
-    `palette` maps algorithms to colours (`colours.assign`). Points without a value are left out. The element
-    takes text colour from its surroundings: pass it through `inline` or `standalone`.
+    `palette` maps algorithms, as the chart names them, to colours (`colours.assign`); other names get colours of their
+    own. `prefix` makes the identifiers in the element unique on the page. Points without a value are left out.
     """
     series = {name: _points(points) for name, points in chart.series.items()}
     series = {name: points for name, points in series.items() if points}
-    # Bars and dots of one series are told apart by their category, where that is an algorithm.
+    # Bars and dots of a single series have the colour of their category if that is an algorithm.
     by_category = len(series) == 1 and chart.kind in ("bars", "strip")
     shown = [str(x) for points in series.values() for x, _ in points] if by_category else list(series)
     others = list(dict.fromkeys(name for name in shown if name not in palette))
@@ -92,14 +90,10 @@ def draw(chart: Chart, palette: Mapping[str, str], prefix: str) -> str:
         return _svg(figure, chart.title, prefix)
 
 
-def inline(svg: str) -> str:
-    """A drawn chart for the inside of an HTML page, where SVG needs no namespace."""
-    return svg.replace(f' xmlns="{_NAMESPACE}"', "", 1)
-
-
 def standalone(svg: str) -> str:
-    """A drawn chart as a file of its own, dark on white wherever it is shown."""
-    return svg.replace("<svg ", '<svg style="color: #22262b; background: #fff" ', 1) + "\n"
+    """A drawn chart as a file of its own, dark on white on every page."""
+    style = '<svg xmlns="http://www.w3.org/2000/svg" style="color: #22262b; background: #fff" '
+    return svg.replace("<svg ", style, 1) + "\n"
 
 
 def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
@@ -116,7 +110,7 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
         drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name), **errors)
         for patch, key in zip(drawn, keys, strict=True):
             patch.set_facecolor(paint[key])
-            if key == BASELINE:
+            if paint[key] == _INK:
                 patch.set(facecolor=(0.5, 0.5, 0.5, 0.18), edgecolor=paint[key], linestyle="--", linewidth=1)
         if len(series) == 1:
             shape = template([y for _, y in points])
@@ -130,14 +124,14 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
 
 
 def _reach(intervals: _Intervals, name: str, x: str | float, y: float) -> tuple[float, float]:
-    """How far the interval around a point goes down and up; nowhere where it has none."""
+    """The lengths of the interval below and above a point; 0 without an interval."""
     low, high = intervals.get((name, x), (y, y))
     return y - low, high - y
 
 
 def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
     for index, (name, points) in enumerate(series.items()):
-        style = {"linestyle": "--", "zorder": 3} if name == BASELINE else {}
+        style = {"linestyle": "--", "zorder": 3} if paint[name] == _INK else {}
         marker = _marker(index) if len(points) <= 25 else None
         axes.plot(
             *zip(*points, strict=True),
@@ -160,7 +154,7 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
 def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
     del intervals
     for index, (name, points) in enumerate(series.items()):
-        face = "none" if name == BASELINE else paint[name]
+        face = "none" if paint[name] == _INK else paint[name]
         axes.plot(
             *zip(*points, strict=True),
             linestyle="none",
@@ -195,7 +189,7 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
             s=34 if len(series) <= 4 else 20,
             marker="o" if one else _marker(index),
             edgecolors=[paint[key] for key in keys],
-            facecolors=["none" if key == BASELINE else paint[key] for key in keys],
+            facecolors=["none" if paint[key] == _INK else paint[key] for key in keys],
             label=_label(name),
             zorder=3,
         )
@@ -247,7 +241,7 @@ def _categories(series: Mapping[str, _Points]) -> dict[str, int]:
 
 
 def _fit_side_by_side(categories: Iterable[str], *, legend: bool) -> bool:
-    """Whether the labels fit under a horizontal axis, in characters; else they go on the vertical axis."""
+    """Whether the labels fit under a horizontal axis; else they stand on the vertical axis."""
     lengths = [len(_label(name)) for name in categories]
     return (max(lengths) + 1) * len(lengths) <= (75 if legend else 88)
 
@@ -267,7 +261,7 @@ def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
 
 
 def _intervals(chart: Chart) -> _Intervals:
-    """The intervals of the chart; what goes beyond twice the largest value, or has no end, is cut off there."""
+    """The intervals of the chart, cut off at twice the largest value."""
     sizes = [abs(y) for points in chart.series.values() for _, y in _points(points)]
     cut = 2 * max(sizes, default=0.0)
     return {
@@ -287,7 +281,7 @@ def _label(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text on one line, without the characters that XML does not know."""
+    """Text on one line, without characters that XML forbids."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
@@ -305,7 +299,6 @@ def _svg(figure: Figure, title: str, prefix: str) -> str:
         for child in [child for child in parent if child.tag in ("style", "metadata")]:
             parent.remove(child)
     root.attrib = {
-        "xmlns": _NAMESPACE,
         "viewBox": root.get("viewBox"),
         "width": root.get("width"),
         "role": "img",

@@ -15,14 +15,14 @@ _OTHER = ("#4a74a8", "#a9bccf", "#c2a266", "#7d8890", "#7fa88b", "#a98aa5")
 
 
 def assign(algorithms: Iterable[str]) -> dict[str, str]:
-    """A CSS colour for each algorithm: fixed for the built-in ones, in the order given for a user's own."""
+    """A CSS colour by key of algorithm: fixed for the built-in ones, in the order given for others."""
     colours = {BASELINE: TEXT, **dict(zip(BIBENCH, _BUILT_IN, strict=True))}
     added = [key for key in dict.fromkeys(algorithms) if key not in colours]
     return colours | _cycle(added, _ADDED)
 
 
 def series(names: Iterable[str]) -> dict[str, str]:
-    """A CSS colour for each of `names`, none of which is an algorithm."""
+    """A CSS colour for each of `names`, which are no algorithms."""
     return _cycle(names, _OTHER)
 
 

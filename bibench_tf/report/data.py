@@ -1,4 +1,4 @@
-"""The machine-readable files of a report: scores and figures as CSV and JSON, unrounded."""
+"""The machine-readable files of a report: scores and values as CSV and JSON, unrounded."""
 
 from __future__ import annotations
 
@@ -10,22 +10,20 @@ from typing import Any
 
 import pandas as pd
 
-from bibench_tf.report.scores import TrackScore
+from bibench_tf.report.scores import Report, TrackScore
 from bibench_tf.report.tables import algorithms, flat, is_missing, score_of
 
 
 def overall_csv(scores: Sequence[TrackScore]) -> str:
     """Algorithms by tracks, full precision scoring 1; empty where there is no score."""
-    keys = algorithms(scores)
+    keys = list(algorithms(scores))
     columns = {score.track: [score_of(score, key) for key in keys] for score in scores}
     table = pd.DataFrame(columns, index=pd.Index(keys, name="algorithm", dtype=object), dtype=float)
     return table.to_csv(lineterminator="\n")
 
 
-def overall_json(
-    scores: Sequence[TrackScore], title: str, conditions: Mapping[str, str], failures: Sequence[str]
-) -> str:
-    """Title, conditions, failures and the scores of every track."""
+def overall_json(report: Report) -> str:
+    """Title, conditions, failures, the titles of the algorithms by key, and the scores of every track by key."""
     tracks = [
         {
             "track": score.track,
@@ -34,25 +32,25 @@ def overall_json(
             "complete": score.complete,
             "scores": {key: score_of(score, key) for key in score.scores},
         }
-        for score in scores
+        for score in report.scores
     ]
     content = {
-        "title": title,
-        "conditions": conditions,
-        "failures": failures,
-        "algorithms": algorithms(scores),
+        "title": report.title,
+        "conditions": report.conditions,
+        "failures": report.failures,
+        "algorithms": algorithms(report.scores),
         "tracks": tracks,
     }
     return _dumps(content)
 
 
 def track_csv(score: TrackScore) -> str:
-    """The figures of one track."""
+    """The table of one track."""
     return flat(score.table).to_csv(index=False, lineterminator="\n")
 
 
 def track_json(score: TrackScore) -> str:
-    """Everything that one track hands over, charts included."""
+    """All fields of a track, with its charts and the titles of its pictures."""
     table = flat(score.table)
     content = {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
     content["scores"] = {key: score_of(score, key) for key in score.scores}

@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from bibench_tf.report.scores import TrackScore
-from bibench_tf.report.tables import (
-    INCOMPLETE,
-    MISSING,
-    Grid,
-    algorithms,
-    best,
-    figures,
-    gaps,
-    named,
-    partial,
-    percent,
-    unscored,
-)
+from bibench_tf.report import tables
+from bibench_tf.report.scores import Report, TrackScore
+from bibench_tf.report.tables import INCOMPLETE
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
 
 
-def render(
-    scores: Sequence[TrackScore],
-    plots: Mapping[str, Sequence[str]],
-    pictures: Mapping[str, Sequence[str]],
-    *,
-    title: str,
-    conditions: Mapping[str, str],
-    failures: Sequence[str],
-) -> str:
-    """The whole report; `plots` and `pictures` map a track to the names of their files."""
-    parts = [f"# {escape(title)}", HOW_TO_READ, _overall(scores)]
-    parts += [_list("Failures", failures)]
-    for score in scores:
-        parts += _track(score, plots[score.track], pictures[score.track], algorithms(scores))
-    if conditions:
-        parts += ["## Conditions", table(named(conditions, "condition", "value"))]
+def render(report: Report, files: Collection[str] = ()) -> str:
+    """The whole report; plots and pictures are shown if their names (`<track>-<n>.svg`) are among `files`."""
+    titles = tables.algorithms(report.scores)
+    parts = [f"# {escape(report.title)}", HOW_TO_READ, *_overall(report.scores, titles)]
+    parts.append(_list("Failures", report.failures))
+    for score in report.scores:
+        parts += _track(score, titles, files)
+    if report.conditions:
+        rows = [["condition", "value"], *([escape(str(cell)) for cell in row] for row in report.conditions.items())]
+        parts += ["## Conditions", _table(rows, [False, False])]
     parts.append(SOURCE)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def escape(text: str) -> str:
-    """`text` on one line, with nothing in it that Markdown or HTML would take for a sign of its own."""
+    """`text` on one line, with the special characters of Markdown and HTML escaped."""
     text = re.sub(r"([\\`*\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
     # Underscores inside a word are left alone by the dialect, and most names have some.
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
@@ -58,42 +41,40 @@ def code(text: str) -> str:
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def table(grid: Grid) -> str:
-    """A table of texts that are escaped here."""
-    return _table([[escape(text) for text in row] for row in [grid.header, *grid.rows]], grid.numeric)
-
-
 def _table(rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> str:
     rule = ["---:" if right else "---" for right in numeric]
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], rule, *rows[1:]])
 
 
-def _overall(scores: Sequence[TrackScore]) -> str:
+def _overall(scores: Sequence[TrackScore], titles: Mapping[str, str]) -> Iterator[str]:
     if not scores:
-        return "No track was scored."
-    keys = algorithms(scores)
+        yield "No track was scored."
+        return
     rows = [["algorithm", *(escape(score.title) + _mark(score) for score in scores)]]
     rows.append(["metric", *(escape(score.metric) for score in scores)])
-    cells = [(percent(score), best(score)) for score in scores]
-    for key in keys:
-        row = [(values.get(key, MISSING), key in winners) for values, winners in cells]
-        rows.append([escape(key), *(f"**{text}**" if wins else text for text, wins in row)])
-    notes = [f"- {INCOMPLETE} {escape(line)}" for line in [partial(scores)] if line]
-    notes += [f"- {MISSING} {escape(line)}" for line in (gaps(score, keys) for score in scores) if line]
-    return "\n\n".join(["## Overall", _table(rows, [False] + [True] * len(scores)), "\n".join(notes)]).strip()
+    columns = [tables.cells(score, titles) for score in scores]
+    for title, *row in zip(titles.values(), *columns, strict=True):
+        rows.append([escape(title), *(f"**{cell.text}**" if cell.best else cell.text for cell in row)])
+    yield "## Overall"
+    yield _table(rows, [False] + [True] * len(scores))
+    yield "\n".join(f"- {mark} {escape(line)}" for mark, line in tables.footnotes(scores))
 
 
-def _track(score: TrackScore, plots: Sequence[str], pictures: Sequence[str], keys: Sequence[str]) -> list[str]:
-    parts = [f"## {escape(score.title)}{_mark(score)}", f"**{escape(score.metric)}** = {code(score.formula)}"]
-    if missing := unscored(score, keys):
-        parts.append(f"No score for {escape(', '.join(missing))}.")
+def _track(score: TrackScore, titles: Mapping[str, str], files: Collection[str]) -> Iterator[str]:
+    yield f"## {escape(score.title)}{_mark(score)}"
+    yield f"**{escape(score.metric)}** = {code(score.formula)}"
+    if missing := tables.unscored(score, titles):
+        yield f"No score for {escape(', '.join(missing))}."
     if not score.table.empty:
-        parts.append(table(figures(score.table)))
-    shown = [*zip(score.charts, plots, strict=True), *zip(score.pictures, pictures, strict=True)]
-    parts += [f"{escape(one.title)}\n\n![{escape(one.title)}]({name})" for one, name in shown]
-    parts += [_list("Failures", score.failures), _list("Notes", score.notes)]
-    parts.append(_list("Conditions", [f"{key}: {value}" for key, value in score.conditions.items()]))
-    return parts
+        grid = tables.values(score.table, titles)
+        yield _table([[escape(text) for text in row] for row in (grid.header, *grid.rows)], grid.numeric)
+    for shown, name in ((score.charts, "{}-{}.svg"), (score.pictures, "{}-picture-{}.jpg")):
+        for number, one in enumerate(shown, 1):
+            if (file := name.format(score.track, number)) in files:
+                yield f"{escape(one.title)}\n\n![{escape(one.title)}]({file})"
+    yield _list("Failures", score.failures)
+    yield _list("Notes", score.notes)
+    yield _list("Conditions", [f"{key}: {value}" for key, value in score.conditions.items()])
 
 
 def _list(heading: str, lines: Sequence[str]) -> str:

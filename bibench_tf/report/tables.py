@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -20,7 +21,7 @@ _REASONS_SHOWN = 3
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text: `rows` are as long as `header`; `numeric` says which columns hold numbers."""
+    """A table of text: `rows` are as long as `header`; `numeric` is true for columns of numbers."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -38,30 +39,52 @@ def score_of(score: TrackScore, algorithm: str) -> float | None:
     return None if is_missing(value) or not math.isfinite(value) else float(value)
 
 
-def algorithms(scores: Sequence[TrackScore]) -> list[str]:
-    """All algorithms of the tracks, the baseline first, then in the order given."""
-    keys = list(dict.fromkeys(key for score in scores for key in score.scores))
-    return sorted(keys, key=lambda key: key != BASELINE)
+def algorithms(scores: Sequence[TrackScore]) -> dict[str, str]:
+    """The titles of all algorithms of the tracks by key, the baseline first, then in the order given; all differ."""
+    given = {key: title for score in scores for key, title in score.titles.items()}
+    titles = {key: given.get(key, key) for score in scores for key in score.scores}
+    shared = Counter(titles.values())
+    return {
+        key: titles[key] if shared[titles[key]] == 1 else f"{titles[key]} ({key})"
+        for key in sorted(titles, key=lambda key: key != BASELINE)
+    }
 
 
-def best(score: TrackScore) -> set[str]:
-    """The algorithms with the highest overall metric, the baseline left out."""
-    values = {key: score_of(score, key) for key in score.scores if key != BASELINE}
-    found = [value for value in values.values() if value is not None]
-    return {key for key, value in values.items() if found and value == max(found)}
+@dataclass(frozen=True)
+class Cell:
+    """One score: its text in percent, whether it is the best, and its share of the highest; None without a score."""
+
+    text: str
+    best: bool
+    share: float | None
 
 
-def percent(score: TrackScore) -> dict[str, str]:
-    """The overall metrics as percentages without the sign, to one digit, or to none from 1,000 % on."""
-    values = {key: score_of(score, key) for key in score.scores}
-    digits = 0 if any(value is not None and value >= 10 for value in values.values()) else 1
-    return {key: MISSING if value is None else f"{100 * value:,.{digits}f}" for key, value in values.items()}
+def cells(score: TrackScore, keys: Iterable[str]) -> list[Cell]:
+    """The scores of `keys` to one digit, or to none from 1,000 % on; the baseline is never the best."""
+    found = {key: score_of(score, key) for key in keys}
+    known = {key: value for key, value in found.items() if value is not None}
+    highest = max(known.values(), default=0.0)
+    best = max((value for key, value in known.items() if key != BASELINE), default=None)
+    digits = 0 if highest >= 10 else 1
+    return [
+        Cell(MISSING, False, None)
+        if value is None
+        else Cell(
+            f"{100 * value:,.{digits}f}",
+            key != BASELINE and value == best,
+            max(value / highest, 0.0) if highest > 0 else 0.0,
+        )
+        for key, value in found.items()
+    ]
 
 
-def figures(table: pd.DataFrame) -> Grid:
-    """The figures of a track: numbers to a readable number of digits, identifiers in headings as words."""
+def values(table: pd.DataFrame, titles: Mapping[str, str]) -> Grid:
+    """The table of a track: numbers to a readable number of digits, titles of algorithms, words in the headings."""
     table = flat(table)
-    columns = [_column(table.iloc[:, index].tolist()) for index in range(table.shape[1])]
+    columns = [
+        _column([titles.get(value, value) for value in column] if name == "algorithm" else column.tolist())
+        for name, column in table.items()
+    ]
     return Grid(
         header=[_heading(name) for name in table.columns],
         rows=list(zip(*(texts for texts, _ in columns), strict=True)),
@@ -70,7 +93,7 @@ def figures(table: pd.DataFrame) -> Grid:
 
 
 def flat(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its index, where it says something, as columns, and with one level of headings."""
+    """The table with one level of headings; an index other than row numbers becomes columns."""
     if not isinstance(table.index, pd.RangeIndex) and len(table.index):
         names = [
             name or ("algorithm" if table.index.nlevels == 1 else f"level_{level}")
@@ -86,31 +109,33 @@ def flat(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def unscored(score: TrackScore, keys: Sequence[str]) -> list[str]:
-    """The algorithms of `keys` that have no score."""
-    return [key for key in keys if score_of(score, key) is None]
+def unscored(score: TrackScore, titles: Mapping[str, str]) -> list[str]:
+    """The titles of the algorithms without a score."""
+    return [title for key, title in titles.items() if score_of(score, key) is None]
 
 
-def gaps(score: TrackScore, keys: Sequence[str]) -> str | None:
-    """A sentence that names the algorithms of `keys` without a score, and why; None when all have one."""
-    missing = unscored(score, keys)
-    if not missing:
-        return None
-    mentions = re.compile(rf"(?<!\w)({'|'.join(re.escape(key) for key in missing)})(?!\w)")
-    reasons = [line for line in dict.fromkeys((*score.failures, *score.notes)) if mentions.search(line)]
+def footnotes(scores: Sequence[TrackScore]) -> list[tuple[str, str]]:
+    """Marks and sentences under the table of all scores: the incomplete tracks, and why scores are missing."""
+    titles = algorithms(scores)
+    partial = [score.title for score in scores if not score.complete]
+    sentence = f"Covers only a part of the definition of BiBench, see the notes of the track: {', '.join(partial)}."
+    missing = [(MISSING, _gaps(score, titles)) for score in scores if unscored(score, titles)]
+    return [(INCOMPLETE, sentence), *missing] if partial else missing
+
+
+def _gaps(score: TrackScore, titles: Mapping[str, str]) -> str:
+    missing = unscored(score, titles)
+    names = {**titles, **{title: title for title in titles.values()}}
+    # The longest name first: XNOR-Net is no name in a sentence on XNOR-Net++.
+    either = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    mentions = re.compile(rf"(?<!\w)(?:{either})(?!\w)")
+    lines = dict.fromkeys((*score.failures, *score.notes))
+    reasons = [line for line in lines if any(names[name] in missing for name in mentions.findall(line))]
     reasons = reasons or list(score.failures) or ["The track gives no reason."]
     shown, more = reasons[:_REASONS_SHOWN], len(reasons) - _REASONS_SHOWN
     if more > 0:
         shown.append(f"({more} more.)")
     return f"{score.title}: no score for {', '.join(missing)}. {' '.join(shown)}"
-
-
-def partial(scores: Sequence[TrackScore]) -> str | None:
-    """A sentence that names the incomplete tracks; None when all are complete."""
-    names = [score.title for score in scores if not score.complete]
-    if not names:
-        return None
-    return f"Covers only a part of what BiBench defines, which the notes of the track name: {', '.join(names)}."
 
 
 def _column(values: Sequence[object]) -> tuple[list[str], bool]:
@@ -139,12 +164,3 @@ def _word(value: object) -> str:
     if is_missing(value):
         return MISSING
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
-
-
-def named(mapping: Mapping[str, str], first: str, second: str) -> Grid:
-    """A mapping as a table of two columns."""
-    return Grid(
-        header=[first, second],
-        rows=[(str(key), str(value)) for key, value in mapping.items()],
-        numeric=[False, False],
-    )

@@ -6,43 +6,40 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from bibench_tf.report import tables
 from bibench_tf.report.scores import TrackScore
-from bibench_tf.report.tables import MISSING, Grid, algorithms, best, figures, gaps, partial, percent
+from bibench_tf.report.tables import INCOMPLETE, MISSING, Grid
 
-# A wider table of figures is turned on its side.
+# A wider table of values is turned on its side.
 _WIDTH = 120
+_ASCII = {INCOMPLETE: "+", MISSING: "-"}
 
 
 def to_text(scores: Sequence[TrackScore]) -> str:
-    """The scores as an aligned table in percent of full precision, with footnotes; for one track its figures too.
+    """The scores as an aligned table in percent of full precision, with footnotes; for one track its values too.
 
-    Plain ASCII but for names and notes, so that any terminal shows it: `*` marks the best binarized
-    network, `+` a track that covers only a part, `-` a missing score.
+    Plain ASCII except for titles and notes, so that any terminal shows it: `*` marks the best binarized network, `+` a
+    track that covers only a part, `-` a missing score.
     """
     if not scores:
         return "No track was scored."
-    keys = algorithms(scores)
-    header, columns = ["algorithm"], [keys]
-    for score in scores:
-        values, winners = percent(score), best(score)
-        header.append(score.track if score.complete else f"{score.track}+")
-        columns.append([("*" if key in winners else "") + values.get(key, MISSING) for key in keys])
-    overall = Grid(header, list(zip(*columns, strict=True)), [False] + [True] * len(scores))
+    titles = tables.algorithms(scores)
+    columns = [[("*" if cell.best else "") + cell.text for cell in tables.cells(score, titles)] for score in scores]
+    header = ["algorithm", *(score.track if score.complete else f"{score.track}+" for score in scores)]
+    overall = Grid(header, list(zip(titles.values(), *columns, strict=True)), [False] + [True] * len(scores))
     parts = [
         "Overall metrics in percent of full precision (100); more is better, * is the best.",
         _set(overall),
     ]
-    if len(scores) == 1 and not scores[0].table.empty:
-        grid = figures(scores[0].table)
-        text = _set(grid)
-        parts.append(text if text.index("\n") <= _WIDTH else _set(_turned(grid)))
-    lines = [f"+ {line}" for line in [partial(scores)] if line]
-    lines += [f"- {line}" for line in (gaps(score, keys) for score in scores) if line]
+    lines = [f"{_ASCII[mark]} {line}" for mark, line in tables.footnotes(scores)]
     if len(scores) == 1:
-        lines += scores[0].notes
-    if lines:
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts)
+        (score,) = scores
+        lines += score.notes
+        if not score.table.empty:
+            grid = tables.values(score.table, titles)
+            text = _set(grid)
+            parts.append(text if text.index("\n") <= _WIDTH else _set(_turned(grid)))
+    return "\n\n".join([*parts, "\n".join(lines)]).rstrip("\n")
 
 
 def _turned(grid: Grid) -> Grid:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Metrics, confidence intervals and the bootstrap; every formula stands here once."""

@@ -1,8 +1,8 @@
-"""How far figures depend on which images were drawn: the paired bootstrap over images.
+"""The paired bootstrap over images: how much metrics depend on the choice of the test images.
 
-Images are drawn with replacement, as many as there are, and every figure is computed again from each draw
-(Efron and Tibshirani 1993, "An introduction to the bootstrap"). One draw serves all networks and all corrupted
-versions of an image, so that what two networks have in common does not blur the difference between them.
+N of the N images are drawn with replacement, and every metric is computed again from each draw (Efron and
+Tibshirani 1993, "An introduction to the bootstrap"). One draw serves all networks and all corrupted versions of
+an image: images that are hard for two networks alike do not blur the difference between the networks.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 
 RESAMPLES = 4000
 LEVEL = 0.95
-# Draws made at once, in numbers: 64 MB of indices.
+# Indices drawn at once: 64 MB.
 _AT_ONCE = 1 << 23
-# Below this a difference is rounding error; accuracies are at least one image in many apart.
+# A smaller difference is a rounding error; two accuracies differ by one image at least.
 _ROUNDING = 1e-9
 
 
 class Interval(NamedTuple):
-    """The ends of a confidence interval; infinite where there is no bound."""
+    """The ends of a confidence interval; an end without a bound is infinite."""
 
     low: float
     high: float
@@ -29,8 +29,7 @@ class Interval(NamedTuple):
 def resampled_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """The means of the columns of `values` [N, K] in each of `resamples` draws of rows: float64 [resamples, K].
 
-    The same number of rows, resamples and seed give the same draws, whatever the columns. Raises ValueError
-    for no rows.
+    The draws depend on N, `resamples` and `seed` alone, not on the columns. Raises ValueError for N = 0.
     """
     count = len(values)
     if count == 0:
@@ -48,20 +47,20 @@ def resampled_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int
 
 
 def interval(samples: np.ndarray, level: float = LEVEL) -> Interval:
-    """The percentile interval of one figure over its resamples [B], which may hold infinite values, but no NaN."""
+    """The percentile interval of a metric over its resamples [B], which may be infinite, but not NaN."""
     tail = (1 - level) / 2
     low = np.quantile(samples, tail, method="lower")
     return Interval(float(low), float(np.quantile(samples, 1 - tail, method="higher")))
 
 
 def better(observed: np.ndarray, samples: np.ndarray, level: float = LEVEL) -> np.ndarray:
-    """Which figures are larger than which others for certain: bool [K, K], [i, j] says i is larger than j.
+    """Significance matrix bool [K, K]: `[i, j]` is true if metric i is significantly greater than metric j.
 
-    `observed` [K] are the figures of K networks, `samples` [B, K] the same in each resample, paired. The bounds of all
-    differences hold together: with probability `level` no pair of equals is called different (the largest
+    `observed` [K] are the metrics of K networks, `samples` [B, K] the same in each resample, paired. The bounds of all
+    differences hold jointly: with probability `level` no pair of equal networks is called different (the largest
     deviation of a difference from the observed one, in standard errors, over all pairs: Westfall and Young 1993,
-    "Resampling-based multiple testing"). A figure that is not finite, in a resample too, is not told apart
-    from any other.
+    "Resampling-based multiple testing"). A metric that is not finite, in the data or in a resample, differs
+    significantly from no other.
     """
     larger = np.zeros((len(observed), len(observed)), bool)
     chosen = np.flatnonzero(np.isfinite(observed) & np.isfinite(samples).all(axis=0))
@@ -73,7 +72,7 @@ def better(observed: np.ndarray, samples: np.ndarray, level: float = LEVEL) -> n
     resampled = samples[:, first] - samples[:, second]
     errors = np.maximum(resampled.std(axis=0), _ROUNDING)
     largest = (np.abs(resampled - differences) / errors).max(axis=1)
-    # At least one: where nothing varies, rounding errors would be compared with rounding errors.
+    # At least 1: without any spread, rounding errors would be compared with rounding errors.
     certain = np.abs(differences) / errors > max(np.quantile(largest, level), 1.0)
     up, down = certain & (differences > 0), certain & (differences < 0)
     larger[chosen[first[up]], chosen[second[up]]] = True
@@ -82,12 +81,12 @@ def better(observed: np.ndarray, samples: np.ndarray, level: float = LEVEL) -> n
 
 
 def ranks(larger: np.ndarray) -> list[tuple[int, int]]:
-    """The first and the last place each network may hold, 1 the best, from what `better` returns."""
+    """The first and the last possible rank of each network, 1 the best, from the significance matrix [K, K]."""
     count = len(larger)
     return [(1 + int(larger[:, index].sum()), count - int(larger[index].sum())) for index in range(count)]
 
 
 def rank_text(places: tuple[int, int]) -> str:
-    """Places as text: `2`, or `2-5` for a network that may hold any of the places 2 to 5."""
+    """Possible ranks as text: `2`, or `2-5` for ranks 2 to 5."""
     first, last = places
     return str(first) if first == last else f"{first}-{last}"

@@ -1,6 +1,6 @@
-"""Figures over a few seeds: intervals, who is told apart from whom, and what spreads accuracy.
+"""Metrics over a few seeds: confidence intervals, pairwise significance and variance components.
 
-The rule for ranks is that of `bootstrap`: an algorithm is given every place that it may hold.
+Ranks follow from the significance matrix as in `bootstrap.ranks`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from scipy.special import stdtrit
 
 from bibench_tf.stats.bootstrap import LEVEL
 
-# Below this a difference is rounding error.
+# A smaller difference is a rounding error.
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure over seeds. The interval is `value` +- `half_width`, None where there is no interval."""
+    """A metric over seeds. The interval is `value` +- `half_width`; None: there is no interval."""
 
     value: float
     half_width: float | None = None
@@ -38,33 +38,33 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Spread:
-    """Standard deviations, in the unit of the values: of the settings' own effects, and of seeds within a setting."""
+    """Standard deviations, in the unit of the values: of the effects of settings, and of seeds within a setting."""
 
     settings: float
     seeds: float
 
 
 def t_value(count: int, level: float = LEVEL) -> float:
-    """How many standard errors Student's t puts on either side of a mean of `count` values."""
+    """Two-sided critical value of Student's t for a mean of `count` values."""
     return float(stdtrit(count - 1, (1 + level) / 2))
 
 
-def jackknife(figure: Callable[[Sequence[int]], float], count: int, level: float = LEVEL) -> Estimate:
-    """A figure of `count` draws, called with the indices of the draws it is to use, and its interval by the jackknife.
+def jackknife(metric: Callable[[Sequence[int]], float], count: int, level: float = LEVEL) -> Estimate:
+    """A metric of `count` draws, a function of the indices of draws to use, and its interval by the jackknife.
 
     With the pseudo-values p_i = N f(all) - (N - 1) f(all but i) the half-width is t std(p) / sqrt(N), t Student's with
-    N - 1 degrees of freedom (Tukey 1958; Efron and Tibshirani 1993, chapter 11). Of a mean that is the usual t interval
-    exactly. One draw has no interval, and neither has a figure that is undefined (ValueError) without one of the draws.
-    Raises what `figure` raises for all draws, and ValueError for no draws.
+    N - 1 degrees of freedom (Tukey 1958; Efron and Tibshirani 1993, chapter 11). For a mean this is exactly the usual t
+    interval. There is no interval for one draw, nor if `metric` is undefined (ValueError) without one of the draws.
+    Raises the error of `metric` for all draws, and ValueError for no draws.
     """
     if count < 1:
         raise ValueError("There are no draws.")
     everything = range(count)
-    value = float(figure(everything))
+    value = float(metric(everything))
     if count == 1:
         return Estimate(value)
     try:
-        without = [float(figure([index for index in everything if index != left_out])) for left_out in everything]
+        without = [float(metric([index for index in everything if index != left_out])) for left_out in everything]
     except ValueError:
         return Estimate(value)
     pseudo = count * value - (count - 1) * np.array(without)
@@ -77,28 +77,24 @@ def mean(values: Sequence[float], level: float = LEVEL) -> Estimate:
 
 
 def better(estimates: Sequence[Estimate | None]) -> np.ndarray:
-    """Which figures are larger than which others for certain, for `bootstrap.ranks`: bool [K, K], [i, j] says i than j.
+    """Significance matrix bool [K, K]: `[i, j]` is true if estimate i is significantly greater than estimate j.
 
-    Two are told apart where their intervals do not overlap, which asks for more than an interval of their difference
-    would. A figure without an interval is told apart from none.
+    Two estimates differ significantly if their intervals do not overlap, which is stricter than an interval of their
+    difference. An estimate without an interval differs significantly from no other.
     """
-    count = len(estimates)
-    known = [None if each is None or each.half_width is None else each for each in estimates]
-    larger = np.zeros((count, count), bool)
-    for i, one in enumerate(known):
-        for j, other in enumerate(known):
-            larger[i, j] = one is not None and other is not None and one.low > other.high + _ROUNDING
-    return larger
+    ends = [(None, None) if each is None else (each.low, each.high) for each in estimates]
+    low, high = np.array(ends, np.float64).reshape(-1, 2).T
+    return low[:, None] > high + _ROUNDING
 
 
 def spread(values: np.ndarray) -> Spread:
-    """What spreads `values` [settings, seeds] apart, where every setting has the same seeds: by the method of moments.
+    """Variance components of `values` [settings, seeds] by the method of moments; all settings have the same seeds.
 
-    The seeds' is the root of the mean variance within settings. The settings' is that of a two-way random-effects
-    model, max(0, (MS_settings - MS_residual) / S) with S seeds: what a seed does to all settings alike (it gives them
-    the same initial weights) is in neither mean square, so it is not subtracted (Searle, Casella and McCulloch 1992,
-    "Variance components", chapter 4). Raises ValueError with fewer than two settings or two seeds: one seed cannot be
-    told apart from the settings.
+    `seeds` is the root of the mean variance within settings. The variance of `settings` is that of a two-way
+    random-effects model, max(0, (MS_settings - MS_residual) / S) with S seeds: the effect of a seed on all settings
+    alike (they get the same initial weights) is in neither mean square and is not subtracted (Searle, Casella and
+    McCulloch 1992, "Variance components", chapter 4). Raises ValueError with fewer than two settings or two seeds:
+    the two effects cannot be separated.
     """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or min(values.shape) < 2:

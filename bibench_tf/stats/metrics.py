@@ -1,79 +1,124 @@
-"""The overall metrics of BiBench, and the corruption errors that stand beside its robustness metric.
+"""The overall metrics of BiBench, and the corruption errors of the robustness track: their formulas and functions.
 
 Every metric compares a binarized network (`bi`) with its full-precision counterpart (`fp`): full precision
-against itself scores exactly 1, which reports print as 100 %. More is better, but for the corruption errors.
+against itself scores exactly 1, which reports print as 100 %. More is better, except for the corruption errors.
 
 The formulas are given as recalled from the papers (Qin et al., BiBench, ICML 2023, arXiv 2301.11233; for the
-corruption errors Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261); they are not verified word for word. They
-stand in this one module so that a correction is made in one place.
+corruption errors Hendrycks and Dietterich, ICLR 2019, arXiv 1903.12261); they are not verified word for word. Every
+formula stands here once (`OM_TASK` and others); means and corruption metrics are computed by `arrays`, which also takes
+bootstrap resamples.
 
-A part that has no value (a division by zero, nothing to average, a negative, infinite or missing number)
-raises `Undefined`: no function of this module returns a number that leaves something out.
+A part without a value (a division by zero, nothing to average, a negative, infinite or missing number) raises
+`Undefined`: no function of this module returns a number that leaves something out.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from numbers import Real
 
-ARCHITECTURE_GROUPS = ("cnn", "transformer", "mlp")
+import numpy as np
+
+from bibench_tf.stats import arrays
+
+_Values = float | Iterable[float]
+
+ARCHITECTURE_GROUPS = {"cnn": "CNN", "transformer": "Transformer", "mlp": "MLP"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The name and the formula of a metric, as reports show them."""
+
+    name: str
+    formula: str
+
+    @classmethod
+    def of_architectures(cls, groups: Collection[str]) -> Metric:
+        """The metric of the neural architecture track over `groups`: OM_arch only where all groups are covered."""
+        names = [name for group, name in ARCHITECTURE_GROUPS.items() if group in groups]
+        part = "mean over the {} of accuracy / full-precision accuracy"
+        if len(names) == 1:
+            return cls(f"OM_arch ({names[0]})", part.format(f"{names[0]}s"))
+        parts = " + ".join(f"m_{name}^2" for name in names)
+        covered = "" if len(names) == len(ARCHITECTURE_GROUPS) else f" ({', '.join(names)})"
+        return cls(f"OM_arch{covered}", f"sqrt(1/{len(names)} ({parts})), m the {part.format('networks')}")
+
+
+OM_TASK = Metric("OM_task", "sqrt(mean over data sets of (accuracy / full-precision accuracy)^2)")
+OM_ARCH = Metric.of_architectures(ARCHITECTURE_GROUPS)
+OM_ROBUST = Metric(
+    "OM_robust",
+    "sqrt(mean over corruptions of (G_fp / G_bi)^2), G = max(0, 1 - corrupted accuracy / clean accuracy), "
+    "corrupted accuracy averaged over the five severities",
+)
+MCE = Metric("mCE", "mean over corruptions of (error / error of the baseline)")
+RELATIVE_MCE = Metric(
+    "relative mCE", "mean over corruptions of ((error - clean error) / (error - clean error) of the baseline)"
+)
+OM_TRAIN = Metric(
+    "OM_train",
+    "sqrt(((full-precision step time / step time)^2 + (spread of full-precision accuracy / spread of "
+    "accuracy)^2) / 2), spread: standard deviation over the settings",
+)
+OM_COMP = Metric(
+    "OM_comp", "sqrt(1/2 (r_c^2 + r_s^2)), r_c compression in bits, r_s speed-up with 64 binary operations for one"
+)
+OM_INFER = Metric(
+    "OM_infer", "sqrt(1/2 (mean(T_fp / T_bi)^2 + mean(S_fp / S_bi)^2)) over devices, T latency and S file size"
+)
 
 
 class Undefined(ValueError):
-    """A metric that has no value for these numbers; the message says which part and why."""
+    """A metric has no value for these numbers; the message names the part and the reason."""
 
 
 def quadratic_mean(values: Iterable[float]) -> float:
-    """The quadratic mean sqrt( 1/N * sum_i v_i^2 ), by which BiBench joins parts.
+    """The quadratic mean sqrt( 1/N * sum_i v_i^2 ), by which BiBench combines parts.
 
     From memory of arXiv 2301.11233, not verified word for word. Raises Undefined for no values and for a
     value that is negative or not finite.
     """
-    numbers = _numbers(values, "the quadratic mean")
-    # Scaled by the largest, so that squares neither overflow nor vanish.
-    largest = max(numbers)
-    if largest == 0:
-        return 0.0
-    return largest * math.sqrt(_mean([(number / largest) ** 2 for number in numbers]))
+    return float(arrays.quadratic_mean(_numbers(values, "the quadratic mean")))
 
 
 def relative_accuracy(binary: float, full_precision: float) -> float:
     """The relative accuracy A_bi / A_fp of one result.
 
-    From memory of arXiv 2301.11233, not verified word for word. Any quality figure for which more is better
-    will do, in the same unit on both sides. Raises Undefined when A_fp is 0 or a figure is negative or not
-    finite.
+    From memory of arXiv 2301.11233, not verified word for word. A is any metric for which more is better,
+    in the same unit on both sides. Raises Undefined when A_fp is 0 or a value is negative or not finite.
     """
     return _ratio(binary, full_precision, "the relative accuracy")
 
 
 def om_task(accuracies_bi: Mapping[str, Sequence[float]], accuracies_fp: Mapping[str, Sequence[float]]) -> float:
-    """Learning task: OM_task = sqrt( 1/N * sum_i mean( A_bi_i / A_fp_i )^2 ), i over the N tasks.
+    """OM_task of the learning task track; the part of a data set is the mean over its results.
 
-    From memory of arXiv 2301.11233, not verified word for word. Both map a task to its results (one per
-    network), in the same order. Raises Undefined when the tasks or their numbers of results differ, a task
-    has no result, or an A_fp is 0.
+    From memory of arXiv 2301.11233, not verified word for word. Both map a data set to its results (one per
+    network), in the same order. Raises Undefined when the data sets or their numbers of results differ, a data
+    set has no result, or an A_fp is 0.
     """
-    _same_keys(accuracies_bi, accuracies_fp, "task")
+    _same_keys(accuracies_bi, accuracies_fp, "data set")
     return quadratic_mean(
-        _mean_ratio(accuracies_bi[task], accuracies_fp[task], f"the accuracies of task {task}")
-        for task in accuracies_fp
+        _mean_ratio(accuracies_bi[name], accuracies_fp[name], f"the accuracies of data set {name}")
+        for name in accuracies_fp
     )
 
 
 def architecture_group_mean(relative: Sequence[float]) -> float:
-    """The mean relative accuracy m_x of one group of architectures, the part of OM_arch a single group gives.
+    """The mean relative accuracy m_x of one group of architectures, which is one part of OM_arch.
 
-    From memory of arXiv 2301.11233, not verified word for word. It is not OM_arch: show it under its own
+    From memory of arXiv 2301.11233, not verified word for word. It is not OM_arch and is shown under its own
     name. Raises Undefined for no values and for a value that is negative or not finite.
     """
     return _mean(_numbers(relative, "the mean relative accuracy of a group"))
 
 
 def om_arch(relative: Mapping[str, Sequence[float]]) -> float:
-    """Neural architecture: OM_arch = sqrt( 1/3 * ( m_CNN^2 + m_Transformer^2 + m_MLP^2 ) ).
+    """OM_arch of the neural architecture track, of all three groups.
 
     From memory of arXiv 2301.11233, not verified word for word. `relative` maps each of "cnn",
     "transformer" and "mlp" to the relative accuracies of its networks; m_x is their mean. Raises Undefined
@@ -84,16 +129,16 @@ def om_arch(relative: Mapping[str, Sequence[float]]) -> float:
 
 
 def generalization_gap(clean_accuracy: float, corrupted_accuracy: float) -> float:
-    """The gap G = max( 0, 1 - A_corrupted / A_clean ) that a corruption opens, between 0 and 1.
+    """The gap G = max( 0, 1 - A_corrupted / A_clean ) under a corruption, between 0 and 1.
 
     From memory of arXiv 2301.11233, not verified word for word. Raises Undefined when A_clean is 0 or an
     accuracy is negative or not finite.
     """
-    return max(0.0, 1.0 - _ratio(corrupted_accuracy, clean_accuracy, "the generalization gap"))
+    return float(arrays.gap(_ratio(corrupted_accuracy, clean_accuracy, "the generalization gap")))
 
 
-def om_robust(gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[str, float | Sequence[float]]) -> float:
-    """Corruption robustness: OM_robust = sqrt( 1/C * sum_c mean( G_fp_c / G_bi_c )^2 ), c over corruptions.
+def om_robust(gaps_fp: Mapping[str, _Values], gaps_bi: Mapping[str, _Values]) -> float:
+    """OM_robust of the corruption robustness track; the part of a corruption is the mean of G_fp / G_bi.
 
     From memory of arXiv 2301.11233, not verified word for word. Both map a corruption to its gap, or to
     several (one per severity or network, in the same order). The ratio is inverted, so that a smaller gap
@@ -102,13 +147,7 @@ def om_robust(gaps_fp: Mapping[str, float | Sequence[float]], gaps_bi: Mapping[s
     Raises Undefined when only G_bi is 0 (no finite ratio exists), or when the corruptions or their numbers
     of gaps differ.
     """
-    _same_keys(gaps_bi, gaps_fp, "corruption")
-    parts = []
-    for corruption in gaps_fp:
-        what = f"the gaps under {corruption}"
-        pairs = _pairs(_as_sequence(gaps_fp[corruption]), _as_sequence(gaps_bi[corruption]), what)
-        parts.append(_mean([1.0 if fp == bi == 0 else _ratio(fp, bi, what) for fp, bi in pairs]))
-    return quadratic_mean(parts)
+    return _over_corruptions(arrays.om_robust, gaps_fp, gaps_bi, "gaps")
 
 
 def mean_corruption_error(
@@ -117,17 +156,11 @@ def mean_corruption_error(
     """The mean corruption error mCE = 1/C * sum_c ( sum_s E_sc / sum_s B_sc ); less is better.
 
     From memory of arXiv 1903.12261, section 4, not verified word for word. Both map a corruption c to its error rates
-    by severity s: E of the network, B of the baseline. The paper's baseline is AlexNet; a figure says nothing
+    by severity s: E of the network, B of the baseline. The paper's baseline is AlexNet; an mCE means nothing
     without its baseline. Raises Undefined when the corruptions or their numbers of severities differ, or the baseline
     makes no error under one of them.
     """
-    _same_keys(errors, errors_baseline, "corruption")
-    parts = []
-    for corruption in errors_baseline:
-        what = f"the errors under {corruption}"
-        own, baseline = zip(*_pairs(errors[corruption], errors_baseline[corruption], what), strict=True)
-        parts.append(_ratio(math.fsum(own), math.fsum(baseline), what))
-    return _mean(parts)
+    return _over_corruptions(arrays.mean_corruption_error, errors, errors_baseline, "errors")
 
 
 def relative_mean_corruption_error(
@@ -139,22 +172,18 @@ def relative_mean_corruption_error(
     """The relative mCE = 1/C * sum_c ( sum_s (E_sc - E_clean) / sum_s (B_sc - B_clean) ); less is better.
 
     From memory of arXiv 1903.12261, section 4, not verified word for word. As `mean_corruption_error`, with the error
-    rate on clean images taken off, so that it asks for what corruption adds. A corruption that helps the
-    network counts as negative. Raises Undefined where corruption does not harm the baseline, and for what
-    `mean_corruption_error` refuses.
+    rate on clean images subtracted: the errors that corruption adds. A corruption that helps the
+    network counts as negative. Raises Undefined where corruption does not harm the baseline, and in the
+    cases of `mean_corruption_error`.
     """
-    _same_keys(errors, errors_baseline, "corruption")
     clean, clean_baseline = (_number(value, "the clean error") for value in (clean_error, clean_error_baseline))
-    parts = []
-    for corruption in errors_baseline:
-        what = f"the errors under {corruption}"
-        pairs = _pairs(errors[corruption], errors_baseline[corruption], what)
-        added = math.fsum(own - clean for own, _ in pairs)
-        added_baseline = math.fsum(baseline - clean_baseline for _, baseline in pairs)
-        if added_baseline <= 0:
-            raise Undefined(f"{corruption} does not harm the baseline, so there is nothing to compare with.")
-        parts.append(added / added_baseline)
-    return _mean(parts)
+    return _over_corruptions(
+        lambda own, baseline: arrays.relative_mean_corruption_error(clean, own, clean_baseline, baseline),
+        errors,
+        errors_baseline,
+        "errors",
+        reason="{} does not harm the baseline, so there is nothing to compare with.",
+    )
 
 
 def om_train(
@@ -163,7 +192,7 @@ def om_train(
     accuracies_fp: Sequence[float],
     accuracies_bi: Sequence[float],
 ) -> float:
-    """Training: OM_train = sqrt( 1/2 * ( mean( T_fp / T_bi )^2 + ( std(A_fp) / std(A_bi) )^2 ) ).
+    """OM_train of the training track: mean( T_fp / T_bi ) and std(A_fp) / std(A_bi), combined.
 
     From memory of arXiv 2301.11233, not verified word for word. T are training times in ms, in pairs; A are
     the accuracies over the same hyperparameter settings, at least two. The standard deviation is that of
@@ -197,7 +226,7 @@ def speedup_ratio(total_macs: float, full_precision_macs: float) -> float:
 
 
 def om_comp(r_c: Sequence[float], r_s: Sequence[float]) -> float:
-    """Theoretical complexity: OM_comp = sqrt( 1/2 * ( mean(r_c)^2 + mean(r_s)^2 ) ), means over networks.
+    """OM_comp of the theoretical complexity track; r_c and r_s are means over networks.
 
     From memory of arXiv 2301.11233, not verified word for word. Raises Undefined when the numbers of networks
     differ or there is none.
@@ -209,7 +238,7 @@ def om_comp(r_c: Sequence[float], r_s: Sequence[float]) -> float:
 def om_infer(
     time_fp: Sequence[float], time_bi: Sequence[float], size_fp: Sequence[float], size_bi: Sequence[float]
 ) -> float:
-    """Hardware inference: OM_infer = sqrt( 1/2 * ( mean( T_fp / T_bi )^2 + mean( S_fp / S_bi )^2 ) ).
+    """OM_infer of the hardware inference track.
 
     From memory of arXiv 2301.11233, not verified word for word. T are latencies and S sizes of the stored
     network, in any unit that both sides share; the means are over devices. Raises Undefined when numbers of
@@ -221,6 +250,24 @@ def om_infer(
             _mean_ratio(size_fp, size_bi, "the model sizes"),
         ]
     )
+
+
+def _over_corruptions(
+    compute: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray],
+    first: Mapping[str, _Values],
+    second: Mapping[str, _Values],
+    what: str,
+    reason: str = "A denominator in the {what} under {} is 0.",
+) -> float:
+    """`compute` of the values by corruption; where it has no finite value for one corruption, `reason` names that."""
+    _same_keys(first, second, "corruption")
+    pairs = {}
+    for corruption, values in second.items():
+        both = _pairs(first[corruption], values, f"the {what} under {corruption}")
+        one, other = pairs[corruption] = tuple(map(np.array, zip(*both, strict=True)))
+        if not np.isfinite(compute([one], [other])):
+            raise Undefined(reason.format(corruption, what=what))
+    return float(compute(*zip(*pairs.values(), strict=True)))
 
 
 def _reduction(total: float, full_precision: float, factor: int, what: str) -> float:
@@ -241,15 +288,15 @@ def _ratio(numerator: float, denominator: float, what: str) -> float:
     return _number(above / below, what)
 
 
-def _pairs(first: Sequence[float], second: Sequence[float], what: str) -> list[tuple[float, float]]:
+def _pairs(first: _Values, second: _Values, what: str) -> list[tuple[float, float]]:
     left, right = _numbers(first, what), _numbers(second, what)
     if len(left) != len(right):
         raise Undefined(f"There are {len(left)} and {len(right)} values for {what}: they cannot be paired.")
     return list(zip(left, right, strict=True))
 
 
-def _numbers(values: Iterable[float], what: str) -> list[float]:
-    numbers = [_number(value, what) for value in values]
+def _numbers(values: _Values, what: str) -> list[float]:
+    numbers = [_number(value, what) for value in (values if isinstance(values, Iterable) else [values])]
     if not numbers:
         raise Undefined(f"There are no values for {what}.")
     return numbers
@@ -263,11 +310,7 @@ def _number(value: float, what: str) -> float:
 
 
 def _mean(numbers: Sequence[float]) -> float:
-    return math.fsum(numbers) / len(numbers)
-
-
-def _as_sequence(value: float | Sequence[float]) -> Sequence[float]:
-    return [value] if isinstance(value, Real) or value is None else value
+    return float(arrays.mean(numbers))
 
 
 def _same_keys(given: Mapping[str, object], expected: Mapping[str, object], kind: str) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from bibench_tf import report
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.names import BASELINE, BIBENCH
 from bibench_tf.report import charts, colours, markdown, tables
 from bibench_tf.report.scores import Chart, Picture, TrackScore
@@ -113,6 +113,82 @@ def test_the_same_scores_give_the_same_files(tmp_path):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("forms", [("md",), ("csv", "json"), ("html",), ("svg", "md")])
+def test_only_the_forms_asked_for_are_written(tmp_path, forms):
+    score = track(pictures=[Picture("Found", tmp_path / "found.jpg")])
+    score.pictures[0].file.write_bytes(b"picture")
+    everything = report.write([score], tmp_path / "all", title="t", conditions={"a": "b"}).parent
+    last = report.write([score], tmp_path / "some", title="t", conditions={"a": "b"}, forms=forms)
+    names = {path.name for path in everything.iterdir() if path.suffix[1:] in forms}
+    assert {path.name for path in last.parent.iterdir()} == names and last.name in names
+    if "md" in forms:
+        text = (last.parent / "report.md").read_text()
+        assert set(re.findall(r"\]\((.*?)\)", text)) == names - {"report.md"}, "nothing is shown that is not there"
+        assert len(text.splitlines()) < len((everything / "report.md").read_text().splitlines())
+
+
+def test_an_unknown_form_is_refused(tmp_path):
+    with pytest.raises(InvalidOption, match="no form pdf"):
+        report.write([track()], tmp_path / "new", title="t", conditions={}, forms=("md", "pdf"))
+    assert not (tmp_path / "new").exists()
+
+
+# Titles
+
+TITLES = {"full_precision": "Full precision", "xnor": "XNOR-Net", "xnorpp": "XNOR-Net++"}
+
+
+def test_titles_are_shown_and_keys_are_stored(tmp_path):
+    scores = {"full_precision": 1.0, "xnor": 0.4321, "xnorpp": None, "own": 0.5}
+    drawn = [CHARTS["bars"], CHARTS["lines"], CHARTS["heat"]]
+    page, text = write(tmp_path, track(scores=scores, titles=TITLES, charts=drawn))
+    assert list(cells(page)) == ["Full precision", "XNOR-Net", "XNOR-Net++", "own"]
+    terminal = report.to_text([track(scores=scores, titles=TITLES)])
+    plots = [(tmp_path / f"task-{number}.svg").read_text() for number in (1, 2, 3)]
+    for shown in (page, text, terminal, *plots):
+        assert all(title in shown for title in TITLES.values())
+        assert not re.search(r"\b(full_precision|xnor|xnorpp)\b", shown)
+    assert pd.read_csv(tmp_path / "overall.csv")["algorithm"].tolist() == list(scores)
+    assert pd.read_csv(tmp_path / "task.csv")["algorithm"].tolist() == list(scores)
+    assert json.loads((tmp_path / "overall.json").read_text())["algorithms"] == {**TITLES, "own": "own"}
+    stored = json.loads((tmp_path / "task.json").read_text())
+    assert stored["titles"] == TITLES and [row["algorithm"] for row in stored["table"]] == list(scores)
+
+
+def test_a_title_does_not_change_a_colour_or_the_look_of_the_baseline():
+    palette = colours.assign(KEYS)
+    titles = {key: key.upper() for key in KEYS}
+    renamed = {titles[key]: colour for key, colour in palette.items()}
+    for name in ("bars", "grouped bars", "lines", "points", "strip"):
+        plain = [element.get("style") for element in drawn(CHARTS[name]).iter("path")]
+        svg = charts.draw(CHARTS[name].titled(titles), renamed, "p")
+        assert [element.get("style") for element in ElementTree.fromstring(svg).iter("path")] == plain
+
+
+@pytest.mark.parametrize(
+    ("missing", "line", "explains"),
+    [
+        ("xnor", "XNOR-Net: diverged.", True),
+        ("xnor", "XNOR-Net++: diverged.", False),
+        ("xnorpp", "XNOR-Net++ on digits: diverged.", True),
+        ("xnor", "xnor has no OM_task.", True),
+        ("xnor", "xnorpp has no OM_task.", False),
+        ("full_precision", "Full precision: diverged.", True),
+    ],
+)
+def test_a_reason_names_the_algorithm_by_its_key_or_its_title(missing, line, explains):
+    scores = {key: None if key == missing else 1.0 for key in TITLES}
+    text = report.to_text([track(scores=scores, titles=TITLES, notes=[line]), track("training", scores)])
+    assert (f"no score for {TITLES[missing]}. {line}" in text) is explains
+
+
+def test_equal_titles_are_told_apart_by_their_keys():
+    score = track(scores={"bnn": 1.0, "own": 2.0, "xnor": None}, titles={"bnn": "BNN", "own": "BNN"})
+    assert tables.algorithms([score, track("training")]) == {
+        "full_precision": "full_precision", "bnn": "BNN (bnn)", "own": "BNN (own)", "xnor": "xnor"
+    }  # fmt: skip
+
+
 # Numbers
 
 
@@ -122,13 +198,13 @@ def test_csv_and_json_hold_the_scores_unrounded(tmp_path):
     rows = list(csv.DictReader(io.StringIO((tmp_path / "overall.csv").read_text())))
     assert [row["algorithm"] for row in rows] == ["full_precision", "bnn", "xnor"]
     content = json.loads((tmp_path / "overall.json").read_text())
-    for score, told in zip(scores, content["tracks"], strict=True):
-        assert told["scores"] == score.scores
+    for score, written in zip(scores, content["tracks"], strict=True):
+        assert written["scores"] == score.scores
         for row in rows:
             expected = score.scores[row["algorithm"]]
             assert row[score.track] == "" if expected is None else float(row[score.track]) == expected
-    figures = pd.read_csv(tmp_path / "task.csv")
-    pd.testing.assert_frame_equal(figures, scores[0].table, check_dtype=False)
+    values = pd.read_csv(tmp_path / "task.csv")
+    pd.testing.assert_frame_equal(values, scores[0].table, check_dtype=False)
 
 
 def test_track_json_is_the_whole_track(tmp_path):
@@ -175,14 +251,14 @@ def test_percentages_order_and_the_best(tmp_path):
         ([None, None], ["–", "–"]),
     ],
 )
-def test_figures_have_sensible_digits(values, texts):
+def test_values_have_sensible_digits(values, texts):
     table = pd.DataFrame({"x": pd.Series(values, dtype=object)})
-    assert [row[0] for row in tables.figures(table).rows] == texts
+    assert [row[0] for row in tables.values(table, {}).rows] == texts
 
 
 def test_headings_read_as_words_but_symbols_stay():
     table = pd.DataFrame(columns=["latency_ms", "r_c", "OM_task", "vgg_small accuracy"])
-    assert tables.figures(table).header == ["latency ms", "r_c", "OM_task", "vgg_small accuracy"]
+    assert tables.values(table, {}).header == ["latency ms", "r_c", "OM_task", "vgg_small accuracy"]
 
 
 # What is missing
@@ -228,7 +304,7 @@ def test_failures_notes_and_conditions_are_shown(tmp_path):
 def test_incomplete_tracks_are_marked_everywhere(tmp_path):
     scores = [track("task"), track("training", complete=False, notes=["Two settings of eight."])]
     page, text = write(tmp_path, *scores)
-    sentence = "Covers only a part of what BiBench defines, which the notes of the track name: Track training."
+    sentence = "Covers only a part of the definition of BiBench, see the notes of the track: Track training."
     assert sentence in page and sentence in text and sentence in report.to_text(scores)
     assert "Track training&nbsp;†" in page and "Track task&nbsp;†" not in page
     assert page.count("† partial</span>") == 1
@@ -277,7 +353,7 @@ def test_user_strings_cannot_become_markup(tmp_path):
     outside_code = re.sub(r"(`+).*?\1", "", re.sub(r"\\.", "", text))
     assert "<" not in outside_code
     columns = [len(re.findall(r"(?<!\\)\|", line)) for line in text.splitlines() if line.startswith("|")]
-    assert columns == [3] * 6 + [3] * 3 + [3] * 3  # overall, figures, conditions: no cell has become two
+    assert columns == [3] * 6 + [3] * 3 + [3] * 3  # overall, values, conditions: no cell has become two
     ElementTree.fromstring((folder / "task-1.svg").read_text())
 
 
@@ -503,7 +579,7 @@ def test_text_is_aligned_and_marks_the_best():
     assert len({len(line) for line in table}) == 1
 
 
-def test_text_of_one_track_has_its_figures_and_notes():
+def test_text_of_one_track_has_its_values_and_notes():
     text = report.to_text([track(notes=["On two cores."])])
     assert "latency ms" in text and text.endswith("On two cores.")
     assert "latency ms" not in report.to_text([track("task"), track("training")])

@@ -132,7 +132,7 @@ def test_pairing_finds_a_small_difference_that_apart_would_drown():
     assert not told_apart(shuffled).any()
 
 
-def test_figures_without_a_value_are_not_told_apart_and_leave_the_others_alone():
+def test_metrics_without_a_value_are_not_told_apart_and_leave_the_others_alone():
     right = answers(500, [0.8, 0.3, 0.9], seed=0)
     observed, samples = right.mean(axis=0), bootstrap.resampled_means(right)
     alone = bootstrap.better(observed[:2], samples[:, :2])
@@ -161,7 +161,7 @@ def test_ranks_have_ties():
     assert bootstrap.ranks(np.zeros((3, 3), bool)) == [(1, 3)] * 3
 
 
-def test_ranks_are_those_of_the_figures_where_all_differ():
+def test_ranks_are_those_of_the_metrics_where_all_differ():
     right = answers(2000, [0.3, 0.9, 0.6], seed=0)
     larger = told_apart(right, resamples=400)
     for one, other in itertools.permutations(range(3), 2):

@@ -1,4 +1,4 @@
-"""Figures over seeds: intervals against SciPy and by hand, ties, and the spread over settings apart from seeds."""
+"""Metrics over seeds: intervals against SciPy and by hand, ties, and the spread over settings apart from seeds."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ def test_one_seed_has_no_interval():
         intervals.mean([])
 
 
-def test_a_figure_that_is_undefined_without_one_seed_keeps_its_value_and_has_no_interval():
-    def figure(chosen):
+def test_a_metric_that_is_undefined_without_one_seed_keeps_its_value_and_has_no_interval():
+    def metric(chosen):
         if len(chosen) < 3:
             raise ValueError("too few")
         return 5.0
 
-    assert intervals.jackknife(figure, 3) == Estimate(5.0)
+    assert intervals.jackknife(metric, 3) == Estimate(5.0)
     with pytest.raises(ValueError, match="too few"):
-        intervals.jackknife(figure, 2)
+        intervals.jackknife(metric, 2)
 
 
 def test_overlapping_intervals_tie():

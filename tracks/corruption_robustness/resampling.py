@@ -1,4 +1,4 @@
-"""The figures of the robustness track over many resamples at once, and what is certain about them."""
+"""The metrics of the robustness track in every resample of the images: intervals, ranks and worst corruptions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from bibench_tf.names import BASELINE
-from bibench_tf.stats import bootstrap
+from bibench_tf.stats import arrays, bootstrap, metrics
 from bibench_tf.stats.bootstrap import Interval
 
-CORRUPTED, GAP, OM = "corrupted accuracy", "mean gap", "OM_robust"
-MCE, RELATIVE_MCE = "mCE", "relative mCE"
-# A corruption may hurt a network most when it does so in more than this share of the resamples.
+CORRUPTED, GAP = "corrupted accuracy", "mean gap"
+OM, MCE, RELATIVE_MCE = metrics.OM_ROBUST.name, metrics.MCE.name, metrics.RELATIVE_MCE.name
+# A corruption is among the worst of a network if it is the worst in more than this share of the resamples.
 _RARE = 1 - bootstrap.LEVEL
 
 
@@ -36,45 +36,44 @@ class Means:
 
     @property
     def gaps(self) -> np.ndarray:
-        """`metrics.generalization_gap` of every corruption [..., A, C]; NaN where the clean accuracy is 0."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            gaps = 1 - self.by_corruption / self.clean[..., None]
-        return np.where(self.clean[..., None] > 0, np.maximum(gaps, 0), np.nan)
+        """The gap of every corruption [..., A, C]; NaN where the clean accuracy is 0."""
+        return arrays.gap(self.by_corruption / np.where(self.clean > 0, self.clean, np.nan)[..., None])
 
     def om_robust(self, baseline: int) -> np.ndarray:
-        """`metrics.om_robust` against the network of index `baseline` [..., A]; infinite or NaN where undefined."""
-        gaps = self.gaps
-        reference = gaps[..., baseline : baseline + 1, :]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            ratios = np.where((gaps == 0) & (reference == 0), 1.0, reference / gaps)
-        return np.sqrt(np.mean(ratios**2, axis=-1))
+        """OM_robust against the network of index `baseline` [..., A]; infinite or NaN where undefined."""
+        gaps = _columns(self.gaps)
+        return arrays.om_robust(_reference(gaps, baseline), gaps)
 
     def mean_corruption_error(self, baseline: int) -> np.ndarray:
-        """`metrics.mean_corruption_error` against the network of index `baseline` [..., A]."""
-        errors = 1 - self.by_corruption
-        return _mean_ratio(errors, errors[..., baseline : baseline + 1, :])
+        """The mCE against the network of index `baseline` [..., A]; infinite or NaN where undefined."""
+        errors = _columns(1 - self.by_corruption)
+        return arrays.mean_corruption_error(errors, _reference(errors, baseline))
 
     def relative_mean_corruption_error(self, baseline: int) -> np.ndarray:
-        """`metrics.relative_mean_corruption_error` against the network of index `baseline` [..., A]."""
-        added = self.clean[..., None] - self.by_corruption
-        reference = added[..., baseline : baseline + 1, :]
-        return _mean_ratio(added, np.where(reference > 0, reference, np.nan))
+        """The relative mCE against the network of index `baseline` [..., A]; NaN where undefined."""
+        errors, clean = _columns(1 - self.by_corruption), 1 - self.clean
+        reference = _reference(errors, baseline)
+        return arrays.relative_mean_corruption_error(clean, errors, clean[..., baseline, None], reference)
 
 
-def _mean_ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.mean(above / below, axis=-1)
+def _columns(values: np.ndarray) -> np.ndarray:
+    """The values [..., A, C] by corruption: [C, ..., A, 1], one value in place of those of the severities."""
+    return np.moveaxis(values, -1, 0)[..., None]
+
+
+def _reference(columns: np.ndarray, baseline: int) -> np.ndarray:
+    return columns[..., baseline : baseline + 1, :]
 
 
 @dataclass(frozen=True)
 class Certainty:
-    """What the bootstrap says about the figures of the networks, each by algorithm.
+    """The results of the bootstrap, each by algorithm.
 
-    `intervals` are by figure (`CORRUPTED`, `GAP`, `OM`, `MCE`, `RELATIVE_MCE`) and then by algorithm; a figure that
-    some resample leaves undefined has none. `by_severity` are those of the accuracy, the first for clean images.
-    `ranks` are by figure (`CORRUPTED`, `GAP`, `OM`): the places an algorithm may hold. `against_baseline` says whose
-    mean gap is certainly `smaller` or `larger` than full precision's. `worst` are the corruptions that may hurt
-    an algorithm most, the likeliest first.
+    `intervals` are by metric (`CORRUPTED`, `GAP`, `OM`, `MCE`, `RELATIVE_MCE`) and then by algorithm; a metric that is
+    undefined in a resample has no interval. `by_severity` holds the intervals of the accuracy on clean images and at
+    severities 1 to 5. `ranks` are by metric (`CORRUPTED`, `GAP`, `OM`): the first and the last possible rank.
+    `against_baseline` is `smaller` or `larger` for an algorithm whose mean gap differs significantly from that of full
+    precision. `worst` lists the corruptions that may hurt an algorithm most, the worst in the data first.
     """
 
     intervals: Mapping[str, Mapping[str, Interval]]
@@ -85,12 +84,12 @@ class Certainty:
 
 
 def means(clean: np.ndarray, corrupted: np.ndarray) -> Means:
-    """The figures of answers: bool [N, A] on clean images, [N, A, C, S] on corrupted ones."""
+    """The accuracies from answers: bool [N, A] on clean images, [N, A, C, S] on corrupted ones."""
     return Means(clean.mean(axis=0), corrupted.mean(axis=(0, 3)), corrupted.mean(axis=(0, 2)))
 
 
 def resampled(clean: np.ndarray, corrupted: np.ndarray, *, paired: bool, seed: int, resamples: int) -> Means:
-    """As `means`, in each of `resamples` draws of images; `paired` says that row i is one image in both arrays."""
+    """As `means`, in each of `resamples` draws of images; `paired`: row i is the same image in both arrays."""
     count, networks, kinds, severities = corrupted.shape
     columns = np.concatenate(
         [corrupted.mean(axis=3).reshape(count, -1), corrupted.mean(axis=2).reshape(count, -1)], axis=1
@@ -116,25 +115,26 @@ def certainty(
 ) -> Certainty:
     """Intervals, ranks and worst corruptions of networks from their answers, bool [N, A] and [N, A, C, S].
 
-    Without the full-precision network among `algorithms` there is nothing that compares with it. OM_robust, a ratio
-    that may be infinite in a resample, is ranked by OM / (1 + OM).
+    Metrics that compare with full precision are left out if it is not among `algorithms`. OM_robust, a ratio that may
+    be infinite in a resample, is ranked by OM / (1 + OM).
     """
     observed = means(clean, corrupted)
     samples = resampled(clean, corrupted, paired=paired, seed=seed, resamples=resamples)
-    figures = {
+    pairs = {
         CORRUPTED: (observed.corrupted, samples.corrupted),
         GAP: (observed.gaps.mean(axis=-1), samples.gaps.mean(axis=-1)),
     }
-    ranked = {CORRUPTED: figures[CORRUPTED], GAP: tuple(-gap for gap in figures[GAP])}
+    ranked = {CORRUPTED: pairs[CORRUPTED], GAP: (-pairs[GAP][0], -pairs[GAP][1])}
     if BASELINE in algorithms:
         index = algorithms.index(BASELINE)
-        figures[OM] = (observed.om_robust(index), samples.om_robust(index))
-        figures[MCE] = (observed.mean_corruption_error(index), samples.mean_corruption_error(index))
-        figures[RELATIVE_MCE] = (
-            observed.relative_mean_corruption_error(index),
-            samples.relative_mean_corruption_error(index),
-        )
-        ranked[OM] = (_bounded(np.where(np.isfinite(figures[OM][0]), figures[OM][0], np.nan)), _bounded(figures[OM][1]))
+        for name, method in (
+            (OM, Means.om_robust),
+            (MCE, Means.mean_corruption_error),
+            (RELATIVE_MCE, Means.relative_mean_corruption_error),
+        ):
+            pairs[name] = method(observed, index), method(samples, index)
+        value, drawn = pairs[OM]
+        ranked[OM] = (_bounded(np.where(np.isfinite(value), value, np.nan)), _bounded(drawn))
     larger = {name: bootstrap.better(value, drawn) for name, (value, drawn) in ranked.items()}
     by_severity = np.concatenate([samples.clean[..., None], samples.by_severity], axis=-1)
     return Certainty(
@@ -144,7 +144,7 @@ def certainty(
                 for index, algorithm in enumerate(algorithms)
                 if not np.isnan(drawn[:, index]).any()
             }
-            for name, (_, drawn) in figures.items()
+            for name, (_, drawn) in pairs.items()
         },
         by_severity={
             algorithm: [bootstrap.interval(column) for column in by_severity[:, index].T]
