@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bibench_tf.benchmark.spec import Benchmark
-from bibench_tf.cli.deploy import shape
+from bibench_tf.cli.options_models import shape
 from bibench_tf.errors import BibenchError
 from bibench_tf.training.session import STRATEGIES, Session
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from bibench_tf import files, tasks
 from bibench_tf.benchmark.spec import Benchmark
-from bibench_tf.deploy.target import Settings, Target, open_target
+from bibench_tf.deploy.targets import Settings, Target, open_target
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import TrackScore
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy.conversion import Converter
     from bibench_tf.results.runs import RunSpec, RunStore
     from bibench_tf.tasks import Task
 
@@ -235,7 +235,7 @@ class _Examples:
 
 
 def _convert_all(benchmark: Benchmark, session: Session, store: RunStore) -> None:
-    from bibench_tf.deploy import convert
+    from bibench_tf.deploy.conversion import Converter
 
     pending = dict(_to_convert(benchmark, store))
     if not pending:
@@ -250,7 +250,7 @@ def _convert_all(benchmark: Benchmark, session: Session, store: RunStore) -> Non
     # Not before there is a file to compare: the images of detectors that cannot be converted are large.
     examples = functools.cache(functools.partial(_Examples.of, dataset))
     progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
-    with convert.Converter() as converter:
+    with Converter() as converter:
         for spec, record in progress:
             _convert_one(converter, store, spec, record, examples)
 
@@ -296,10 +296,10 @@ def _binary_layers(model: tf.keras.Model) -> int | None:
 
 
 def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Examples) -> Parity:
-    from bibench_tf.deploy import host
+    from bibench_tf.deploy import interpreters
 
     expected = model.predict(examples.inputs, batch_size=_BATCH_SIZE, verbose=0)
-    given = host.predict(content, examples.inputs, runtime)
+    given = interpreters.predict(content, examples.inputs, runtime)
     differences = examples.task.differences(expected, given)
     return Parity(
         images=len(differences),
