@@ -1,8 +1,7 @@
-"""What a model file may name: a look into the file before Keras reads it, so that no code in it is ever run.
+"""The vetting of model files before Keras reads them, so that no code of a file is ever run.
 
-Keras' safe mode covers one of its three formats, and in that one Python functions given by module and name still
-slip through. So the configuration in the file is read here first, as JSON, and whatever is not a known
-layer, quantizer or operation is refused.
+Keras' safe mode covers one of its three formats, and accepts there Python functions given by module and name. So the
+configuration in the file is read first, as JSON, and everything but known layers, quantizers and operations is refused.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ def check_keras(path: Path) -> None:
         _check(path, archive.read("config.json"))
 
 
-def hdf5_config(path: Path) -> dict:
+def hdf5_config(path: Path) -> dict[str, Any]:
     """The checked configuration of the model in a .h5 file; raises BibenchError as `check_keras`, or for none."""
     import h5py
 
@@ -67,7 +66,7 @@ def hdf5_config(path: Path) -> dict:
         return _check(path, file.attrs["model_config"])
 
 
-def saved_model_config(folder: Path) -> dict | None:
+def saved_model_config(folder: Path) -> dict[str, Any] | None:
     """The checked configuration of the Keras model in a SavedModel; None where it holds a graph without one.
 
     Raises BibenchError as `check_keras`, and for operations that reach files or run Python.
@@ -89,7 +88,7 @@ def saved_model_config(folder: Path) -> dict | None:
     return config
 
 
-def _keras_metadata(folder: Path, content) -> Iterator[str]:
+def _keras_metadata(folder: Path, content: Any) -> Iterator[str]:
     """The metadata of the objects of a SavedModel, the model itself first."""
     if (folder / "keras_metadata.pb").exists():
         package = tf.keras.Model.__module__.split(".")[0]
@@ -100,7 +99,7 @@ def _keras_metadata(folder: Path, content) -> Iterator[str]:
         yield from (node.user_object.metadata for node in graph.object_graph_def.nodes if node.user_object.metadata)
 
 
-def _check(path: Path, text: str | bytes) -> dict:
+def _check(path: Path, text: str | bytes) -> dict[str, Any]:
     try:
         config = json.loads(text)
     except ValueError as error:
@@ -115,7 +114,7 @@ def _check(path: Path, text: str | bytes) -> dict:
     return config
 
 
-def _objects(value: Any) -> Iterator[dict]:
+def _objects(value: Any) -> Iterator[dict[str, Any]]:
     stack = [value]
     while stack:
         value = stack.pop()
@@ -127,7 +126,7 @@ def _objects(value: Any) -> Iterator[dict]:
             stack.extend(value)
 
 
-def _refusal(item: dict) -> str | None:
+def _refusal(item: dict[str, Any]) -> str | None:
     kind, config, module = item["class_name"].split(">")[-1], item.get("config"), item.get("module")
     name = config.get("name", kind) if isinstance(config, dict) else kind
     if kind in _CODE:
@@ -151,8 +150,8 @@ def _refusal(item: dict) -> str | None:
     if known.fullmatch(f"{module}:{called}"):
         return None
     return (
-        f"it uses '{called}' of the Python module '{module}', which is not registered; name its algorithm "
-        f"(--algorithm), or the file that registers it in BIBENCH_PLUGINS."
+        f"it uses '{called}' of the Python module '{module}', which is not registered; name the file that registers it "
+        "with --plugin."
     )
 
 

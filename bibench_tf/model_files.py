@@ -1,13 +1,13 @@
-"""What the user names as a model: a Keras file, a SavedModel, or a network of the zoo."""
+"""The loader of models: Keras files, SavedModels, run folders and networks by name, without running code of a file."""
 
 from __future__ import annotations
 
 import json
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,29 +23,41 @@ def load(
     input_shape: tuple[int, ...] | None = None,
     num_classes: int | None = None,
     width: float = 1.0,
-    **network_options,
+    **network_options: Any,
 ) -> tf.keras.Model:
-    """The Keras model that `source` names: a .keras or .h5 file, a SavedModel folder, or `zoo:NAME[@WIDTH]`.
+    """The Keras model of a source: a .keras or .h5 file, a SavedModel or run folder, or `zoo:NAME[@WIDTH]`.
 
     A network of the zoo needs the name of its `algorithm`, unless its paper has one of its own, and takes
-    `input_shape`, `num_classes` and `width`; @WIDTH goes before `width`; `network_options` are further options of its
-    builder. Without a size, networks of images have ImageNet's and all others that of their builder. For files
-    `algorithm` only sees to it that an algorithm of a plug-in is registered. Larq's and this package's classes are
-    known. Code in a file is never run. Raises BibenchError when there is no such source, when it cannot be loaded, and
-    when loading it would run code.
+    `input_shape`, `num_classes` and `width`; @WIDTH overrides `width`; `network_options` are further options of its
+    builder. Networks of images default to the sizes of ImageNet, other networks to those of their builder. For files
+    only `algorithm` has a meaning, see `load_file`. Raises UnknownName and InvalidOption for networks, and as
+    `load_file` for files.
     """
-    from bibench_tf import algorithms, zoo
+    if not str(source).startswith(ZOO_PREFIX):
+        return load_file(source, algorithm)
+    options = {"input_shape": input_shape, "num_classes": num_classes, "width": width, **network_options}
+    return _from_zoo(str(source)[len(ZOO_PREFIX) :], algorithm, options)
 
-    if str(source).startswith(ZOO_PREFIX):
-        options = {"input_shape": input_shape, "num_classes": num_classes, "width": width, **network_options}
-        return _from_zoo(str(source)[len(ZOO_PREFIX) :], algorithm, options)
-    # The classes in the file must be registered before Keras reads it: those of the zoo, of plug-ins, and a user's own.
-    zoo.names()
-    if algorithm is not None:
+
+def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
+    """The Keras model in a .keras or .h5 file, a SavedModel folder or a run folder (its `model.keras`).
+
+    The classes of Larq and this package are known, and those of plug-in files and of the plug-in of `algorithm`. Code
+    in a file is never run. Raises MissingData when there is no such file, UnknownName for an unknown algorithm, and
+    BibenchError when the file cannot be loaded or loading it would run code.
+    """
+    from bibench_tf import algorithms
+    from bibench_tf.names import PAPER
+    from bibench_tf.networks import NETWORKS
+
+    # The look-ups register the classes of the zoo, of algorithms and of plug-ins with Keras.
+    NETWORKS.names()
+    algorithms.names()
+    if algorithm not in (None, PAPER):
         algorithms.get(algorithm)
-    else:
-        algorithms.names()
-    path = Path(source)
+    path = Path(path)
+    if (path / "result.json").is_file():
+        path = path / "model.keras"
     if plain_saved_model(path):
         raise BibenchError(
             f"{path} is a SavedModel without Keras layers: it can be converted (bibench deploy convert), and the "
@@ -55,26 +67,30 @@ def load(
 
 
 def plain_saved_model(source: str | Path) -> bool:
-    """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`."""
+    """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`.
+
+    Raises BibenchError for a graph with operations that reach files or run Python.
+    """
     from bibench_tf import model_checks
 
     folder = Path(source)
     return (folder / "saved_model.pb").is_file() and model_checks.saved_model_config(folder) is None
 
 
-def _from_zoo(network: str, algorithm: str | None, options: dict) -> tf.keras.Model:
-    from bibench_tf import networks, zoo
+def _from_zoo(network: str, algorithm: str | None, options: dict[str, Any]) -> tf.keras.Model:
+    from bibench_tf import networks
     from bibench_tf.names import PAPER
 
     name, own_width = networks.parse(network)
-    if zoo.task_of(name) == "image_classification":
+    known = networks.NETWORKS.get(name)
+    if known.task == "image_classification":
         options = {**options, **{key: value for key, value in _IMAGENET.items() if options[key] is None}}
     options = {key: value for key, value in options.items() if value is not None}
-    if algorithm is None and not zoo.has_own_binarization(name):
-        raise BibenchError(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
+    if algorithm is None and not known.has_own_binarization:
+        raise InvalidOption(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
     if "@" in network:
         options["width"] = own_width
-    return zoo.build(name, algorithm=algorithm or PAPER, **options)
+    return networks.build(name, algorithm=algorithm or PAPER, **options)
 
 
 def _from_file(path: Path) -> tf.keras.Model:
@@ -84,12 +100,12 @@ def _from_file(path: Path) -> tf.keras.Model:
     from bibench_tf import model_checks
 
     if not path.exists():
-        raise BibenchError(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
-    # The same questions in the same order as Keras: a file is what its content says, except .keras.
+        raise MissingData(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
+    # The same questions in the same order as Keras: the content of a file decides, except for .keras.
     try:
         if path.is_dir():
             if not (path / "saved_model.pb").is_file():
-                raise BibenchError(f"{path} is not a SavedModel: it has no saved_model.pb.")
+                raise BibenchError(f"{path} is neither a SavedModel nor a run folder: it has no saved_model.pb.")
             return _rebuild(model_checks.saved_model_config(path), path / "variables" / "variables")
         if path.suffix == ".keras" and zipfile.is_zipfile(path):
             model_checks.check_keras(path)
@@ -100,18 +116,18 @@ def _from_file(path: Path) -> tf.keras.Model:
             raise BibenchError(f"{path} is neither a .keras file, nor an HDF5 file (.h5), nor a SavedModel folder.")
     except BibenchError:
         raise
-    except Exception as error:  # Keras has no error of its own for a file it cannot read
+    except Exception as error:  # Keras has no exception of its own for a file that it cannot read
         raise BibenchError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(model, tf.keras.Model):
         raise BibenchError(f"{path} holds a {type(model).__name__}, not a Keras model.")
     return model
 
 
-def _rebuild(config: dict, weights: Path) -> tf.keras.Model:
+def _rebuild(config: dict[str, Any] | None, weights: Path) -> tf.keras.Model:
     """The model of a configuration, with weights from an HDF5 file or a checkpoint.
 
-    Keras' own loader of these formats does not find registered functions, such as Larq's hard_tanh, and takes
-    the code of layers it does not know from the SavedModel.
+    Keras' own loader of these formats does not find registered functions, such as Larq's hard_tanh, and takes the code
+    of unknown layers from the SavedModel.
     """
     import tensorflow as tf
 
@@ -122,7 +138,7 @@ def _rebuild(config: dict, weights: Path) -> tf.keras.Model:
     return model
 
 
-def _functions_by_name(value):
+def _functions_by_name(value: Any) -> Any:
     if isinstance(value, dict):
         if value.get("class_name") == "function" and isinstance(value.get("config"), str):
             return value["config"]

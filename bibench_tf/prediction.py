@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from bibench_tf.datasets import Dataset
 
+
 def predictions(
     model: tf.keras.Model, data: Dataset, *, limit: int | None = None
 ) -> tuple[pd.DataFrame, dict[str, float]]:

@@ -8,16 +8,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-from bibench_tf.deploy.target import Device
+from bibench_tf.deploy.targets.base import Device
 
-# Asks a device about itself, in the shell language of Android and of any Unix; parse() reads the answer. What a device
-# does not have stays empty.
+# Prints a description of the device, in the shell language of Android and of any Unix; parse() reads the output. Values
+# that a device does not have stay empty.
 SCRIPT = r"""
 for key in ro.product.manufacturer ro.product.model ro.product.cpu.abi ro.build.version.release ro.soc.model \
     ro.board.platform ro.hardware ro.mediatek.platform ro.chipname ro.kernel.qemu ro.boot.qemu; do
@@ -70,14 +71,14 @@ class Chip:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a device says about itself.
+    """The description that a device gives of itself.
 
     Attributes:
         abi: The ABI that the device claims.
-        machine: The machine its kernel runs on, as `uname -m` says.
+        machine: The machine its kernel runs on, as `uname -m` prints.
         identifiers: Names of the chip.
         top_mhz: The highest clock of any core, None when it cannot be read.
-        emulation: What of this speaks for an emulator; empty for a real device.
+        emulation: Why the device is taken for an emulator; empty for a real device.
     """
 
     model: str
@@ -94,19 +95,12 @@ class Facts:
 def chips() -> Mapping[str, Chip]:
     """The chips of devices.toml by key."""
     table = tomllib.loads(resources.files(__package__).joinpath("devices.toml").read_text(encoding="utf-8"))
-    return {key: _chip(key, **row) for key, row in table.items()}
+    return {key: _chip(key, row) for key, row in table.items()}
 
 
-def _chip(key, *, name, clusters, identifiers, models=(), top_mhz=None, note="") -> Chip:
-    return Chip(
-        key=key,
-        name=name,
-        clusters=tuple(Cluster(**cluster) for cluster in clusters),
-        identifiers=tuple(identifiers),
-        models=tuple(models),
-        top_mhz=top_mhz,
-        note=note,
-    )
+def _chip(key: str, row: dict[str, Any]) -> Chip:
+    clusters = tuple(Cluster(**cluster) for cluster in row.pop("clusters"))
+    return Chip(key, clusters=clusters, **{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()})
 
 
 def parse(answer: str) -> Facts:
@@ -144,7 +138,7 @@ def parse(answer: str) -> Facts:
 
 
 def recognise(facts: Facts) -> Chip | None:
-    """The chip of a device; None when the table has no such chip or cannot tell it from another."""
+    """The chip of a device; None when the table has no such chip, or several that match."""
     names = {name.casefold() for name in facts.identifiers}
     found = [
         chip
@@ -156,7 +150,7 @@ def recognise(facts: Facts) -> Chip | None:
 
 
 def device(target: str, facts: Facts) -> Device:
-    """The facts of a device as the benchmark keeps them."""
+    """The device of a target from its facts."""
     chip = recognise(facts)
     return Device(
         target=target,
@@ -181,7 +175,7 @@ def _emulation(values: Mapping[str, list[str]]) -> str:
     if abi.startswith("arm") and machine in ("x86_64", "i686"):
         return f"it claims {_clean(abi)} on {machine}"
     if "1" in values.get("ro.kernel.qemu", []) + values.get("ro.boot.qemu", []):
-        return "it says that it runs in QEMU"
+        return "it reports that it runs in QEMU"
     if {"goldfish", "ranchu"} & set(values.get("ro.hardware", [])):
         return "its hardware is Android's emulator"
     tree = values.get("tree.model", []) + values.get("tree.compatible", [])

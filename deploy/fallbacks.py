@@ -1,7 +1,7 @@
-"""Why an operation of a flatbuffer computes with floats where bits were meant, found from the graph alone.
+"""Why an operation of a flatbuffer that was meant to be binary computes with floats, found from the graph alone.
 
-Larq Compute Engine makes a convolution binary when its input is a sign, with nothing in between, and its constant
-kernel holds +s and -s with one s for each output channel. Each reason here is one of these rules that is broken.
+Larq Compute Engine makes a convolution binary when its input is a sign, without an operation in between, and its
+constant kernel holds +s and -s with one s for each output channel. Each reason is a rule of these that is broken.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, Graph, Operation
 
-# How far the magnitudes of a filter's weights may lie apart for the converter to round them to one.
+# The largest relative spread of the magnitudes in a filter that the converter rounds to one magnitude.
 CONVERTER_TOLERANCE = 5e-3
 _DEAD = 1.2e-7
 _FOLDING_LIMIT_MIB = 128
@@ -34,15 +34,15 @@ class Reason:
 
 
 class Origins:
-    """Where the tensors of a graph come from."""
+    """The producers of the tensors of a graph."""
 
-    def __init__(self, graph: Graph):
-        """Index the operations of `graph` by what they produce."""
+    def __init__(self, graph: Graph) -> None:
+        """Index the operations of `graph` by their outputs."""
         self.graph = graph
         self.producer = {output: operation for operation in graph.operations for output in operation.outputs}
 
     def moves_before(self, tensor: int) -> tuple[list[Operation], Operation | None]:
-        """The operations that only move values on the way to `tensor`, last first, and what made the values."""
+        """The operations before `tensor` that only move values, last first, and the operation that computed them."""
         moves = []
         while (operation := self.producer.get(tensor)) is not None and operation.kind in _MOVES:
             moves.append(operation)
@@ -111,7 +111,7 @@ def groups(graph: Graph, operation: Operation) -> int:
 
 
 def meant_binary(origins: Origins, operation: Operation) -> bool:
-    """Whether a product of floats looks as if bits were meant: signs before it, or a kernel of +s and -s."""
+    """Whether a float product looks as if it was meant to be binary: signs before it, or a kernel of +s and -s."""
     kernel = filters(origins.graph, operation)
     if kernel is not None and kernel.min() < 0 < kernel.max() and spread(kernel) < CONVERTER_TOLERANCE:
         return True
@@ -121,14 +121,14 @@ def meant_binary(origins: Origins, operation: Operation) -> bool:
 
 
 def spread(kernel: np.ndarray) -> float:
-    """How far the |weights| of a filter lie apart, relative to their largest: the widest filter; 1 for a dead one."""
+    """The relative spread of the |weights| of a filter, largest over all filters; 1 for a dead filter."""
     magnitudes = np.abs(kernel.reshape(len(kernel), -1))
     top = magnitudes.max(axis=1)
     return float(np.max(1 - magnitudes.min(axis=1) / np.maximum(top, _DEAD))) if len(kernel) else 0.0
 
 
 def explain(origins: Origins, operation: Operation) -> tuple[Reason, ...]:
-    """Every rule that a product of floats breaks; at least one."""
+    """Every rule that a float product breaks, at least one reason."""
     first, second = operands(operation)
     graph = origins.graph
     if graph.tensors[second].value is None and origins.depends_on_input(second):
@@ -302,7 +302,7 @@ def _of_kernel(graph: Graph, operation: Operation, second: int) -> Iterator[Reas
 
 
 def _of_magnitudes(relative: np.ndarray) -> Reason:
-    """What is wrong with a kernel of these |weights|, relative to the largest of each filter."""
+    """The reason for a kernel of these |weights|, relative to the largest of each filter."""
     tolerance = CONVERTER_TOLERANCE
     if np.all((relative < tolerance) | (relative > 1 - tolerance)):
         return Reason(

@@ -1,6 +1,6 @@
-"""What a TensorFlow Lite flatbuffer holds: its operations and tensors, and the order of its inputs and outputs.
+"""The content of a TensorFlow Lite flatbuffer: operations and tensors, and the order of inputs and outputs.
 
-Read with the schema that TensorFlow ships, so Larq Compute Engine's custom operations are listed by name.
+Read with the schema that TensorFlow ships; Larq Compute Engine's custom operations are listed by name.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TYPES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor of a flatbuffer. `value` is that of a constant, else None; `buffer` is where the file keeps it."""
+    """A tensor of a flatbuffer. `value` is the content of a constant, else None; `buffer` is its index in the file."""
 
     name: str
     shape: tuple[int, ...]
@@ -73,7 +73,7 @@ def graph(flatbuffer: bytes) -> Graph:
         raise BibenchError("This is not a TensorFlow Lite file.")
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(flatbuffer, 0))
-    except Exception as error:  # the reader of flatbuffers checks nothing, and stumbles in many ways
+    except Exception as error:  # the reader does no validation and can raise any exception on malformed input
         raise BibenchError("This TensorFlow Lite file is damaged.") from error
     main = model.subgraphs[0]
     buffers = {
@@ -100,7 +100,7 @@ def graph(flatbuffer: bytes) -> Graph:
 
 
 def operators(flatbuffer: bytes) -> Counter[str]:
-    """How often each operation occurs, over all subgraphs; custom operations under their own names."""
+    """The number of operations of each kind, over all subgraphs; custom operations under their own names."""
     model, codes = schema.Model.GetRootAsModel(flatbuffer, 0), operator_codes(flatbuffer)
     subgraphs = (model.Subgraphs(index) for index in range(model.SubgraphsLength()))
     return Counter(
@@ -117,17 +117,17 @@ def operator_codes(flatbuffer: bytes) -> list[str]:
 
 
 def unknown_operators(flatbuffer: bytes) -> list[str]:
-    """The operations that neither TensorFlow Lite nor Larq Compute Engine has; such a file does not run."""
+    """The kinds of operations that neither TensorFlow Lite nor Larq Compute Engine has; such a file does not run."""
     return sorted(name for name in operators(flatbuffer) if name not in _KNOWN and not name.startswith("Lce"))
 
 
 def input_order(flatbuffer: bytes) -> list[str]:
-    """The names of the inputs in the order of an interpreter, which need not be that of the Keras model."""
+    """The names of the inputs in the order of an interpreter, which may differ from the order of the Keras model."""
     return _order(flatbuffer, "Inputs")
 
 
 def output_order(flatbuffer: bytes) -> list[str]:
-    """The names of the outputs in the order of an interpreter, which need not be that of the Keras model."""
+    """The names of the outputs in the order of an interpreter, which may differ from the order of the Keras model."""
     return _order(flatbuffer, "Outputs")
 
 

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bibench_tf import datasets, networks, recipes, report
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup, settle, with_data_sets
@@ -46,13 +45,6 @@ class StoredBenchmark:
 
     benchmark: Benchmark
     tracks: tuple[str, ...]
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> StoredBenchmark:
-        """The record in its own types. Raises UnknownName and InvalidOption for unknown tracks and options."""
-        fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data["benchmark"].items()}
-        fields["options"] = {name: options_of(TRACKS.get(name), values) for name, values in fields["options"].items()}
-        return cls(Benchmark(**fields), tuple(data["tracks"]))
 
     def to_record(self) -> StoredBenchmark:
         """The same with options in plain values, as it is written."""
@@ -211,9 +203,16 @@ def _named(names: Collection[str], many: str) -> str:
 
 
 def stored_benchmark(results: Path) -> StoredBenchmark | None:
-    """The benchmark of a results folder; None where there is none yet."""
+    """The benchmark of a results folder; None where there is none yet.
+
+    Raises RecordError for a damaged one, UnknownName and InvalidOption for tracks and options of a missing plug-in.
+    """
     path = results / FILE
-    return records.read(path, StoredBenchmark, StoredBenchmark.from_dict) if path.exists() else None
+    if not path.exists():
+        return None
+    stored = records.read(path, StoredBenchmark)
+    options = {name: options_of(TRACKS.get(name), values) for name, values in stored.benchmark.options.items()}
+    return dataclasses.replace(stored, benchmark=dataclasses.replace(stored.benchmark, options=options))
 
 
 def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Path) -> StoredBenchmark:

@@ -115,7 +115,7 @@ def _keras(*names: str) -> tuple[type, ...]:
 def _quantizer_bits(layer: _Layer, attribute: str) -> int:
     from bibench_tf.algorithms.capabilities import capabilities_of
 
-    return capabilities_of(getattr(layer: _Layer, attribute, None)).precision or _FLOAT
+    return capabilities_of(getattr(layer, attribute, None)).precision or _FLOAT
 
 
 def _positions(layer: _Layer, shape: Shape) -> int:

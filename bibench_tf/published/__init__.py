@@ -1,4 +1,4 @@
-"""Figures that others published, with where they stand: to show beside measured ones, never among them."""
+"""Values that others published, with their sources: shown beside measured values, never mixed with them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class DeviceLatency:
         network: The network's name in its source, or one convolution with its input.
         family: The network of this package with the same convolutions; None where there is none.
         input: Height, width and channels.
-        threads: None where the source does not say.
+        threads: None where the source does not give it.
         latency_ms: Milliseconds.
         source: Repository, commit and file.
-        note: Date and circumstances, as far as the source tells.
+        note: Date and circumstances, as far as the source gives them.
     """
 
     network: str
@@ -35,14 +35,14 @@ class DeviceLatency:
 
 
 @dataclass(frozen=True)
-class NetworkFigures:
-    """What was published of one network on ImageNet; None where the source does not say.
+class PublishedNetwork:
+    """The published values of one network on ImageNet; None for a value that the source does not give.
 
     Attributes:
         network: The network's name in its source.
         builder: The network of this package, built with `algorithm` and `options` (`stem=grouped;width=0.5`).
         operations: Operations of one image, as the `convention` counts them; `macs_binary` and `macs_float` where the
-            source tells them apart.
+            source separates them.
         size_bytes, size_mib: The parameters of the deployed network.
         parameters: With two numbers for each channel of a batch norm.
         convention: A name of `complexity.CONVENTIONS`, or that of a source whose rule is its own.
@@ -80,7 +80,7 @@ class NetworkFigures:
 
     @property
     def size_of_parameters_mib(self) -> float | None:
-        """The size in MiB, from the bytes where they are known."""
+        """The size in MiB, from the bytes where these are known."""
         return self.size_mib if self.size_bytes is None else self.size_bytes / 2**20
 
 
@@ -91,10 +91,24 @@ def device_latency(family: str | None = None, input_shape: Iterable[int] | None 
     return [row for row in found if family in (None, row.family) and size in (None, row.input)]
 
 
-def networks(builder: str | None = None) -> list[NetworkFigures]:
-    """The published figures of all networks, or of one builder."""
-    found = [_figures(row) for row in _rows("networks.csv")]
+def networks(builder: str | None = None) -> list[PublishedNetwork]:
+    """The published values of all networks, or of one builder."""
+    found = [_network(row) for row in _rows("networks.csv")]
     return [row for row in found if builder in (None, row.builder)]
+
+
+def latency_rows() -> list[dict[str, str]]:
+    """All published latencies as rows of text: `name`, `description` and further columns."""
+    return [
+        {
+            "name": row.network,
+            "description": f"{row.latency_ms:g} ms with {row.library} on {row.device}",
+            "input": row.input,
+            "threads": "" if row.threads is None else str(row.threads),
+            "source": row.source,
+        }
+        for row in device_latency()
+    ]
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -117,6 +131,6 @@ _WHOLE = ("macs_binary", "macs_float", "size_bytes", "parameters")
 _REAL = ("top1_percent", "top5_percent", "operations", "size_mib")
 
 
-def _figures(row: dict[str, str]) -> NetworkFigures:
+def _network(row: dict[str, str]) -> PublishedNetwork:
     kinds = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_REAL, float)}
-    return NetworkFigures(**{name: kinds.get(name, str)(value) if value else None for name, value in row.items()})
+    return PublishedNetwork(**{name: kinds.get(name, str)(value) if value else None for name, value in row.items()})

@@ -8,7 +8,7 @@ from typing import Any
 from bibench_tf.errors import InvalidOption, UnknownName
 from bibench_tf.recipes.base import BIBENCH, QUICK, RECIPES, Precision, Recipe, learning_rate, register
 
-__all__ = ["Precision", "Recipe", "describe", "from_dict", "get", "learning_rate", "names", "register", "resolve"]
+__all__ = ["Precision", "Recipe", "describe", "get", "learning_rate", "names", "register", "resolve"]
 
 _GROUPS = {
     "bibench": "BiBench's recipe for the data set and the network",
@@ -79,9 +79,3 @@ def get(name: str, epochs: int | None = None, precision: Precision = "float32") 
     changes: dict[str, Any] = {"precision": precision} | ({} if epochs is None else {"epochs": epochs})
     start = recipe.start and dataclasses.replace(recipe.start, **changes)
     return dataclasses.replace(recipe, start=start, **changes)
-
-
-def from_dict(data: dict[str, Any]) -> Recipe:
-    """The inverse of `dataclasses.asdict`."""
-    start = data["start"] and from_dict(data["start"])
-    return Recipe(**{**data, "start": start})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -73,20 +73,24 @@ def read_envelope(path: Path) -> dict[str, Any]:
     return content
 
 
-def read(path: Path, cls: type[T], build: Callable[[dict[str, Any]], T] | None = None) -> T:
-    """The record in `path` as an instance of the dataclass `cls`; `build` replaces `structure`.
+def check_version(path: Path, version: int) -> None:
+    """Raise NewerRecordError where the field `version` of a record is higher than `version`, RecordError as `read`."""
+    found = read_envelope(path)["data"].get("version")
+    if isinstance(found, int) and found > version:
+        raise NewerRecordError(
+            f"{path} has version {found}, newer than the {version} this version reads: update bibench-tf."
+        )
+
+
+def read(path: Path, cls: type[T]) -> T:
+    """The record in `path` as an instance of the dataclass `cls`.
 
     Raises RecordError as `read_envelope` does, and for data that are not those of a `cls`.
     """
     content = read_envelope(path)
     if content["kind"] != cls.__name__:
         raise RecordError(f"{path} holds a {content['kind']}, not a {cls.__name__}.")
-    if build is None:
-        return structure(content["data"], cls, path)
-    try:
-        return build(content["data"])
-    except (TypeError, KeyError, ValueError) as error:
-        raise RecordError(f"{path} does not fit {cls.__name__}: {error}.") from error
+    return structure(content["data"], cls, path)
 
 
 def structure(data: Any, cls: type[T], source: object = "This") -> T:

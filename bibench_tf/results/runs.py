@@ -9,9 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import files
+from bibench_tf import files, model_files
 from bibench_tf.errors import BibenchError, MissingData
-from bibench_tf.names import BASELINE, PAPER
+from bibench_tf.names import BASELINE
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import environment, index, records, stores
 
@@ -193,14 +193,6 @@ class RunStore:
 
     def model(self, spec: RunSpec) -> tf.keras.Model:
         """The trained network of a run, for inference. Raises BibenchError when there is none."""
-        import tensorflow as tf
-
-        from bibench_tf import algorithms, networks
-
-        # The classes in the file must be registered before Keras reads it: those of the zoo, and a user's own.
-        networks.NETWORKS.names()
-        if spec.algorithm != PAPER:
-            algorithms.get(spec.algorithm)
         path = self.model_path(spec)
         if self.remote is not None:
             self.remote.fetch(f"runs/{spec.folder}/{path.name}")
@@ -211,10 +203,7 @@ class RunStore:
             raise BibenchError(
                 f"{path} is not the network that its result was measured on; delete the folder to train it again."
             )
-        try:
-            return tf.keras.models.load_model(path, compile=False)
-        except (OSError, ValueError, TypeError) as error:
-            raise BibenchError(f"{path} cannot be loaded: {error}") from error
+        return model_files.load_file(path, spec.algorithm)
 
 
 def _without_defaults(specification: Any) -> dict[str, Any]:

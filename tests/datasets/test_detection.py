@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf.datasets.kinds import detection
-from bibench_tf.datasets.pipelines import detection as detection_pipelines
 from bibench_tf.datasets.kinds.detection import Annotated, DetectionDataset, DetectionSplits, View
+from bibench_tf.datasets.pipelines import detection as detection_pipelines
 from bibench_tf.detection import annotations
 from bibench_tf.errors import BibenchError
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf.deploy import adb, remote
-from bibench_tf.deploy.target import Settings, open_target
+from bibench_tf.deploy.targets import Settings, adb, open_target
+from bibench_tf.deploy.targets.shell import connection as connections
+from bibench_tf.deploy.targets.shell import folder, measuring
 from bibench_tf.errors import BibenchError
 
 QUICK = Settings(minimum_runs=5, minimum_s=0.1, rounds=1, timeout_s=5)
@@ -24,7 +25,7 @@ def measure(phone, binary, flatbuffers, settings=QUICK, pause_s=0.05, parent=Non
     connection = adb.connect(phone.serial)
     if parent:
         connection.parent = parent
-    target = remote.RemoteTarget(connection, binary, pause_s=pause_s)
+    target = measuring.ShellTarget(connection, binary, pause_s=pause_s)
     try:
         return target.measure(flatbuffers, settings)
     finally:
@@ -162,11 +163,11 @@ def test_the_second_failure_counts(phone, stub, flatbuffer, fault, message):
 
 def test_phone_that_stays_away(phone, stub, flatbuffer, monkeypatch, caplog):
     def gone(connection, folder):
-        raise remote.Lost("gone")
+        raise connections.Lost("gone")
 
-    monkeypatch.setattr(remote, "RECOVERY_S", 1.0)
+    monkeypatch.setattr(measuring, "RECOVERY_S", 1.0)
     monkeypatch.setattr(adb.Connection, "recover", lambda self, timeout_s: False)
-    monkeypatch.setattr(remote, "_remove", gone)
+    monkeypatch.setattr(folder, "remove", gone)
     with pytest.raises(BibenchError, match="broke off.*did not come back within 1 s"):
         measure(phone, stub(VANISH), {"a": flatbuffer})
     phone.connect()
@@ -217,7 +218,7 @@ def test_full_disk_is_seen_before_and_while_copying(phone, stub, flatbuffer, mon
     with pytest.raises(BibenchError, match=r"disk of adb:127.0.0.1:\d+ is full .*1.0 MiB are needed, 0.2 MiB are free"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
     # As where `df` is missing, so that only the copying can find it out.
-    monkeypatch.setattr(remote, "_free_bytes", lambda job: None)
+    monkeypatch.setattr(folder, "free_bytes", lambda job: None)
     with pytest.raises(BibenchError, match="is full .*did not fit"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
 
@@ -256,7 +257,7 @@ def test_profile_on_stdout_where_the_program_writes_no_file(phone, stub, flatbuf
 def test_interrupt_leaves_nothing_on_the_phone(phone, stub, tmp_path, flatbuffer):
     (tmp_path / "a.tflite").write_bytes(flatbuffer)
     script = (
-        "import sys\nfrom pathlib import Path\nfrom bibench_tf.deploy.target import Settings, open_target\n"
+        "import sys\nfrom pathlib import Path\nfrom bibench_tf.deploy.targets import Settings, open_target\n"
         "with open_target(sys.argv[1], binary=Path(sys.argv[2])) as target:\n"
         "    target.measure({'a': Path(sys.argv[3]).read_bytes()}, Settings(rounds=1))\n"
     )
@@ -283,8 +284,9 @@ def test_interrupt_leaves_nothing_on_the_phone(phone, stub, tmp_path, flatbuffer
 
 def test_stdin_is_left_alone(phone):
     script = (
-        "import sys\nfrom bibench_tf.deploy import adb, remote\n"
-        "remote.run(adb.connect(sys.argv[1]), 'cat')\nprint(sys.stdin.read())\n"
+        "import sys\nfrom bibench_tf.deploy.targets import adb\n"
+        "from bibench_tf.deploy.targets.shell import connection as connections\n"
+        "connections.run(adb.connect(sys.argv[1]), 'cat')\nprint(sys.stdin.read())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, phone.serial],
@@ -308,7 +310,7 @@ def test_the_only_phone_is_taken(phone, stub, flatbuffer):
 def test_network_address_is_connected_and_left_again(phone):
     phone.adb("disconnect", phone.serial)
     connection = adb.connect(phone.serial)
-    assert remote.run(connection, "echo hello").stdout.strip() == "hello"
+    assert connections.run(connection, "echo hello").stdout.strip() == "hello"
     connection.close()
     assert phone.serial not in phone.adb("devices").stdout
 
@@ -374,8 +376,8 @@ def test_phone_with_the_old_shell_protocol(phone, stub, flatbuffer, monkeypatch)
     monkeypatch.setattr(adb.Connection, "shell", old)
     connection = adb.connect(phone.serial)
     assert connection.shell("exit 7", 5).returncode == 0
-    assert remote.run(connection, "echo out; exit 7").code == 7
-    assert remote.run(connection, "sh -c 'kill -9 $$'").code == 137
+    assert connections.run(connection, "echo out; exit 7").code == 7
+    assert connections.run(connection, "sh -c 'kill -9 $$'").code == 137
     assert measure(phone, stub("echo oh >&2"), {"a": flatbuffer})["a"].rounds[0].count == 5
     with pytest.raises(BibenchError, match="exit code 1: ERROR: Failed to allocate tensors!"):
         measure(phone, stub("echo 'ERROR: Failed to allocate tensors!' >&2; exit 1"), {"a": flatbuffer})

@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from bibench_tf import algorithms, zoo
 from bibench_tf.datasets import fashion_mini
-from bibench_tf.deploy import audit, convert, flatbuffer, host
-from bibench_tf.deploy.convert import Converter
+from bibench_tf.deploy import audits, conversion, flatbuffer, interpreters
+from bibench_tf.deploy.conversion import Converter
 from bibench_tf.names import BIBENCH
 from bibench_tf.zoo.blocks import BATCH_NORM
 
@@ -81,7 +81,7 @@ def every_kind_of_layer(algorithm):
 def test_every_kind_of_layer_is_a_binary_operation(converter, variant):
     model = every_kind_of_layer(VARIANTS[variant]())
     content = converter.convert(model)
-    result = audit.audit(content, model)
+    result = audits.audit(content, model)
     operations = {layer.name: tuple(set(layer.operations)) for layer in result.layers}
     counts = {layer.name: layer.operations.count(flatbuffer.BINARY_CONVOLUTION) for layer in result.layers}
     names = [*CONVOLUTIONS, *SEQUENCES, "dense", "dense_of_rows"]
@@ -91,7 +91,7 @@ def test_every_kind_of_layer_is_a_binary_operation(converter, variant):
     assert result.fallbacks == ()
 
     rng = np.random.default_rng(6)
-    run = convert.runner(content, model)
+    run = conversion.runner(content, model)
     for _ in range(5):
         inputs = [rng.normal(size=(1, *tensor.shape[1:])).astype(np.float32) for tensor in model.inputs]
         for name, expected, given in zip(names, model(inputs), run(inputs), strict=True):
@@ -189,7 +189,7 @@ def test_a_network_is_the_same_to_the_last_bit(converter, algorithm, network):
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == LAYERS[network]
     expected = model.predict(pixels, verbose=0)
     assert_not_trivial(expected)
-    np.testing.assert_array_equal(host.predict(content, pixels), expected)
+    np.testing.assert_array_equal(interpreters.predict(content, pixels), expected)
 
 
 @pytest.mark.slow
@@ -199,7 +199,9 @@ def test_plain_tensorflow_lite_agrees_to_the_last_bit(converter, network):
     model = without_rounding(network, "reactnet", NETWORKS[network], pixels)
     binary, floats = converter.convert(model, "lce"), converter.convert(model, "tflite")
     assert flatbuffer.operators(floats)[flatbuffer.BINARY_CONVOLUTION] == 0
-    np.testing.assert_array_equal(host.predict(binary, pixels, "lce"), host.predict(floats, pixels, "tflite"))
+    np.testing.assert_array_equal(
+        interpreters.predict(binary, pixels, "lce"), interpreters.predict(floats, pixels, "tflite")
+    )
 
 
 @pytest.mark.slow
@@ -215,6 +217,6 @@ def test_deep_float_parts_with_weights_as_they_come(converter):
             layer.moving_mean.assign(rng.normal(0, 0.3, layer.beta.shape))
     expected = model.predict(pixels, verbose=0)
     for runtime in ("lce", "tflite"):
-        given = host.predict(converter.convert(model, runtime), pixels, runtime)
+        given = interpreters.predict(converter.convert(model, runtime), pixels, runtime)
         np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * np.ptp(expected))
         np.testing.assert_array_equal(given.argmax(axis=1), expected.argmax(axis=1))

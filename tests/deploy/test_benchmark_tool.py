@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf.deploy import benchmark_tool
-from bibench_tf.deploy.benchmark_tool import UnreadableOutput
-from bibench_tf.deploy.target import Settings
-from bibench_tf.errors import BibenchError
+from bibench_tf.deploy.targets import Settings
+from bibench_tf.deploy.targets.shell import benchmark_tool, program
+from bibench_tf.deploy.targets.shell.benchmark_tool import UnreadableOutput
+from bibench_tf.deploy.targets.shell.program import Programs
+from bibench_tf.errors import BibenchError, InvalidOption
 
 FILES = Path(__file__).parent / "device"
 LOG = """INFO: STARTING!
@@ -206,10 +207,10 @@ def test_processor_of_the_program(tmp_path, content, message):
     path = tmp_path / "tool"
     path.write_bytes(content)
     if message is None:
-        benchmark_tool.check_binary(path, "arm64-v8a")
+        program.check(path, "arm64-v8a")
     else:
         with pytest.raises(BibenchError, match=message):
-            benchmark_tool.check_binary(path, "arm64-v8a")
+            program.check(path, "arm64-v8a")
 
 
 CONTENT = b"\x7fELF the program"
@@ -251,49 +252,58 @@ def releases():
 
 def test_download_once(releases, tmp_path):
     url, asked = releases
-    path = benchmark_tool.download("v0.1.0", "tool", SHA256.upper(), cache=tmp_path, releases=url)
+    path = program.download("v0.1.0", "tool", SHA256.upper(), cache=tmp_path, releases=url)
     assert path.read_bytes() == CONTENT and path.name == "tool"
-    assert benchmark_tool.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases=url) == path
+    assert program.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases=url) == path
     assert asked == ["/v0.1.0/tool"]
     # A cached file that was damaged is fetched anew.
     path.write_bytes(b"damaged")
-    assert benchmark_tool.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases=url).read_bytes() == CONTENT
+    assert program.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases=url).read_bytes() == CONTENT
 
 
 def test_redirection_that_stays(releases, tmp_path):
-    assert (
-        benchmark_tool.download("v0.4.0", "tool", SHA256, cache=tmp_path, releases=releases[0]).read_bytes() == CONTENT
-    )
+    assert program.download("v0.4.0", "tool", SHA256, cache=tmp_path, releases=releases[0]).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
     ("release", "sha256", "message"),
     [
-        ("v0.1.0", "0" * 64, f"has the SHA-256 {SHA256}, not 0000"),
-        ("v0.1.0", None, "No SHA-256 is known for tool of LCE v0.1.0"),
+        ("v0.1.0", "0" * 64, f"expected 0000.* but got {SHA256}"),
         ("v0.1.0", "abc", "64 hexadecimal digits"),
         ("v0.2.0", SHA256, "leads to http://example.invalid/x, which is not https"),
-        ("v0.3.0", SHA256, "not allowed"),
-        ("v0.9.0", SHA256, "the server says 404"),
+        ("v0.3.0", SHA256, "leads to file:///etc/passwd, which is not https"),
+        ("v0.9.0", SHA256, "404"),
         ("../../x", SHA256, "is not the name of a release"),
         ("v0.1.0/../v0.1.0", SHA256, "is not the name of a release"),
     ],
 )
 def test_download_refused(releases, tmp_path, release, sha256, message):
     with pytest.raises(BibenchError, match=message):
-        benchmark_tool.download(release, "tool", sha256, cache=tmp_path, releases=releases[0])
+        program.download(release, "tool", sha256, cache=tmp_path, releases=releases[0])
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
 
 
 def test_download_without_a_server(tmp_path):
     with pytest.raises(BibenchError, match="cannot be downloaded"):
-        benchmark_tool.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases="http://127.0.0.1:9")
+        program.download("v0.1.0", "tool", SHA256, cache=tmp_path, releases="http://127.0.0.1:9")
 
 
 def test_which_file_of_a_release(monkeypatch):
-    monkeypatch.setattr(benchmark_tool, "download", lambda release, asset, sha256: Path(asset))
-    chosen = [benchmark_tool.for_target(name, None, "v1.0", None).name for name in ("adb", "adb:X", "ssh:pi@b")]
-    assert chosen == ["lce_benchmark_model_android_arm64"] * 2 + ["lce_benchmark_model_aarch64"]
-    for target, binary in (("host", None), ("adb", Path("x"))):
-        with pytest.raises(BibenchError, match="in place of --binary"):
-            benchmark_tool.for_target(target, binary, "v1.0", None)
+    monkeypatch.setattr(program, "download", lambda release, asset, sha256: Path(asset))
+    loaded = Programs((), "v1.0", "0" * 64).by_target(["host", "adb", "adb:X", "ssh:pi@b"])
+    android, board = Path("lce_benchmark_model_android_arm64"), Path("lce_benchmark_model_aarch64")
+    assert loaded == {"host": None, "adb": android, "adb:X": android, "ssh:pi@b": board}
+    for targets, binaries in ((["host"], ()), (["adb"], (Path("x"),))):
+        with pytest.raises(InvalidOption, match="in place of --binary"):
+            Programs(binaries, "v1.0", "0" * 64).by_target(targets)
+    with pytest.raises(InvalidOption, match="No SHA-256 is known for lce_benchmark_model_aarch64 of LCE v1.0"):
+        Programs((), "v1.0").by_target(["ssh:pi"])
+
+
+def test_one_program_for_all_devices_or_one_for_each():
+    targets, (a, b) = ["host", "adb:X", "ssh:pi"], (Path("a"), Path("b"))
+    assert Programs((a,)).by_target(targets) == {"host": None, "adb:X": a, "ssh:pi": a}
+    assert Programs((a, b)).by_target(targets) == {"host": None, "adb:X": a, "ssh:pi": b}
+    assert Programs().by_target(targets) == dict.fromkeys(targets)
+    with pytest.raises(InvalidOption, match="2 programs for 1 devices"):
+        Programs((a, b)).by_target(["host", "adb"])

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, datasets, zoo
 from bibench_tf.cli.deploy import deploy
-from bibench_tf.deploy import dabnn
+from bibench_tf.deploy.exports import dabnn
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.resnets import resnet
 
@@ -266,7 +266,7 @@ def test_without_the_packages_one_sentence_says_what_to_install(monkeypatch):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, package, None)
             with pytest.raises(BibenchError, match=rf"package {package}: pip install 'bibench-tf\[dabnn\]'"):
-                dabnn.require()
+                dabnn.require_packages()
 
 
 # The checker of rules

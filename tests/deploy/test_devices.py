@@ -11,7 +11,7 @@ import pytest
 from bibench_tf.cli import main
 from bibench_tf.deploy import devices
 from bibench_tf.deploy.devices import Facts
-from bibench_tf.deploy.target import Measurement, Settings, open_target
+from bibench_tf.deploy.targets import Settings, open_target, record
 from bibench_tf.results import records
 
 # The chips of BiBench's inference track and how many cores each has.
@@ -194,27 +194,28 @@ def test_benchmark_command(phone, stub, flatbuffer, tmp_path, capsys):
     for path in files:
         path.write_bytes(flatbuffer)
     command = ["deploy", "benchmark", *map(str, files), "--target", "adb", "--binary", str(stub())]
-    command += ["--runs", "6", "--rounds", "2", "--seconds", "0", "--cores", "0", "--per-op"]
+    command += ["--runs", "6", "--rounds", "2", "--seconds", "0", "--cores", "0", "--profile"]
     code, out, err = run(capsys, *command, "--results", str(tmp_path / "results"))
     assert code == 0
-    assert out.count("emulated: not a device figure") == 2 and "3.79" not in out
+    assert out.count("emulated: not a device latency") == 2 and "3.79" not in out
     stored = sorted((tmp_path / "results").rglob("*.json"))
     assert len(stored) == 2 and all(str(path) in err for path in stored)
     assert {records.read_envelope(path)["provenance"] for path in stored} == {"emulated"}
-    assert records.read(stored[0], Measurement, Measurement.from_dict).settings.minimum_runs == 6
-    code, out, _ = run(capsys, *command, "--json")
-    entry = json.loads(out)[str(files[1])]
+    assert record.read(stored[0]).network.settings.minimum_runs == 6
+    code, out, _ = run(capsys, *command, "--json", "-")
+    entry = next(row for row in json.loads(out) if row["file"] == str(files[1]))
+    assert entry["target"] == "adb"
     assert entry["provenance"] == "emulated" and entry["latency_ms"] is None and len(entry["rounds"]) == 2
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "fridge"], "There is no target 'fridge'"),
+        (["--target", "fridge"], "Unknown kind of target 'fridge'"),
         (["--target", "ssh:-oProxyCommand=id"], "is not [USER@]HOST"),
-        (["--target", "host", "--download", "v0.16.0"], "for the targets adb and ssh"),
+        (["--target", "host", "--download", "v0.16.0"], "such as adb or ssh"),
         (["--target", "ssh:pi", "--download", "v0.16.0"], "No SHA-256 is known"),
-        (["--cores", "a"], "write numbers of cores"),
+        (["--cores", "a"], "not a list of values separated by commas"),
         (["--cores", "-1"], "numbers from 0"),
     ],
 )

@@ -13,9 +13,10 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms
 from bibench_tf.cli.deploy import deploy
-from bibench_tf.deploy import convert, host, prefixes
-from bibench_tf.deploy.prefixes import Operator
-from bibench_tf.deploy.target import Measurement, Settings
+from bibench_tf.deploy import conversion, interpreters, latencies
+from bibench_tf.deploy.targets import Measurement, Settings, host
+from bibench_tf.deploy.targets.host_process import prefixes
+from bibench_tf.deploy.targets.host_process.prefixes import Operator
 from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
@@ -32,9 +33,9 @@ def network(algorithm="bnn", channels=32):
 
 @pytest.fixture(scope="module")
 def files():
-    with convert.Converter() as converter:
+    with conversion.Converter() as converter:
         content = {"binary": converter.convert(network(), "lce")}
-    return content | host.baselines(network("full_precision"))
+    return content | conversion.baselines(network("full_precision"))
 
 
 @pytest.fixture(scope="module")
@@ -215,13 +216,13 @@ def test_int8_runs_on_integers_and_keeps_the_network(files):
     assert {"QUANTIZE", "DEQUANTIZE"} <= set(flatbuffer.operators(files["int8"]))
     assert len(files["int8"]) < 0.7 * len(files["float"])
     images = np.random.default_rng(1).normal(size=(4, 8, 8, 3)).astype(np.float32)
-    exact, rounded = (host.predict(files[name], images) for name in ("float", "int8"))
+    exact, rounded = (interpreters.predict(files[name], images) for name in ("float", "int8"))
     assert 0 < np.abs(exact - rounded).max() < 0.1 * np.ptp(exact)
 
 
 def test_the_comparison_has_the_input_and_classes_of_the_file(files, monkeypatch):
-    monkeypatch.setattr(host, "baselines", lambda model, timeout_s: {"float": model})
-    [(name, model)] = host.comparison("zoo:resnet20@0.25", files["binary"]).items()
+    monkeypatch.setattr(conversion, "baselines", lambda model: {"float": model})
+    [(name, model)] = latencies.comparison("zoo:resnet20@0.25", files["binary"]).items()
     assert name == "zoo:resnet20@0.25 float"
     assert (model.input_shape, model.output_shape) == ((None, 8, 8, 3), (None, 5))
 
@@ -230,7 +231,7 @@ def test_a_comparison_with_another_input_is_refused(files, tmp_path):
     image = layers.Input((4, 4, 3))
     tf.keras.Model(image, layers.Dense(5)(layers.Flatten()(image))).save(tmp_path / "other.keras")
     with pytest.raises(BibenchError, match=r"takes inputs \(4, 4, 3\) and the file \(8, 8, 3\)"):
-        host.comparison(str(tmp_path / "other.keras"), files["binary"])
+        latencies.comparison(str(tmp_path / "other.keras"), files["binary"])
 
 
 def test_a_comparison_is_made_for_this_computer_only(files, tmp_path):
@@ -240,13 +241,13 @@ def test_a_comparison_is_made_for_this_computer_only(files, tmp_path):
 
 
 def test_the_interpreter_is_chosen_by_the_operations(files):
-    assert "LCE" in host.load(files["binary"]).kernel
-    assert "TensorFlow Lite" in host.load(files["float"]).kernel
+    assert "LCE" in interpreters.load(files["binary"]).kernel
+    assert "TensorFlow Lite" in interpreters.load(files["float"]).kernel
 
 
 def test_unknown_runtime():
     with pytest.raises(BibenchError, match="'lce' or 'tflite', not 'onnx'"):
-        host.load(b"", "onnx")
+        interpreters.load(b"", "onnx")
 
 
 @pytest.mark.parametrize(("machine", "kernel"), [("x86_64", "indirect"), ("AMD64", "indirect"), ("aarch64", "default")])
@@ -262,7 +263,7 @@ def test_kernel_by_machine(monkeypatch, machine, kernel):
             asked.update(options)
 
     monkeypatch.setattr(lce, "Interpreter", Interpreter)
-    monkeypatch.setattr(host.platform, "machine", lambda: machine)
-    network = host.load(b"", "lce", threads=2)
+    monkeypatch.setattr(interpreters.platform, "machine", lambda: machine)
+    network = interpreters.load(b"", "lce", threads=2)
     assert kernel in network.kernel
     assert asked == {"num_threads": 2, "use_indirect_bgemm": kernel == "indirect", "use_xnnpack": True}

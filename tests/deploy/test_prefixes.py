@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.deploy import convert, flatbuffer, host, prefixes
+from bibench_tf.deploy import conversion, flatbuffer, interpreters
+from bibench_tf.deploy.targets.host_process import prefixes
 
 layers = tf.keras.layers
 
@@ -21,7 +22,7 @@ def files():
     y = algorithms.get("bnn").conv2d(32, 3)(x)
     x = layers.Add()([x, layers.BatchNormalization()(y)])
     model = tf.keras.Model(image, layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x)))
-    with convert.Converter() as converter:
+    with conversion.Converter() as converter:
         return {"lce": converter.convert(model, "lce"), "tflite": converter.convert(model, "tflite")}
 
 
@@ -39,7 +40,7 @@ def test_every_prefix_runs_and_tells_the_shapes_of_what_is_read_later(files, run
         computed = {index for each in graph.operations[:count] for index in each.outputs} or set(graph.inputs)
         later = {index for each in graph.operations[count:] for index in each.inputs} | set(graph.outputs)
         expected = sorted(graph.tensors[index].shape for index in computed & later)
-        given = host.load(prefix).run([np.zeros((1, 8, 8, 3), np.float32)])
+        given = interpreters.load(prefix).run([np.zeros((1, 8, 8, 3), np.float32)])
         assert sorted(tuple(shape) for shape in given) == expected
 
 
@@ -47,7 +48,7 @@ def test_the_shortcut_is_alive_in_the_middle(files):
     operators = prefixes.operators(files["lce"])
     binary = [each.kind for each in operators].index(flatbuffer.BINARY_CONVOLUTION)
     # Before the binary convolution both its bits and the shortcut wait to be read.
-    assert len(host.load(prefixes.cut(files["lce"], binary)).run([np.zeros((1, 8, 8, 3), np.float32)])) == 2
+    assert len(interpreters.load(prefixes.cut(files["lce"], binary)).run([np.zeros((1, 8, 8, 3), np.float32)])) == 2
 
 
 def test_weights_of_later_operations_are_left_out(files):

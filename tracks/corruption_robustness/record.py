@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -127,11 +127,12 @@ def read(path: Path) -> Robustness | None:
 
     Raises RecordError for a damaged record and NewerRecordError for one of a newer version.
     """
-
-    def build(data: dict[str, Any]) -> Robustness:
-        record = Robustness(**{**data, "answers": {key: Answers(**each) for key, each in data["answers"].items()}})
+    if not path.exists():
+        return None
+    record = records.read(path, Robustness)
+    try:
         for key in record.answers:
             record.right(key)
-        return record
-
-    return records.read(path, Robustness, build) if path.exists() else None
+    except ValueError as error:
+        raise records.RecordError(f"{path} does not fit Robustness: {error}.") from error
+    return record

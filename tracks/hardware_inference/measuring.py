@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from bibench_tf import files, tasks
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
-from bibench_tf.deploy.target import Settings, Target, open_target
+from bibench_tf.deploy.targets import Settings, Target, open_target
+from bibench_tf.deploy.targets import record as latencies
+from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE
 from bibench_tf.results import environment, records
@@ -26,14 +28,11 @@ from bibench_tf.tracks.hardware_inference.record import (
     FILE,
     MODEL_FILE,
     PARITY_IMAGES,
-    DeviceMeasurement,
     Inference,
     Missing,
     Parity,
     deployed,
-    device_file,
-    expected_record,
-    read_device,
+    expected_latency,
     settings,
     sha256,
 )
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy.conversion import Converter
     from bibench_tf.results.runs import RunSpec, RunStore
     from bibench_tf.tasks import Task
     from bibench_tf.tracks.hardware_inference import Options
@@ -137,7 +136,7 @@ class _Examples:
 
 
 def _convert_all(job: Job) -> None:
-    from bibench_tf.deploy import convert
+    from bibench_tf.deploy.conversion import Converter
 
     store, session = job.store, job.session
     pending = dict(_to_convert(job.benchmark, store))
@@ -147,7 +146,7 @@ def _convert_all(job: Job) -> None:
     # Not before there is a file to compare: the images of detectors that cannot be converted are large.
     examples = functools.cache(functools.partial(_Examples.of, dataset))
     progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
-    with convert.Converter() as converter:
+    with Converter() as converter:
         for spec, record in progress:
             _convert_one(converter, store, spec, record, examples)
 
@@ -192,10 +191,10 @@ def _binary_layers(model: tf.keras.Model) -> int | None:
 
 
 def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Examples) -> Parity:
-    from bibench_tf.deploy import host
+    from bibench_tf.deploy import interpreters
 
     expected = model.predict(examples.inputs, batch_size=_BATCH_SIZE, verbose=0)
-    given = host.predict(content, examples.inputs, runtime)
+    given = interpreters.predict(content, examples.inputs, runtime)
     differences = examples.task.differences(expected, given)
     return Parity(
         images=len(differences),
@@ -210,7 +209,7 @@ def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Exam
 
 def _to_measure(
     benchmark: ResolvedBenchmark, store: RunStore, target: str
-) -> Iterator[tuple[RunSpec, DeviceMeasurement, Path | None]]:
+) -> Iterator[tuple[RunSpec, Latency, Path | None]]:
     """The files without a usable record of a device, the empty records to fill, and the full-precision file."""
     specs = benchmark.specs(benchmark.first)
     files: dict[str, Inference] = {}
@@ -219,10 +218,10 @@ def _to_measure(
             files[algorithm] = deployed(store, spec)
     for algorithm in files:
         spec = specs[algorithm]
-        expected = expected_record(spec, files, target)
-        path = store.folder(spec) / device_file(target)
+        expected = expected_latency(spec, files, target)
+        path = store.folder(spec) / latencies.file_name(target)
         try:
-            record = read_device(path) if path.exists() else None
+            record = latencies.read(path) if path.exists() else None
         except RecordError:
             continue
         except Missing:
@@ -248,7 +247,7 @@ def _measure_all(job: Job, target: Target) -> None:
         except BibenchError as error:
             record = dataclasses.replace(record, error=str(error))
         records.write(
-            folder / device_file(device.target),
+            folder / latencies.file_name(device.target),
             record,
             environment=environment.describe(),
             provenance="emulated" if device.emulated or record.emulated else "measured",

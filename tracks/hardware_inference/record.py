@@ -1,14 +1,13 @@
-"""What the inference track stores beside a run: the deployed file and its parity, and its latency on each device."""
+"""The records of the inference track beside a run: the deployed file with its parity, and its latency by target."""
 
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bibench_tf.deploy.target import Measurement
+from bibench_tf.deploy.targets.record import VERSION, Latency
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE
 from bibench_tf.results import records
@@ -21,10 +20,8 @@ if TYPE_CHECKING:
 
 FILE = "inference.json"
 MODEL_FILE = "model.tflite"
-# Version 1 kept the latency on one computer in FILE.
-VERSION = 2
-# The file adds the same numbers in another order, so that a value next to zero may get the other sign,
-# which can change many outputs a little. A wrong conversion fails both of these, rounding at most one.
+# The file adds the same numbers in another order, so a value next to zero may get the other sign, which can change many
+# outputs slightly. A wrong conversion fails both limits, rounding at most one.
 MEDIAN_LIMIT = 1e-2
 AGREEMENT_LIMIT = 0.95
 # Enough to see a wrong conversion, few enough for seconds.
@@ -32,7 +29,7 @@ PARITY_IMAGES = 500
 
 
 class Missing(BibenchError):
-    """A part that is not there, or cannot be used; the message says why. Nothing is wrong with what is stored."""
+    """A record that is missing or cannot be used; the message has the reason. Stored records are not damaged."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +58,12 @@ class Parity:
 
 @dataclass(frozen=True)
 class Inference:
-    """A trained network as a file, and what decides the conversion.
+    """A trained network as a file, and the settings of the conversion.
 
-    `result` is the digest of the training result, `images` how many test examples are compared. `input_shape` is that
-    of an only input, () where there are several. `binary_layers` counts the layers that multiply bits in Keras (None
-    where they cannot be counted), `binary_operations` those in the file. `error` is the reason why there is nothing
-    else.
+    `result` is the digest of the training result, `images` the number of compared test examples. `input_shape` is the
+    shape of the only input, () for several inputs. `binary_layers` is the number of layers that multiply bits in Keras
+    (None where they cannot be counted), `binary_operations` that of such operations in the file. `error` is the reason
+    why the network has no file.
     """
 
     run_id: str
@@ -84,90 +81,20 @@ class Inference:
     parity: Parity | None = None
 
     @property
-    def settings(self) -> tuple:
-        """What decides the record."""
+    def settings(self) -> tuple[str | int, ...]:
+        """The fields that must be equal for the record to be used again."""
         return self.run_id, self.result, self.dataset, self.images, self.version
 
 
-@dataclass(frozen=True)
-class DeviceMeasurement:
-    """A file on one device, measured in turns with that of the full-precision network.
-
-    `target` is the device's name. `file_sha256` and `baseline_sha256` are the digests of the two files; of the
-    full-precision network itself there is no baseline. `error` is the reason why there is no measurement.
-    """
-
-    run_id: str
-    target: str
-    version: int
-    file_sha256: str
-    baseline_sha256: str | None
-    error: str | None = None
-    network: Measurement | None = None
-    baseline: Measurement | None = None
-
-    @property
-    def settings(self) -> tuple:
-        """What decides the record."""
-        return self.run_id, self.version, self.file_sha256, self.baseline_sha256
-
-    @property
-    def emulated(self) -> bool:
-        """Whether any figure in it is an emulator's or a stub's."""
-        return any(part is not None and part.provenance != "measured" for part in (self.network, self.baseline))
-
-
-def device_file(target: str) -> str:
-    """The name of a device's record: safe in any file system, and different for different devices."""
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", target)
-    mark = "" if safe == target else f"-{hashlib.sha256(target.encode()).hexdigest()[:6]}"
-    return f"latency-{safe}{mark}.json"
-
-
-def device_files(folder: Path) -> list[Path]:
-    """The device records beside a run."""
-    return sorted(folder.glob("latency-*.json"))
-
-
 def read(path: Path) -> Inference:
-    """The record of a deployed file.
-
-    Raises RecordError for a damaged one, NewerRecordError for one of a newer version, Missing for one of an earlier.
-    """
-
-    def build(data: dict[str, Any]) -> Inference:
-        _check_version(path, data)
-        parity = None if data["parity"] is None else Parity(**data["parity"])
-        return Inference(**{**data, "parity": parity, "input_shape": tuple(data["input_shape"])})
-
-    return records.read(path, Inference, build)
-
-
-def read_device(path: Path) -> DeviceMeasurement:
-    """The record of a device; raises as `read`."""
-
-    def build(data: dict[str, Any]) -> DeviceMeasurement:
-        _check_version(path, data)
-        parts = {
-            name: None if data[name] is None else Measurement.from_dict(data[name]) for name in ("network", "baseline")
-        }
-        return DeviceMeasurement(**{**data, **parts})
-
-    return records.read(path, DeviceMeasurement, build)
+    """The record of a deployed file. Raises RecordError for a damaged one, NewerRecordError for a newer version."""
+    records.check_version(path, VERSION)
+    return records.read(path, Inference)
 
 
 def sha256(path: Path) -> str | None:
     """The digest of a file, None where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
-def _check_version(path: Path, data: dict[str, Any]) -> None:
-    if data["version"] > VERSION:
-        raise records.NewerRecordError(
-            f"{path} has version {data['version']}, newer than the {VERSION} this version reads: update bibench-tf."
-        )
-    if data["version"] < VERSION:
-        raise Missing(f"{path} was measured by an earlier version of bibench-tf: measure again.")
 
 
 def settings(store: RunStore, spec: RunSpec) -> Inference:
@@ -200,10 +127,10 @@ def deployed(store: RunStore, spec: RunSpec) -> Inference:
     return record
 
 
-def expected_record(spec: RunSpec, files: Mapping[str, Inference], target: str) -> DeviceMeasurement:
+def expected_latency(spec: RunSpec, files: Mapping[str, Inference], target: str) -> Latency:
     """The record of a file on a device before it is measured."""
     baseline = files.get(BASELINE) if spec.algorithm != BASELINE else None
-    return DeviceMeasurement(
+    return Latency(
         run_id=spec.id,
         target=target,
         version=VERSION,

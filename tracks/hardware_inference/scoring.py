@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.track import Track
+from bibench_tf.deploy.targets import record as latencies
+from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import TrackScore
 from bibench_tf.results.records import RecordError
@@ -13,13 +15,10 @@ from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import tables
 from bibench_tf.tracks.hardware_inference.record import (
-    DeviceMeasurement,
     Inference,
     Missing,
     deployed,
-    device_files,
-    expected_record,
-    read_device,
+    expected_latency,
 )
 
 
@@ -67,16 +66,16 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
 
 def _on_devices(
     store: RunStore, spec: RunSpec, files: Mapping[str, Inference], algorithm: str, failures: list[str]
-) -> dict[str, DeviceMeasurement]:
+) -> dict[str, Latency]:
     """The usable device records beside a run, by device; the others become sentences in `failures`."""
     found = {}
-    for path in device_files(store.folder(spec)):
+    for path in latencies.files(store.folder(spec)):
         try:
-            record = read_device(path)
+            record = latencies.read(path)
         except (RecordError, Missing) as error:
             failures.append(f"{algorithm}: {error}")
             continue
-        if record.settings != expected_record(spec, files, record.target).settings:
+        if record.settings != expected_latency(spec, files, record.target).settings:
             failures.append(f"{algorithm}: {path} was measured with other files: measure again on {record.target}.")
         elif record.error is not None:
             failures.append(f"{algorithm} on {record.target}: {record.error}")
@@ -88,7 +87,7 @@ def _on_devices(
 def _score(
     record: Inference,
     baseline: Inference | None,
-    measured: Mapping[str, DeviceMeasurement],
+    measured: Mapping[str, Latency],
     devices: list[str],
 ) -> float:
     if not record.parity.same:

@@ -8,14 +8,15 @@ import pandas as pd
 
 from bibench_tf import networks, published
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
+from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Chart
 from bibench_tf.tasks.classification import TOP1
-from bibench_tf.tracks.hardware_inference.record import DeviceMeasurement, Inference
+from bibench_tf.tracks.hardware_inference.record import Inference
 from bibench_tf.tracks.shared.conditions import seed_condition, short_name
 
 # By algorithm, then by device.
-_Measured = Mapping[str, Mapping[str, DeviceMeasurement]]
+_Measured = Mapping[str, Mapping[str, Latency]]
 _PUBLISHED_SHOWN = 12
 
 
@@ -92,7 +93,7 @@ def _latency_chart(example: str, deployed: Mapping[str, Inference], measured: _M
 
 def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], measured: _Measured) -> dict[str, str]:
     """The devices, the networks and the way of measuring."""
-    by_device: dict[str, list[tuple[str, DeviceMeasurement]]] = {}
+    by_device: dict[str, list[tuple[str, Latency]]] = {}
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
@@ -122,7 +123,7 @@ def notes(
     benchmark: ResolvedBenchmark,
     deployed: Mapping[str, Inference],
     measured: _Measured,
-    emulated: Mapping[str, Sequence[DeviceMeasurement]],
+    emulated: Mapping[str, Sequence[Latency]],
     devices: Sequence[str],
 ) -> list[str]:
     """Notes for the reader of the table."""
@@ -140,7 +141,7 @@ def notes(
     return said + _published(benchmark, deployed)
 
 
-def _emulated(emulated: Mapping[str, Sequence[DeviceMeasurement]]) -> list[str]:
+def _emulated(emulated: Mapping[str, Sequence[Latency]]) -> list[str]:
     names: dict[str, list[str]] = {}
     for algorithm, records in emulated.items():
         for record in records:
@@ -169,13 +170,13 @@ def _published(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference]) 
     return said
 
 
-def _device(record: DeviceMeasurement) -> str:
+def _device(record: Latency) -> str:
     device = record.network.device
     chip = f" ({device.chip})" if device.chip else ""
     return f"{device.model}{chip}, {device.cores} cores, {device.abi}, {device.system}"
 
 
-def _settings(record: DeviceMeasurement) -> str:
+def _settings(record: Latency) -> str:
     settings = record.network.settings
     cores = "" if settings.cores is None else f", pinned to cores {', '.join(map(str, settings.cores))}"
     return (

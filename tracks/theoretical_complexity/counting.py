@@ -14,7 +14,7 @@ from tqdm import tqdm
 from bibench_tf import complexity, files
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.track import Track
-from bibench_tf.complexity import LayerCost, Macs, ModelCost, Weights
+from bibench_tf.complexity import LayerCost, ModelCost
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 
@@ -104,7 +104,7 @@ def _path(results: Path, key: Key) -> Path:
 
 def _is_counted(results: Path, key: Key) -> bool:
     try:
-        return _path(results, key).exists() and _read(_path(results, key)).error is None
+        return _path(results, key).exists() and records.read(_path(results, key), Complexity).error is None
     except records.RecordError:
         return True
 
@@ -114,28 +114,9 @@ def _counted(results: Path, key: Key) -> Complexity:
     path = _path(results, key)
     if not path.exists():
         raise BibenchError("not counted yet.")
-    record = _read(path)
+    record = records.read(path, Complexity)
     if record.key != key:
         raise records.RecordError(f"{path} belongs to another network; it is not scored.")
     if record.error is not None:
         raise BibenchError(record.error)
     return record
-
-
-def _read(path: Path) -> Complexity:
-    def build(data: dict[str, Any]) -> Complexity:
-        return Complexity(
-            key=Key(**data["key"]),
-            options={
-                name: tuple(value) if isinstance(value, list) else value for name, value in data["options"].items()
-            },
-            layers=tuple(_layer(layer) for layer in data["layers"]),
-            error=data["error"],
-        )
-
-    return records.read(path, Complexity, build)
-
-
-def _layer(data: dict[str, Any]) -> LayerCost:
-    pairs = tuple(Macs(**macs) for macs in data["mac_pairs"])
-    return LayerCost(**{**data, "mac_pairs": pairs, "weights": tuple(Weights(**part) for part in data["weights"])})

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -38,11 +38,6 @@ class Retiming:
         """The algorithms that were not timed with the others."""
         return [algorithm for algorithm in algorithms if algorithm not in self.times.rounds_ms]
 
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Retiming:
-        """The inverse of `dataclasses.asdict`."""
-        return cls(data["dataset"], StepTimes.from_dict(data["times"]))
-
 
 def path(results: Path, setup: Setup) -> Path:
     """The file of the step times of a network with the batches, the optimizer and the precision of its recipe."""
@@ -53,7 +48,7 @@ def path(results: Path, setup: Setup) -> Path:
 
 def read(file: Path) -> Retiming | None:
     """The record in `file`, None where there is none. Raises RecordError for a damaged one."""
-    return records.read(file, Retiming, Retiming.from_dict) if file.exists() else None
+    return records.read(file, Retiming) if file.exists() else None
 
 
 def measure(job: Job, options: Options) -> None:

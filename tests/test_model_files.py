@@ -59,6 +59,24 @@ def test_networks_of_the_zoo():
         model_files.load("zoo:resnet2", algorithm="bnn")
 
 
+def test_a_run_folder_is_its_network(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    (tmp_path / "result.json").write_text("{}")
+    np.testing.assert_array_equal(model_files.load(tmp_path)(IMAGES), model(IMAGES))
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5", "model"])
+def test_classes_are_found_by_the_name_of_their_package(tmp_path, name):
+    @tf.keras.utils.register_keras_serializable("bibench_tf")
+    class Doubled(layers.Layer):
+        def call(self, values):
+            return 2 * values
+
+    row = layers.Input((3,))
+    tf.keras.Model(row, Doubled()(row)).save(tmp_path / name, save_format="tf" if "." not in name else None)
+    assert type(model_files.load(tmp_path / name).layers[-1]) is Doubled
+
+
 def test_what_is_no_model(tmp_path, model):
     with pytest.raises(BibenchError, match="There is no model"):
         model_files.load(tmp_path / "none.keras")

@@ -1,8 +1,8 @@
-"""What a converted network runs on bits, layer by layer, and why the rest does not.
+"""The audit of a converted network: which layers run on bits, and why the others do not.
 
-The layers of a Keras model are found in the flatbuffer by their kernels: the signs of a binary convolution's, or the
+The layers of a Keras model are found in the flatbuffer by their kernels: the signs of a binary kernel, or the
 directions of a float operation's filters, into which a batch norm may be folded. Where a kernel is no constant, or a
-layer has none, the names of tensors decide.
+layer has no kernel, the names of tensors decide.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.deploy import fallbacks, flatbuffer
+from bibench_tf.deploy import conversion, fallbacks, flatbuffer
 from bibench_tf.deploy.fallbacks import Origins, Reason
 from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, Graph, Operation
 from bibench_tf.errors import BibenchError
@@ -38,11 +39,15 @@ _KERNELS = {
 class LayerAudit:
     """One layer, or one operation of no known layer.
 
-    `name` is that of the Keras layer (`outer/inner`), or of the operation's output where no layer is known; `kind`
-    the class of the layer, else the operation. `intended` says that bits were meant: the layer has a quantizer, or
-    the operation looks like it. `binary` says that all its `operations` run on bits. `macs` are for one sample.
-    `theory_bits` are those of the layer's deployed parameters (None where they cannot be counted), `file_bytes` those
-    of its constants in the file. `reasons` are for an intended layer that is not binary, or not exactly.
+    Attributes:
+        name: The name of the Keras layer (`outer/inner`), or of the operation's output where no layer is known.
+        kind: The class of the layer, else the operation.
+        intended: Whether the layer was meant to be binary: it has a quantizer, or its operation has signs.
+        binary: Whether all its `operations` run on bits.
+        macs: Multiply-accumulates of one sample.
+        theory_bits: Bits of the layer's deployed parameters; None where they cannot be counted.
+        file_bytes: Bytes of its constants in the file.
+        reasons: Why an intended layer is not binary, or not exactly.
     """
 
     name: str
@@ -59,13 +64,13 @@ class LayerAudit:
 
     @property
     def fell_back(self) -> bool:
-        """Whether bits were meant and floats computed, or other bits than the layer's weights say."""
+        """Whether a layer that was meant to be binary runs on floats, or on other bits than those of its weights."""
         return self.intended and bool(self.reasons)
 
 
 @dataclass(frozen=True)
 class SizePart:
-    """Some bytes of the file, and what they are."""
+    """A part of the file's bytes, with its explanation."""
 
     name: str
     size_bytes: int
@@ -74,11 +79,13 @@ class SizePart:
 
 @dataclass(frozen=True)
 class Audit:
-    """What runs on bits in a flatbuffer.
+    """The audit of a flatbuffer.
 
-    `parts` add up to `file_bytes`. `theory_bits`, of which `theory_binary_bits` are in binary weights, are those of the
-    parameters of the Keras model, as the complexity track counts them, None where there is no model; `uncounted` are
-    its layers that this leaves out, with the reason.
+    Attributes:
+        parts: The parts of the file; they add up to `file_bytes`.
+        theory_bits: Bits of the parameters of the Keras model, as the complexity track counts them; None without it.
+        theory_binary_bits: The bits of binary weights among them.
+        uncounted: The layers that `theory_bits` leaves out, with the reason.
     """
 
     layers: tuple[LayerAudit, ...]
@@ -111,7 +118,7 @@ class Audit:
 
     @property
     def difference(self) -> tuple[SizePart, ...]:
-        """What makes the file larger or smaller than theory, which together is the difference; empty without theory."""
+        """The parts of the difference between the file and theory, in bytes; empty without theory."""
         if self.theory_bits is None:
             return ()
         sizes = {part.name: part.size_bytes for part in self.parts}
@@ -132,7 +139,7 @@ class Audit:
         return tuple(SizePart(*row) for row in rows if row[1])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it for JSON; docs/deploy.md describes the fields."""
+        """The audit as plain data for JSON; docs/deploy.md describes the fields."""
         totals = {"macs": self.macs, "macs_binary": self.macs_binary, "binary_share": self.binary_share}
         found = {
             "fallbacks": [layer.name for layer in self.fallbacks],
@@ -141,11 +148,29 @@ class Audit:
         return {"kind": "deploy_audit", "version": VERSION, **totals, **found, **dataclasses.asdict(self)}
 
 
-def audit(content: bytes, model: tf.keras.Model | None = None) -> Audit:
-    """The audit of a flatbuffer: by Keras layer with the `model` it was made of, else by operation.
+def audit(
+    subject: tf.keras.Model | bytes | str | Path,
+    model: tf.keras.Model | Path | None = None,
+    *,
+    timeout_s: float = 600,
+    **options: Any,
+) -> Audit:
+    """The audit of a model, or of a flatbuffer: by Keras layer where its `model` is known, else by operation.
 
-    Raises BibenchError for what is no TensorFlow Lite file.
+    `subject` is a Keras model, the content of a flatbuffer, the path of a .tflite file, or a source that
+    `model_files.load` reads with `options`. A `model` that is the path of a SavedModel has no layers. Models are
+    converted for LCE within `timeout_s` seconds. Raises ConversionError, and BibenchError for what is no TensorFlow
+    Lite file and no model.
     """
+    if isinstance(subject, (str, Path)) and Path(subject).suffix == ".tflite" and Path(subject).is_file():
+        subject = Path(subject).read_bytes()
+    if isinstance(subject, bytes):
+        content = subject
+    else:
+        model = conversion.load(subject, **options) if isinstance(subject, (str, Path)) else subject
+        content = conversion.convert(model, timeout_s=timeout_s)
+    if isinstance(model, Path):
+        model = None
     graph = flatbuffer.graph(content)
     origins = Origins(graph)
     products = [
@@ -225,11 +250,11 @@ def _layers_of_subclass(model: tf.keras.Model) -> dict[str, Any]:
     return {layer.name: layer for layer in inside if not isinstance(layer, tf.keras.Model)}
 
 
-def _intended(layer) -> bool:
+def _intended(layer: Any) -> bool:
     return any(getattr(layer, name, None) is not None for name in ("input_quantizer", *_KERNELS.values()))
 
 
-def _kernels(layer) -> Iterator[np.ndarray]:
+def _kernels(layer: Any) -> Iterator[np.ndarray]:
     import tensorflow as tf
 
     named = [name for name in _KERNELS if getattr(layer, name, None) is not None]
@@ -260,7 +285,7 @@ def _depthwise(kernel: np.ndarray) -> np.ndarray:
 
 
 def _assign(graph: Graph, products: list[Operation], layers: list[_Layer]) -> dict[int, tuple[_Layer, bool]]:
-    """Which layer each product belongs to, and whether it has the layer's kernel, by id of the operation."""
+    """The layer of each product, and whether the product has the layer's kernel, by id of the operation."""
     owners: dict[int, tuple[_Layer, bool]] = {}
     taken: Counter[int] = Counter()
     for operation in products:
@@ -278,8 +303,7 @@ def _assign(graph: Graph, products: list[Operation], layers: list[_Layer]) -> di
 
 
 def _named_after(graph: Graph, operation: Operation, layer: _Layer) -> bool:
-    # The input of a binary operation is named after the layer's own sign, an output of bits after the sign of the next
-    # layer.
+    # The input of a binary operation is named after the layer's own sign, a packed output after the next layer's sign.
     packed = operation.kind == BINARY_CONVOLUTION and operation.inputs[2] < 0
     names = [graph.tensors[index].name for index in (*operation.inputs[:1], *(() if packed else operation.outputs))]
     return any(f"/{layer.name}/" in f"/{part}/" for name in names for part in name.split(";"))
@@ -314,7 +338,7 @@ def _row(
     main = matched or named
     binary = bool(main) and all(operation.kind == BINARY_CONVOLUTION for operation in main)
     floats = [operation for operation in main if operation.kind != BINARY_CONVOLUTION]
-    # A layer without Larq's quantizers may take the signs of another one, or make them itself.
+    # A layer without Larq's quantizers may take the signs of another layer, or compute them itself.
     intended = layer.intended or any(fallbacks.meant_binary(origins, operation) for operation in floats)
     reasons: dict[str, Reason] = {}
     if intended:
@@ -364,7 +388,7 @@ def _bare_row(origins: Origins, operation: Operation, sizes: _Sizes) -> LayerAud
 
 
 def _inexact(layer: _Layer) -> Iterator[Reason]:
-    """The converter rounds weights that are almost +s and -s without a word."""
+    """The converter silently rounds weights that are almost +s and -s."""
     if not layer.intended:
         return
     spread = max((fallbacks.spread(kernel) for kernel in layer.kernels), default=0.0)
@@ -400,21 +424,21 @@ def _macs(graph: Graph, operation: Operation) -> int:
 
 
 class _Sizes:
-    """Whose bytes the constants of a file are: each buffer belongs to the first product that uses it."""
+    """The owners of a file's constants: each buffer belongs to the first product that uses it."""
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.claimed: set[int] = set()
 
     def claim(self, operation: Operation) -> int:
-        """The bytes of the constants of an operation that no other has claimed yet."""
+        """The bytes of the constants of an operation that no other operation has claimed yet."""
         buffers = {self.graph.tensors[index].buffer for index in operation.inputs if index >= 0}
         own = {buffer for buffer in buffers if buffer in self.graph.buffer_bytes} - self.claimed
         self.claimed |= own
         return sum(len(self.graph.buffer_bytes[buffer]) for buffer in own)
 
     def parts(self, file_bytes: int, products: list[Operation]) -> Iterator[SizePart]:
-        """What the bytes of the file are."""
+        """The parts of the file's bytes."""
         names, bits, seen = {}, {}, set()
         for operation in products:
             kernel = fallbacks.operands(operation)[1]
@@ -469,75 +493,3 @@ def _in_order(rows: list[tuple[int | None, LayerAudit]]) -> list[tuple[int | Non
         position = position if index is None else index
         keyed.append(((position, number), (index, row)))
     return [row for _, row in sorted(keyed, key=lambda item: item[0])]
-
-
-def text(result: Audit) -> str:
-    """The audit for a terminal: a table, the reasons with their remedies, the size and the share of bits."""
-    header = ("layer", "class", "runs as", "", "MMACs", "bits in theory", "bytes in file")
-    lines = [
-        (
-            layer.name,
-            layer.kind,
-            _operations_text(layer.operations),
-            _verdict(layer),
-            f"{layer.macs / 1e6:.3f}",
-            "" if layer.theory_bits is None else f"{layer.theory_bits:,}",
-            f"{layer.file_bytes:,}",
-        )
-        for layer in result.layers
-    ]
-    widths = [max(len(row[column]) for row in (header, *lines)) for column in range(len(header))]
-    shown = [
-        "  ".join(
-            cell.ljust(width) if column < 4 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in (header, *lines)
-    ]
-    return "\n".join([*shown, "", *_findings(result), *_size_text(result), *_share_text(result)])
-
-
-def _operations_text(operations: tuple[str, ...]) -> str:
-    counted = Counter(operations)
-    return ", ".join(kind if count == 1 else f"{count} x {kind}" for kind, count in counted.items()) or "nothing"
-
-
-def _verdict(layer: LayerAudit) -> str:
-    if layer.binary:
-        return "binary, but rounded" if layer.reasons else "binary"
-    return "FLOAT, meant binary" if layer.fell_back else "float"
-
-
-def _findings(result: Audit) -> Iterator[str]:
-    for layer in result.layers:
-        for reason in layer.reasons if layer.intended else ():
-            yield f"{layer.name}: {reason.cause}. Remedy: {reason.remedy}."
-        for warning in layer.warnings:
-            yield f"{layer.name}: {warning}."
-    for name, reason in result.uncounted.items():
-        yield f"{name}: its bits in theory are not counted: {reason}"
-    if result.fallbacks or result.uncounted or any(layer.warnings for layer in result.layers):
-        yield ""
-
-
-def _size_text(result: Audit) -> Iterator[str]:
-    if result.theory_bits is not None:
-        yield f"In theory {result.theory_bits:,} bits, which are {result.theory_bits / 8:,.0f} bytes."
-    yield f"The file has {result.file_bytes:,} bytes:"
-    width = len(f"{result.file_bytes:,}") + 1
-    for part in result.parts:
-        yield f"  {part.size_bytes:>{width},}  {part.name}: {part.explanation}"
-    if result.difference:
-        yield "Against theory:"
-    for part in result.difference:
-        yield f"  {part.size_bytes:>+{width},}  {part.name}: {part.explanation}"
-
-
-def _share_text(result: Audit) -> Iterator[str]:
-    if result.binary_share is None:
-        yield "It multiplies nothing."
-        return
-    yield (
-        f"{100 * result.binary_share:.2f} % of its {result.macs / 1e6:,.3f} million multiply-accumulates run on bits; "
-        f"{sum(layer.binary for layer in result.layers)} layers are binary, {len(result.fallbacks)} fell back."
-    )

@@ -1,16 +1,19 @@
-"""The graph of a network as daBNN computes it: a list of steps, put in an order it can run, and written as ONNX.
+"""The graph of a network as daBNN computes it: a list of steps, put in a valid order, and written as ONNX.
 
-daBNN overwrites the input of some operations with their output, and takes a tensor's value at the moment it needs it.
-An ONNX file of the same graph has one value per tensor. Both agree on a graph that `arrange` has put in order.
+daBNN overwrites the input of some operations with their output, and reads a tensor's value at the moment of use. An
+ONNX file of the same graph has one value per tensor. Both agree on a graph that `arrange` has put in order.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import onnx
 
 # Operations whose output takes the memory of their first input, in steps and in ONNX. Source: dabnn/net.cpp.
 IN_PLACE = frozenset({"Affine", "BatchNormalization", "Relu", "PRelu", "Add"})
@@ -22,7 +25,7 @@ TINY = 1e-30
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One operation: an ONNX operator, or one of two that stand for several.
+    """One operation: an ONNX operator, or one of two steps that stand for several operators.
 
     `BinaryConv` binarizes its input, pads -1 and convolves with `weights["kernel"]` of +1 and -1 (O, I, kh, kw).
     `Affine` is x * scale + bias for each channel (float64); with `side` +1 (or -1) an exact zero becomes slightly
@@ -60,7 +63,7 @@ def arrange(steps: list[Step], output: str) -> list[Step]:
     Where no order does that, an average pool of 1x1, which changes nothing, keeps a copy.
     """
     readers = _readers(steps)
-    # The sum takes the memory of its first input; let that be one which nobody else needs.
+    # The sum takes the memory of its first input, which should be a tensor without other readers.
     steps = [
         replace(step, inputs=step.inputs[::-1])
         if step.kind == "Add" and len(readers[step.inputs[0]]) > 1 and len(readers[step.inputs[1]]) == 1
@@ -98,7 +101,7 @@ def _blocked(steps: list[Step], output: str) -> Step | None:
 
 
 def _sorted(steps: list[Step]) -> list[Step]:
-    """The steps that can run, each after its inputs and after everyone else who reads what it overwrites."""
+    """The steps that can run, each after its inputs and after all other readers of the tensor that it overwrites."""
     readers = _readers(steps)
     position = {step.output: index for index, step in enumerate(steps)}
     after = {
@@ -119,7 +122,9 @@ def _sorted(steps: list[Step]) -> list[Step]:
     return ordered
 
 
-def to_onnx(steps: list[Step], image: str, input_shape: tuple[int, ...], output: str, output_shape, signs: bool):
+def to_onnx(
+    steps: list[Step], image: str, input_shape: tuple[int, ...], output: str, output_shape: list[int], signs: bool
+) -> onnx.ModelProto:
     """The ONNX model (opset 9) of arranged steps; shapes are those of NCHW tensors with batch 1.
 
     With `signs`, binarization stands in the file as Sign, of inputs and kernels; without it daBNN recognises binary

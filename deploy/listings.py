@@ -1,24 +1,26 @@
-"""Measurements and devices for people (tables), for programs (JSON) and for the results folder (records)."""
+"""Measurements, devices and chips as text for people and as plain data for programs."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bibench_tf.deploy import devices
-from bibench_tf.deploy.target import Device, Measurement, open_target
+from bibench_tf.deploy.targets import TARGETS, Device, Measurement, open_target
 from bibench_tf.errors import BibenchError
-from bibench_tf.results import records
 
-NOT_A_DEVICE = "emulated: not a device figure"
+NOT_A_DEVICE = "emulated: not a device latency"
+
+
+def text(measured: Mapping[str, Mapping[str, Measurement]]) -> str:
+    """The measurements `[target][file]` as text, a table for each target."""
+    return "\n\n".join(table(of_files) for of_files in measured.values())
 
 
 def table(measured: Mapping[str, Measurement]) -> str:
-    """The measurements as text; figures of an emulator or a stub are withheld."""
+    """The measurements on one target as text; latencies of an emulator or a stub are withheld."""
     rows = []
     for name, one in measured.items():
         if one.provenance == "emulated":
@@ -50,29 +52,22 @@ def table(measured: Mapping[str, Measurement]) -> str:
     return "\n".join(lines)
 
 
-def to_json(measured: Mapping[str, Measurement]) -> dict[str, Any]:
-    """The measurements as plain data; `latency_ms` is null where the provenance is `emulated`."""
-    return {
-        name: {
+def rows(measured: Mapping[str, Mapping[str, Measurement]], full: bool = False) -> list[dict[str, Any]]:
+    """A row of plain data for each target and file; `latency_ms` is None where the provenance is `emulated`.
+
+    `full` adds the device, the settings, all rounds, operations and notes.
+    """
+    return [
+        {
+            "target": target,
+            "file": name,
             "provenance": one.provenance,
             "latency_ms": None if one.provenance == "emulated" else one.latency_ms,
-            **one.to_dict(),
+            **(one.to_dict() if full else {"peak_memory_mib": one.peak_memory_mib, "kernel": one.kernel}),
         }
-        for name, one in measured.items()
-    }
-
-
-def store(folder: Path, measured: Mapping[str, Measurement], flatbuffers: Mapping[str, bytes]) -> list[Path]:
-    """Write each measurement as a record below `folder`/devices, with its provenance and the file's SHA-256."""
-    paths = []
-    for name, one in measured.items():
-        digest = hashlib.sha256(flatbuffers[name]).hexdigest()
-        target = re.sub(r"[^A-Za-z0-9.-]+", "-", one.device.target)
-        path = folder / "devices" / target / f"{re.sub(r'[^A-Za-z0-9.-]+', '-', Path(name).stem)}-{digest[:12]}.json"
-        environment = {"file": Path(name).name, "sha256": digest, "size_bytes": len(flatbuffers[name])}
-        records.write(path, one, environment=environment, provenance=one.provenance)
-        paths.append(path)
-    return paths
+        for target, of_files in measured.items()
+        for name, one in of_files.items()
+    ]
 
 
 def chip_table() -> str:
@@ -93,10 +88,15 @@ def chips_json() -> dict[str, Any]:
     return {key: dataclasses.asdict(chip) for key, chip in devices.chips().items()}
 
 
-def describe_all(targets: Sequence[str], ssh_config: Path | None = None) -> list[Device | tuple[str, str]]:
-    """Each target as it describes itself; a pair of name and reason for one that cannot be used."""
+def describe_all(targets: Sequence[str] = (), ssh_config: Path | None = None) -> list[Device | tuple[str, str]]:
+    """The device of each target, or a pair of name and reason for a target that cannot be used.
+
+    Without names, the targets that can be found by searching, such as attached Android devices. Raises BibenchError
+    when the search fails.
+    """
+    names = targets or [name for kind in TARGETS.names() for name in TARGETS.get(kind).attached()]
     found: list[Device | tuple[str, str]] = []
-    for name in targets:
+    for name in names:
         try:
             with open_target(name, ssh_config=ssh_config) as target:
                 found.append(target.describe())
@@ -113,7 +113,9 @@ def devices_json(found: Sequence[Device | tuple[str, str]]) -> list[dict[str, An
 
 
 def device_table(found: Sequence[Device | tuple[str, str]]) -> str:
-    """Devices as text; a pair is a device that cannot be used, with the reason."""
+    """Devices as text, and the reason for each target that cannot be used."""
+    if not found:
+        return "No device is attached."
     rows = [
         [d.target, d.model, d.chip or "unknown", d.abi, str(d.cores), d.system, "yes" if d.emulated else "no"]
         for d in found

@@ -13,9 +13,8 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.deploy import convert as conversion
-from bibench_tf.deploy import flatbuffer, host
-from bibench_tf.deploy.convert import ConversionError, Converter
+from bibench_tf.deploy import conversion, flatbuffer, interpreters
+from bibench_tf.deploy.conversion import ConversionError, Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 
@@ -73,7 +72,7 @@ def test_every_binary_layer_runs_on_bits(converter, name):
     content = converter.convert(model)
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     assert flatbuffer.operators(content)["CONV_2D"] == 1
-    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+    assert_same(model.predict(IMAGES, verbose=0), interpreters.predict(content, IMAGES))
 
 
 @pytest.mark.parametrize("name", ["bnn", "xnor", "xnorpp", "reactnet", "recu"])
@@ -87,7 +86,7 @@ def test_sequences_and_rows_run_on_bits(converter, name):
     content = converter.convert(model)
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
     inputs = RNG.normal(size=(30, 20, 32)).astype(np.float32)
-    assert_same(model.predict(inputs, verbose=0), host.predict(content, inputs))
+    assert_same(model.predict(inputs, verbose=0), interpreters.predict(content, inputs))
 
 
 def test_several_inputs_are_given_by_name_and_integers_stay_integers(converter):
@@ -98,7 +97,7 @@ def test_several_inputs_are_given_by_name_and_integers_stay_integers(converter):
     model = tf.keras.Model({"left": left, "right": right, "words": words}, layers.Dense(2)(layers.Dense(8, "relu")(x)))
     content = converter.convert(model)
     order = flatbuffer.input_order(content)
-    assert dict(zip(order, host.load(content).input_types, strict=True)) == {
+    assert dict(zip(order, interpreters.load(content).input_types, strict=True)) == {
         "left": "float32",
         "right": "float32",
         "words": "int32",
@@ -106,20 +105,20 @@ def test_several_inputs_are_given_by_name_and_integers_stay_integers(converter):
     inputs = {name: RNG.normal(size=(20, 6, 3)).astype(np.float32) for name in ("left", "right")}
     inputs["words"] = RNG.integers(0, 9, (20, 6)).astype(np.int32)
     expected = model.predict(inputs, verbose=0)
-    np.testing.assert_allclose(host.predict(content, inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(interpreters.predict(content, inputs), expected, atol=1e-5)
     swapped = {**inputs, "left": inputs["right"], "right": inputs["left"]}
-    assert np.abs(host.predict(content, swapped) - expected).max() > 1e-2
+    assert np.abs(interpreters.predict(content, swapped) - expected).max() > 1e-2
     with pytest.raises(BibenchError, match="takes the inputs .*left.*, not left"):
-        host.predict(content, {"left": inputs["left"]})
+        interpreters.predict(content, {"left": inputs["left"]})
     with pytest.raises(BibenchError, match="3 inputs, not one"):
-        host.predict(content, inputs["left"])
+        interpreters.predict(content, inputs["left"])
 
 
 def test_full_precision_is_converted_without_a_change(converter):
     model = network(algorithms.get("full_precision"))
     content = converter.convert(model, "tflite")
     assert flatbuffer.operators(content)["CONV_2D"] == 3
-    given = host.predict(content, IMAGES, "tflite")
+    given = interpreters.predict(content, IMAGES, "tflite")
     np.testing.assert_allclose(given, model.predict(IMAGES, verbose=0), rtol=1e-4, atol=1e-4)
 
 
@@ -135,7 +134,7 @@ def test_inputs_and_outputs_are_found_by_name_and_run_in_keras_order(converter):
     assert conversion.order(model) == (["zz", "aa"], ["late", "early"])
     assert flatbuffer.input_order(content) == ["aa", "zz"]
     values = [np.float32([[1, 2, 3, 4]]), np.float32([[5, 7, 9, 11]])]
-    given = host.load(content, "lce").run([values[1], values[0]])
+    given = interpreters.load(content, "lce").run([values[1], values[0]])
     by_name = dict(zip(flatbuffer.output_order(content), given, strict=True))
     np.testing.assert_array_equal(by_name["late"], values[0] - values[1])
     np.testing.assert_array_equal(by_name["early"], values[0] * values[1])
@@ -185,7 +184,7 @@ def test_a_saved_model_without_keras_layers(converter, tmp_path):
     model.export(tmp_path / "plain")
     content = converter.convert(tmp_path / "plain")
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
-    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+    assert_same(model.predict(IMAGES, verbose=0), interpreters.predict(content, IMAGES))
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -202,8 +201,10 @@ def test_a_padding_the_converter_misreads(converter, tmp_path, layer, nested):
     pixels = RNG.normal(size=(3, 8, 8, 4)).astype(np.float32)
     expected = model.predict(pixels, verbose=0)
     np.testing.assert_array_equal(advised.predict(pixels, verbose=0), expected)
-    np.testing.assert_allclose(host.predict(converter.convert(advised), pixels), expected, atol=1e-5)
-    np.testing.assert_allclose(host.predict(converter.convert(model, "tflite"), pixels, "tflite"), expected, atol=1e-5)
+    np.testing.assert_allclose(interpreters.predict(converter.convert(advised), pixels), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        interpreters.predict(converter.convert(model, "tflite"), pixels, "tflite"), expected, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("size", [8, 9])
@@ -215,7 +216,7 @@ def test_integer_padding_of_binary_layers(converter, size, strides, padding):
     model = tf.keras.Model(image, layer(image))
     pixels = RNG.normal(size=(3, size, size, 32)).astype(np.float32)
     content = converter.convert(model)
-    np.testing.assert_allclose(host.predict(content, pixels), model(pixels), atol=1e-4)
+    np.testing.assert_allclose(interpreters.predict(content, pixels), model(pixels), atol=1e-4)
     # An odd size, or a stride of 1, needs just the padding of `same`, which runs on bits.
     as_same = padding == 1 and (strides == 1 or size == 9)
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == as_same
@@ -241,7 +242,7 @@ def test_an_algorithm_only_this_process_knows(converter):
     model = network(Mine())
     content = converter.convert(model)
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 2
-    assert_same(model.predict(IMAGES, verbose=0), host.predict(content, IMAGES))
+    assert_same(model.predict(IMAGES, verbose=0), interpreters.predict(content, IMAGES))
 
 
 def unsupported():
@@ -379,4 +380,6 @@ def test_an_input_smaller_than_the_kernel_spans_is_refused(converter, size, dila
             converter.convert(model)
         return
     images = np.random.default_rng(0).normal(size=(4, *size, 32)).astype(np.float32)
-    np.testing.assert_array_equal(host.predict(converter.convert(model), images), model.predict(images, verbose=0))
+    np.testing.assert_array_equal(
+        interpreters.predict(converter.convert(model), images), model.predict(images, verbose=0)
+    )

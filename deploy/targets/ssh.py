@@ -1,7 +1,7 @@
 """A Raspberry Pi or another ARM64 board, through OpenSSH's `ssh` and `scp`.
 
-The user's own configuration of ssh holds: names, keys, ports, jump hosts, known hosts. Nothing here loosens it, and
-nothing asks for a password.
+The user's configuration of ssh applies: names, keys, ports, jump hosts, known hosts. Its checks are not loosened, and
+no password is asked for.
 """
 
 from __future__ import annotations
@@ -15,26 +15,32 @@ import tempfile
 import time
 from pathlib import Path
 
-from bibench_tf.deploy import benchmark_tool
-from bibench_tf.deploy.remote import SHORT_S, client
-from bibench_tf.errors import BibenchError
+from bibench_tf.deploy.targets.base import Access, register
+from bibench_tf.deploy.targets.shell import benchmark_tool
+from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, client
+from bibench_tf.deploy.targets.shell.measuring import ShellTarget
+from bibench_tf.errors import BibenchError, InvalidOption
 
-_TRANSFER_S = 300.0
+
+@register("ssh", "ssh:[USER@]HOST", program="lce_benchmark_model_aarch64")
+def open_ssh(address: str, access: Access) -> ShellTarget:
+    """A Raspberry Pi or another ARM64 board, through OpenSSH's `ssh` and `scp`."""
+    return ShellTarget(Connection(address, access.ssh_config), access.binary)
 
 
 class Connection:
     """The host `[USER@]HOST`; `config` is a configuration file to use in place of the user's."""
 
-    # Not /tmp: on many boards that is memory.
+    # Not /tmp, which is in memory on many boards.
     parent = "/var/tmp"
 
-    def __init__(self, address: str, config: Path | None = None):
+    def __init__(self, address: str, config: Path | None = None) -> None:
         # ssh would take a name that starts with "-" for an option, and configurations pass names on to shells.
         if not re.fullmatch(r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_:][A-Za-z0-9_.:-]*", address):
-            raise BibenchError(f"'{address}' is not [USER@]HOST as ssh knows it.")
+            raise InvalidOption(f"'{address}' is not [USER@]HOST as ssh knows it.")
         self.target = f"ssh:{address}"
         self._address = address
-        # The path of a Unix socket has to be short, which that of a user's temporary folder need not be.
+        # The path of a Unix socket must be short; the path of a user's temporary folder may be long.
         self._sockets = Path(tempfile.mkdtemp(prefix="bb-", dir="/tmp"))
         self._options = [*(["-F", str(config)] if config else [])]
         for option in (
@@ -42,7 +48,7 @@ class Connection:
             "ConnectTimeout=10",
             "ServerAliveInterval=5",
             "ServerAliveCountMax=3",
-            # One connection for all commands: less work on the board between the rounds.
+            # One connection for all commands saves work on the board between the rounds.
             "ControlMaster=auto",
             f"ControlPath={self._sockets}/%C",
             "ControlPersist=60",
@@ -64,7 +70,7 @@ class Connection:
         self._copy(f"{self._scp_address()}:{remote}", str(local.resolve()))
 
     def _copy(self, source: str, destination: str) -> None:
-        done = client(["scp", "-q", *self._options, "--", source, destination], _TRANSFER_S)
+        done = client(["scp", "-q", *self._options, "--", source, destination], TRANSFER_S)
         if done.returncode:
             if (error := self.explain(done.stderr)) is not None:
                 raise error
@@ -75,7 +81,7 @@ class Connection:
         return f"{user}{at}[{host}]" if ":" in host else self._address
 
     def explain(self, words: str) -> BibenchError | None:
-        """The error for what ssh says when it cannot connect; None when that may pass."""
+        """The error for ssh's message of a failed connection; None for a failure that may pass."""
         for pattern, remedy in (
             (
                 "REMOTE HOST IDENTIFICATION HAS CHANGED",

@@ -1,8 +1,8 @@
-"""The process of conversions: `python -m bibench_tf.deploy.convert_worker`, started by `convert.Converter`.
+"""The process of conversions: `python -m bibench_tf.deploy.conversion_worker`, started by `conversion.Converter`.
 
-Each line of its input is a job, a JSON object of `runtime` (`lce`, `tflite` or `tflite_int8`), `source` (a SavedModel),
-`target`, and for int8 `samples` (a .npy file). It is answered by the file `target`, which has run once, or by
-`target.error` with the reason.
+Each input line is a job, a JSON object with `runtime` (`lce`, `tflite` or `tflite_int8`), `source` (a SavedModel),
+`target`, and for int8 `samples` (a .npy file). The answer is the file `target`, which has run once, or `target.error`
+with the reason.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-# Conversion leaves a GPU to whoever trains on it.
+# Conversion leaves the GPUs to training.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 _SAME = 0  # `padding` of an LceBconv2d
@@ -59,7 +59,7 @@ def _to_tflite_int8(job: dict[str, str]) -> bytes:
 
 
 def _check(flatbuffer: bytes, runtime: str) -> None:
-    from bibench_tf.deploy import host
+    from bibench_tf.deploy import interpreters
     from bibench_tf.deploy.flatbuffer import unknown_operators
 
     unknown = unknown_operators(flatbuffer)
@@ -69,7 +69,7 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
     if wrong:
         raise ValueError(wrong)
     try:
-        network = host.load(flatbuffer, runtime)
+        network = interpreters.load(flatbuffer, runtime)
         sizes = zip(network.input_shapes, network.input_types, strict=True)
         outputs = network.run([np.zeros(shape, kind) for shape, kind in sizes])
     except Exception as error:
@@ -80,10 +80,10 @@ def _check(flatbuffer: bytes, runtime: str) -> None:
 
 
 def _computed_wrong(flatbuffer: bytes) -> str | None:
-    """A binary convolution that the fast kernels of Larq Compute Engine 0.16 compute wrong, without a word.
+    """The reason why the fast kernels of Larq Compute Engine 0.16 silently compute a wrong result; None if they do not.
 
-    They do where zeros are added around an input that is smaller than what the kernel spans. Found by comparison with
-    Keras and with the engine's reference kernel, for every size, kernel and dilation that was tried.
+    They do for a binary convolution that pads with zeros an input smaller than the span of the kernel. Found by
+    comparison with Keras and with the engine's reference kernel, for every size, kernel and dilation that was tried.
     """
     from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, graph
 
@@ -101,13 +101,13 @@ def _computed_wrong(flatbuffer: bytes) -> str | None:
             return (
                 f"the binary convolution '{name}' pads an input of {sizes[0]} x {sizes[1]} with zeros, which is less "
                 f"than the {spans[0]} x {spans[1]} that its kernel spans, and Larq Compute Engine would compute "
-                "something else; give the network larger images, or pad with -1 or +1."
+                "a wrong result; give the network larger images, or pad with -1 or +1."
             )
     return None
 
 
 def _why_not_run(flatbuffer: bytes) -> str | None:
-    """What is wrong with a file that the converter wrote and the interpreter refuses, as far as it is known."""
+    """The reason why the interpreter refuses a file of the converter; None for an unknown reason."""
     from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, graph
 
     content = graph(flatbuffer)
@@ -127,7 +127,7 @@ def _why_not_run(flatbuffer: bytes) -> str | None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    # The other process waits for the name, which must not appear before the content.
+    # The other process waits for the name, which may appear only with the whole content.
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(content)
     temporary.replace(path)

@@ -9,11 +9,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bibench_tf.deploy import benchmark_tool
-from bibench_tf.deploy.remote import SHORT_S, client
+from bibench_tf.deploy.targets.base import Access, register
+from bibench_tf.deploy.targets.shell import benchmark_tool
+from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, client
+from bibench_tf.deploy.targets.shell.measuring import ShellTarget
 from bibench_tf.errors import BibenchError
-
-_TRANSFER_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,25 @@ def attached() -> list[Attached]:
         raise BibenchError("adb does not answer: try 'adb kill-server'.") from None
     if done.returncode:
         raise BibenchError(f"adb does not work: {benchmark_tool.errors(done.stderr or done.stdout)}")
-    # Before the list, adb may tell that it starts its server.
+    # Before the list, adb may report that it starts its server.
     lines = done.stdout.replace("\r", "").partition("List of devices attached\n")[2].splitlines()
     return [Attached(*line.split("\t", 1)) for line in lines if "\t" in line]
 
 
-def connect(serial: str | None) -> Connection:
-    """The device with this serial number, or the only one; HOST:PORT is connected to when adb does not know it yet.
+def _names() -> list[str]:
+    return [f"adb:{device.serial}" for device in attached()]
 
-    Raises BibenchError for none, for several to choose from, and for one that cannot be used, with what to do.
+
+@register("adb", "adb", "adb:SERIAL", program="lce_benchmark_model_android_arm64", attached=_names)
+def open_adb(address: str, access: Access) -> ShellTarget:
+    """An Android phone, through the `adb` of the Android SDK."""
+    return ShellTarget(connect(address or None), access.binary)
+
+
+def connect(serial: str | None) -> Connection:
+    """The device with this serial number, or the only device; an unknown HOST:PORT is connected first.
+
+    Raises BibenchError, with a remedy, for no device, several devices to choose from, and a device that cannot be used.
     """
     found = attached()
     if serial is None:
@@ -64,8 +74,8 @@ def connect(serial: str | None) -> Connection:
             return Connection(serial)
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*:\d+|\[[0-9A-Fa-f:]+\]:\d+", serial):
         # adb's exit code is 0 also when the connection is refused.
-        said = client(["adb", "connect", serial], SHORT_S)
-        words = (said.stdout + said.stderr).strip()
+        answer = client(["adb", "connect", serial], SHORT_S)
+        words = (answer.stdout + answer.stderr).strip()
         if not words.startswith(("connected to", "already connected to")):
             raise BibenchError(f"adb cannot connect to {serial}: {benchmark_tool.errors(words)}")
         for device in attached():
@@ -100,7 +110,7 @@ class Connection:
 
     parent = "/data/local/tmp"
 
-    def __init__(self, serial: str, *, ours: bool = False):
+    def __init__(self, serial: str, *, ours: bool = False) -> None:
         self.serial, self.target, self._ours = serial, f"adb:{serial}", ours
 
     def _adb(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
@@ -119,16 +129,16 @@ class Connection:
         self._transfer("pull", remote, str(local))
 
     def _transfer(self, verb: str, source: str, destination: str) -> None:
-        done = self._adb(verb, source, destination, timeout_s=_TRANSFER_S)
+        done = self._adb(verb, source, destination, timeout_s=TRANSFER_S)
         if done.returncode:
             words = done.stdout + done.stderr
-            # After the error comes a line on how much was copied.
+            # A line about the amount copied follows the error.
             error = re.search(r"^adb: error: .*", words, re.MULTILINE)
-            said = benchmark_tool.errors(error[0] if error else words)
-            raise BibenchError(f"adb could not {verb} a file ({self.target}): {said}")
+            reason = benchmark_tool.errors(error[0] if error else words)
+            raise BibenchError(f"adb could not {verb} a file ({self.target}): {reason}")
 
     def explain(self, words: str) -> BibenchError | None:
-        """The error for a device that is there but not to be used; None when it may come back."""
+        """The error for a device that is attached but cannot be used; None when it may come back."""
         if "unauthorized" in words:
             return BibenchError(
                 f"The Android device {self.serial} is 'unauthorized': unlock it and allow USB debugging from here."
@@ -155,7 +165,7 @@ class Connection:
         return self._adb("get-state", timeout_s=SHORT_S).stdout.strip()
 
     def close(self) -> None:
-        """Disconnect what was connected for this."""
+        """Disconnect a device that this program connected."""
         if self._ours:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 client(["adb", "disconnect", self.serial], SHORT_S)

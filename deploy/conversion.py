@@ -1,8 +1,8 @@
-"""Conversion of Keras models to Larq Compute Engine (LCE) and plain TensorFlow Lite flatbuffers.
+"""Conversion of Keras models to flatbuffers of Larq Compute Engine (LCE) and TensorFlow Lite.
 
-A converter can end the whole process with a segmentation fault, and so can an interpreter given a file it
-does not understand. Both therefore run in a process of their own, on a SavedModel that holds the inference
-graph alone: it has no Python class of an algorithm in it, so that process needs none.
+A converter can end the whole process with a segmentation fault, and so can an interpreter given a file that it does not
+understand. Both therefore run in a process of their own, on a SavedModel that holds the inference graph alone and no
+Python class of an algorithm.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ import numpy as np
 import tensorflow as tf
 from larq.quantized_variable import QuantizedVariable
 
-from bibench_tf import model_checks
+from bibench_tf import model_checks, model_files
+from bibench_tf.deploy import interpreters
+from bibench_tf.deploy.flatbuffer import input_order, output_order
 from bibench_tf.errors import BibenchError
 
 Runtime = Literal["lce", "tflite", "tflite_int8"]
@@ -37,45 +39,66 @@ _COMPUTED_AHEAD_BYTES = 2**27
 
 
 class ConversionError(BibenchError):
-    """A model that could not be converted, or whose conversion cannot be run; the message says why."""
+    """A model that could not be converted, or whose conversion cannot be run; the message has the reason."""
 
 
-def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
-    """The LCE flatbuffer of a model, for one sample at a time (batch 1), float32 in (or int32) and out.
+def convert(
+    model: tf.keras.Model | str | Path, runtime: Runtime = "lce", *, timeout_s: float = 600, **options: Any
+) -> bytes:
+    """The flatbuffer of a model, for one sample at a time (batch 1), float32 (or int32) in and out.
 
-    It has been allocated and run once. Inputs and outputs are named after the layers they come from. Raises
-    ConversionError when the model is not float32 or has an unknown size besides the batch, when the converter
-    fails, crashes or takes longer than `timeout_s`, and when the interpreter does not run the result.
+    `model` is a Keras model, or a source that `model_files.load` reads with `options`. `lce` runs binary layers on
+    bits, `tflite` everything in float32. The flatbuffer has been allocated and run once. Inputs and outputs are named
+    after the layers they come from. Raises ConversionError when the model is not float32 or has an unknown size besides
+    the batch, when the converter fails, crashes or takes longer than `timeout_s`, and when the interpreter does not run
+    the result; BibenchError for a source that cannot be loaded.
     """
+    loaded = model if isinstance(model, tf.keras.Model) else load(model, **options)
     with Converter(timeout_s) as converter:
-        return converter.convert(model, "lce")
+        return converter.convert(loaded, runtime)
 
 
-def convert_float(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
-    """The plain TensorFlow Lite flatbuffer of a model, float32 throughout; otherwise as `convert`."""
+def load(source: str | Path, **options: Any) -> tf.keras.Model | Path:
+    """The model of a source as `model_files.load`; the path of a SavedModel without Keras layers, whose graph is used.
+
+    Raises BibenchError as `model_files.load`.
+    """
+    return Path(source) if model_files.plain_saved_model(source) else model_files.load(source, **options)
+
+
+def baselines(model: tf.keras.Model, *, timeout_s: float = 600) -> dict[str, bytes]:
+    """The TensorFlow Lite files, `float` and `int8`, of a full-precision network with one input, to compare with.
+
+    The ranges of int8 come from random inputs, which is right for its latency but not for its accuracy. Raises
+    ConversionError.
+    """
+    samples = np.random.default_rng(0).normal(size=(8, *model.inputs[0].shape[1:]))
     with Converter(timeout_s) as converter:
-        return converter.convert(model, "tflite")
+        return {
+            "float": converter.convert(model, "tflite"),
+            "int8": converter.convert(model, "tflite_int8", samples=samples),
+        }
 
 
 class Converter:
     """Converts several models, one after the other, in one process beside this one.
 
     Starting that process takes longer than converting a small network. When it crashes or is stopped at
-    `timeout_s`, only the model in it is lost: the next one gets a new process. Use it in a `with` statement.
+    `timeout_s`, only its current model is lost: the next model gets a new process. Use it in a `with` statement.
     """
 
-    def __init__(self, timeout_s: float = 600):
-        """Give each conversion at most `timeout_s`."""
+    def __init__(self, timeout_s: float = 600) -> None:
+        """`timeout_s` is the time limit of each conversion in seconds."""
         self.timeout_s = timeout_s
         self._process: subprocess.Popen | None = None
 
     def __enter__(self) -> Converter:
-        """Start the process, which gets ready while the first model is being prepared."""
+        """Start the process, which imports its libraries while the first model is prepared."""
         self._folder = Path(tempfile.mkdtemp(prefix="bibench-"))
         self._start()
         return self
 
-    def __exit__(self, *exception) -> None:
+    def __exit__(self, *exception: object) -> None:
         """End the process and delete its files."""
         self._stop()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -83,11 +106,11 @@ class Converter:
     def convert(
         self, model: tf.keras.Model | Path, runtime: Runtime = "lce", *, samples: np.ndarray | None = None
     ) -> bytes:
-        """The flatbuffer for one runtime, as `bibench_tf.deploy.convert.convert` describes it.
+        """The flatbuffer for one runtime; see the function `convert`. Raises ConversionError.
 
         A path is a SavedModel folder, whose graph `serving_default` is converted. `tflite_int8` runs on integers
-        between a float32 input and output; it takes their ranges from `samples`, float32 inputs (N, ...) of a model
-        with one input, and needs them.
+        between a float32 input and output; it needs `samples`, float32 inputs (N, ...) of a model with one input,
+        for their ranges.
         """
         if (samples is None) == (runtime == "tflite_int8"):
             raise ConversionError("A conversion to int8 needs samples of the input, and no other takes them.")
@@ -112,7 +135,7 @@ class Converter:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # It has ended meanwhile; the loop below says why.
+            pass  # the process has ended; the loop below finds the reason
         end = time.monotonic() + self.timeout_s
         while not Path(job["target"]).exists():
             if failure.exists():
@@ -127,10 +150,10 @@ class Converter:
             time.sleep(_POLL_S)
 
     def _start(self) -> None:
-        # What the converter's libraries print goes to a file: nobody reads a pipe while they work.
+        # The converter's libraries print to a file: a pipe that is not read would block them.
         with open(self._folder / "log.txt", "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "bibench_tf.deploy.convert_worker"],
+                [sys.executable, "-m", "bibench_tf.deploy.conversion_worker"],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -153,7 +176,8 @@ class Converter:
 def order(model: tf.keras.Model) -> tuple[list[str], list[str]]:
     """The names of the inputs and outputs in the flatbuffer of a model, in the order of Keras.
 
-    They are those of the layers, or those a subclassed model was called with. Raises ConversionError as `convert`.
+    The names are those of the layers, or of the tensors that a subclassed model was called with. Raises ConversionError
+    as `convert`.
     """
     call = _call(model)
     return list(call.inputs), list(call.outputs)
@@ -164,13 +188,10 @@ def runner(
 ) -> Callable[[Sequence[np.ndarray]], list[np.ndarray]]:
     """Runs the flatbuffer of a model with inputs and outputs in the order of Keras.
 
-    The function takes one array per input of the model, batch 1 included, and gives the list of its outputs; an
-    interpreter has both in an order of its own.
+    The function takes one array per input of the model, batch 1 included, and returns the list of outputs; the order of
+    an interpreter may differ.
     """
-    from bibench_tf.deploy import host
-    from bibench_tf.deploy.flatbuffer import input_order, output_order
-
-    network = host.load(flatbuffer, runtime, threads)
+    network = interpreters.load(flatbuffer, runtime, threads)
     inputs, outputs = order(model)
     given, taken = input_order(flatbuffer), output_order(flatbuffer)
 
@@ -215,9 +236,9 @@ def export(model: tf.keras.Model | Path, folder: Path, runtime: Runtime = "lce")
 
 @contextlib.contextmanager
 def _large_kernels_binarized(model: tf.keras.Model | Path) -> Iterator[list[tf.Variable]]:
-    """Within it, the model reads the binarized values of its largest kernels, which are given, without computing them.
+    """Within the block the model reads stored binarized values of its largest kernels; yields these values.
 
-    The converter would leave such a layer in float: XNOR-Net's 6 x 6 x 256 x 4096 takes 288 MiB then, else 4.5.
+    Without them the converter leaves such a layer in float: XNOR-Net's 6 x 6 x 256 x 4096 takes 288 MiB, not 4.5.
     """
     values = []
     with contextlib.ExitStack() as restored:
@@ -232,16 +253,16 @@ def _large_kernels_binarized(model: tf.keras.Model | Path) -> Iterator[list[tf.V
         yield values
 
 
-def _check_paddings(function, nested: bool) -> None:
+def _check_paddings(function: Any, nested: bool) -> None:
     """Refuse a padding before a strided convolution that LCE 0.16 takes for `same`, which begins elsewhere.
 
-    The converter looks whether the output has the size `same` would give and both sides are padded alike; it does not
-    look whether `same` would pad as much. Verified: ZeroPadding2D(1), then a 3x3 convolution with stride 2 on 8 x 8.
+    The converter checks that the output has the size of `same` and that both sides are padded alike, but not that
+    `same` pads by this amount. Verified: ZeroPadding2D(1), then a 3x3 convolution with stride 2 on 8 x 8.
     """
     if nested:
         from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-        function = convert_variables_to_constants_v2(function)  # which also takes calls of functions apart
+        function = convert_variables_to_constants_v2(function)  # also inlines calls of functions
     for operation in function.graph.get_operations():
         if operation.type not in ("Conv2D", "DepthwiseConv2dNative") or operation.get_attr("padding") != b"VALID":
             continue
@@ -292,7 +313,7 @@ class _Axis:
 
     @property
     def used_after(self) -> int:
-        """How much of the padding at the end the last window reaches."""
+        """The size of the part of the padding at the end that the last window covers."""
         return max((self._windows - 1) * self.stride + self._reach - self.size - self.before, 0)
 
     @property
@@ -303,14 +324,14 @@ class _Axis:
 
     @property
     def is_same(self) -> bool:
-        """Whether `same` would pad like this."""
+        """Whether the padding is that of `same`."""
         total = max((-(-self.size // self.stride) - 1) * self.stride + self._reach - self.size, 0)
         return (self.before, self.after) == (total // 2, total - total // 2)
 
 
 @dataclass(frozen=True)
 class _Call:
-    """How to run a model: its inputs and outputs by name, in the model's order, and what `infer` needs alive."""
+    """How to run a model: inputs and outputs by name, in the model's order; `held` keeps what `infer` uses alive."""
 
     inputs: Mapping[str, tf.TensorSpec]
     outputs: Sequence[str]
@@ -325,7 +346,7 @@ def _call(model: tf.keras.Model) -> _Call:
             raise ConversionError(
                 f"Layer '{layer.name}' computes in {dtype}; build the model in float32 and load its weights."
             )
-    # Only graphs know the layers of their inputs; a subclassed model is known by how it was called.
+    # Only graphs know the layers of their inputs; of a subclassed model the arguments of its first call are known.
     return _call_of_graph(model) if getattr(model, "_is_graph_network", False) else _call_of_subclass(model)
 
 

@@ -1,7 +1,7 @@
 """Prefixes of a flatbuffer: the network up to one of its operations.
 
-No interpreter here tells how long an operation takes. The latency of the network up to and with it, less that of the
-network before it, does.
+The interpreters report no time per operation. It is the latency of the network up to and with the operation, minus the
+latency of the network before it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ def operators(flatbuffer: bytes) -> list[Operator]:
 def cut(flatbuffer: bytes, count: int) -> bytes:
     """The flatbuffer with the first `count` operations of its main subgraph, and without the weights of the others.
 
-    Its outputs are not the values computed but their shapes, one int32 vector for each tensor that a later operation
-    or the caller would read. So nothing computed counts as unused, and the time of a run holds no copy of a large
-    output.
+    The outputs are the shapes of the computed tensors, one int32 vector for each tensor that a later operation or the
+    caller reads. So no computation is dropped as unused, and a run copies no large output.
     """
     import flatbuffers as builders
 

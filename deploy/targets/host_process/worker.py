@@ -1,8 +1,8 @@
-"""The process of measurements: `python -m bibench_tf.deploy.host_worker`, started by `host.HostTarget`.
+"""The process of measurements: `python -m bibench_tf.deploy.targets.host_process.worker`, started by `client`.
 
-It loads the interpreters once and then splits itself: every network runs in a child of its own, so that a crash ends
-the child alone and that the memory of a network can be told. Each line of its input is a job, a JSON object of `do`
-(`load`, `run` or `unload`), `name` and what that needs; each is answered by one line, with `error` where it failed.
+The process imports the interpreters once and forks a child for each network, so that a crash ends one child alone and
+the memory of one network can be measured. Each input line is a job, a JSON object with `do` (`load`, `run` or
+`unload`), `name` and the arguments of that job; each job is answered by one line, with `error` where it failed.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import numpy as np
 
 def main() -> None:
     """Do the jobs until the input ends."""
-    # Libraries print to standard output, which here belongs to the answers.
+    # Libraries print to standard output, which is the channel of the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # An interrupt is for the process that gives the jobs; it ends this one.
+    # An interrupt is handled by the process that gives the jobs; it ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _import_interpreters()
     networks = _Networks()
@@ -90,8 +90,8 @@ class _Networks:
 
 
 def _serve(connection: Connection, others: list[Connection], job: Mapping[str, Any]) -> None:
-    """One network: load it, then run it whenever asked, until the connection closes."""
-    from bibench_tf.deploy import host
+    """Load one network, then do the jobs of the connection until it closes."""
+    from bibench_tf.deploy import interpreters
 
     for other in others:
         other.close()
@@ -99,7 +99,7 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
         os.sched_setaffinity(0, job["cores"])
     before = peak = _private_kib()
     try:
-        network = host.load(Path(job["file"]).read_bytes(), threads=job["threads"])
+        network = interpreters.load(Path(job["file"]).read_bytes(), threads=job["threads"])
         inputs = [_example(*each) for each in zip(network.input_shapes, network.input_types, strict=True)]
         network.run(inputs)
     except Exception as error:
@@ -118,7 +118,7 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
 
 
 def _turn(network, inputs: list[np.ndarray], runs: int, seconds: float) -> list[float]:
-    # The first inference of a turn finds the caches as another network left them.
+    # Not timed: the caches hold another network.
     network.run(inputs)
     times_ms: list[float] = []
     total_ms = 0.0
@@ -137,7 +137,7 @@ def _example(shape: tuple[int, ...], kind: str) -> np.ndarray:
 
 
 def _private_kib() -> int | None:
-    """The resident memory of this process that no file backs; None where /proc does not tell."""
+    """The resident memory of this process that no file backs, in KiB; None on systems without /proc."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -150,13 +150,13 @@ def _in_words(error: Exception) -> str:
 
 
 def _import_interpreters() -> None:
-    """What takes seconds to import, once for all children."""
+    """Import the slow libraries once for all children."""
     import tensorflow as tf
     from larq_compute_engine.tflite.python import interpreter_wrapper_lite
 
-    from bibench_tf.deploy import host
+    from bibench_tf.deploy import interpreters
 
-    del tf, interpreter_wrapper_lite, host
+    del tf, interpreter_wrapper_lite, interpreters
 
 
 if __name__ == "__main__":

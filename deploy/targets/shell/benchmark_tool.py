@@ -1,33 +1,18 @@
-"""lce_benchmark_model, the program of Larq Compute Engine that times a flatbuffer on a device.
+"""The command line and the output of lce_benchmark_model, Larq Compute Engine's program that times a flatbuffer.
 
-Its command line, what it prints, and where it comes from. It is TensorFlow Lite's benchmark tool with LCE's operations;
-the formats read here are those of TensorFlow 2.16 and of older ones without `INFO:` and with a `start` column.
+It is TensorFlow Lite's benchmark tool with LCE's operations. The formats read here are those of TensorFlow 2.16 and
+older formats without `INFO:` and with a `start` column.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
-import os
 import re
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from bibench_tf import files
-from bibench_tf.deploy.target import OperationTime, Settings
+from bibench_tf.deploy.targets.base import OperationTime, Settings
 from bibench_tf.errors import BibenchError
 
-RELEASES = "https://github.com/larq/compute-engine/releases/download"
-# The builds that LCE publishes, by the kind of target.
-ASSETS = {"adb": "lce_benchmark_model_android_arm64", "ssh": "lce_benchmark_model_aarch64"}
-# SHA-256 by (release, asset). LCE publishes no digests; an entry belongs here once two people have seen the same file.
-PINNED: dict[tuple[str, str], str] = {}
-
-_LARGEST_DOWNLOAD = 256 * 2**20
-_MACHINES = {62: "x86_64", 183: "arm64-v8a", 40: "armeabi-v7a", 3: "x86", 243: "riscv64"}
 _STATISTIC = re.compile(r"(\w+)=([-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?(?:nan|inf))", re.IGNORECASE)
 _PREFIX = re.compile(r"^(?:INFO|WARN|WARNING|ERROR|FATAL): ?")
 
@@ -81,7 +66,7 @@ def parse(output: str, minimum_runs: int) -> Log:
     lines = [_PREFIX.sub("", line.strip()) for line in output.splitlines()]
     for line in lines:
         if line.startswith("Unconsumed cmdline flags"):
-            flags = _printable(line.partition(":")[2])
+            flags = printable(line.partition(":")[2])
             raise BibenchError(
                 f"This lce_benchmark_model does not know {flags}, so it measured something else: use a newer build."
             )
@@ -122,7 +107,7 @@ def errors(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     marked = [line for line in lines if re.match(r"(ERROR|FATAL)\b", line) and "Benchmarking failed" not in line]
     chosen = marked[:2] or lines[-1:]
-    return " ".join(_printable(line) for line in chosen) or "it printed nothing"
+    return " ".join(printable(line) for line in chosen) or "it printed nothing"
 
 
 def parse_profile(text: str) -> tuple[OperationTime, ...]:
@@ -143,113 +128,21 @@ def parse_profile(text: str) -> tuple[OperationTime, ...]:
     cells = (lambda line: line.lstrip().split("\t")) if table else (lambda line: line.split(", "))
     columns = [cell.strip().strip("[]").replace("_", " ").lower() for cell in cells(header)]
     if not {"node type", "avg ms", "name"} <= set(columns):
-        raise UnreadableOutput(f"The table of operations has the unknown columns {_printable(', '.join(columns))}.")
+        raise UnreadableOutput(f"The table of operations has the unknown columns {printable(', '.join(columns))}.")
     operations = []
     for row in rows:
         values = dict(zip(columns, (cell.strip() for cell in cells(row)), strict=False))
         try:
             name, mean = values["name"].replace("\t", ","), float(values["avg ms"])
         except (KeyError, ValueError):
-            raise UnreadableOutput(f"A line of the table of operations cannot be read: {_printable(row)}") from None
+            raise UnreadableOutput(f"A line of the table of operations cannot be read: {printable(row)}") from None
         if not math.isfinite(mean) or mean < 0:
-            raise UnreadableOutput(f"An operation takes {mean} ms: {_printable(row)}")
+            raise UnreadableOutput(f"An operation takes {mean} ms: {printable(row)}")
         node = re.fullmatch(r"\[(.*)\]:\d+", name)
         operations.append(OperationTime(name=node[1] if node else name, kind=values["node type"], mean_ms=mean))
     if not operations:
         raise UnreadableOutput("The table of operations is empty.")
     return tuple(operations)
-
-
-def check_binary(binary: Path | None, abi: str) -> None:
-    """Refuse a program that cannot run on a device of this ABI, before anything is copied.
-
-    A script (`#!`) is let through: it says nothing about the program it starts.
-    """
-    if binary is None:
-        raise BibenchError(
-            "Measuring on a device needs lce_benchmark_model for it: --binary PATH, or --download RELEASE --sha256 HEX."
-        )
-    try:
-        with open(binary, "rb") as stream:
-            head = stream.read(20)
-    except OSError as error:
-        raise BibenchError(f"Cannot read the program {binary}: {error.strerror}.") from error
-    if head.startswith(b"#!"):
-        return
-    if len(head) < 20 or not head.startswith(b"\x7fELF"):
-        raise BibenchError(f"{binary} is not a Linux or Android program (no ELF header): is it lce_benchmark_model?")
-    code = int.from_bytes(head[18:20], "big" if head[5] == 2 else "little")
-    built = _MACHINES.get(code, f"ELF machine {code}")
-    if built != abi:
-        raise BibenchError(f"{binary} is built for {built}, the device runs {abi}: take the build for {abi}.")
-
-
-def download(
-    release: str, asset: str, sha256: str | None = None, *, cache: Path | None = None, releases: str = RELEASES
-) -> Path:
-    """A file of a release of LCE, from the cache or the network, with the digest it must have.
-
-    `sha256` (hexadecimal) may be left out for a file whose digest stands in `PINNED`. Raises BibenchError when no
-    digest is known, when it differs, and when a redirection leaves https.
-    """
-    if not re.fullmatch(r"v?\d+(\.\d+)+[A-Za-z0-9.-]*", release):
-        raise BibenchError(f"'{release}' is not the name of a release of LCE, such as v0.16.0.")
-    expected = sha256 or PINNED.get((release, asset))
-    if expected is None:
-        raise BibenchError(
-            f"No SHA-256 is known for {asset} of LCE {release}: give it with --sha256, or download the file yourself "
-            "and use --binary."
-        )
-    expected = expected.lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", expected):
-        raise BibenchError("A SHA-256 has 64 hexadecimal digits.")
-    cache = cache or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bibench-tf"
-    path = cache / expected / asset
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == expected:
-        return path
-    content = _fetch(f"{releases}/{release}/{asset}")
-    found = hashlib.sha256(content).hexdigest()
-    if found != expected:
-        raise BibenchError(f"{asset} of LCE {release} has the SHA-256 {found}, not {expected}: it was not kept.")
-    files.write_atomically(path, lambda temporary: temporary.write_bytes(content))
-    return path
-
-
-def for_target(target: str, binary: Path | None, release: str, sha256: str | None) -> Path:
-    """The download that a target of this name needs. Raises BibenchError where none is needed."""
-    asset = ASSETS.get(target.partition(":")[0])
-    if asset is None or binary is not None:
-        raise BibenchError("--download is for the targets adb and ssh, in place of --binary.")
-    return download(release, asset, sha256)
-
-
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirection only to where a download may start."""
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _check_url(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _check_url(url: str) -> None:
-    parts = urlsplit(url)
-    # Loopback never leaves the computer: a mirror of one's own, and the tests.
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "::1", "localhost")):
-        raise BibenchError(f"The download leads to {_printable(url)}, which is not https: nothing was fetched.")
-
-
-def _fetch(url: str) -> bytes:
-    _check_url(url)
-    try:
-        with urllib.request.build_opener(_SafeRedirects).open(url, timeout=60) as reply:
-            content = reply.read(_LARGEST_DOWNLOAD + 1)
-    except urllib.error.HTTPError as error:
-        raise BibenchError(f"{url} cannot be downloaded: the server says {error.code} {error.reason}.") from error
-    except OSError as error:
-        raise BibenchError(f"{url} cannot be downloaded: {getattr(error, 'reason', error)}.") from error
-    if len(content) > _LARGEST_DOWNLOAD:
-        raise BibenchError(f"{url} is larger than {_LARGEST_DOWNLOAD >> 20} MiB: this is not lce_benchmark_model.")
-    return content
 
 
 def _microseconds(statistics: dict[str, str], key: str) -> float:
@@ -276,9 +169,9 @@ def _memory(lines: list[str]) -> float | None:
 
 def _last(lines: list[str]) -> str:
     line = next((line for line in reversed(lines) if line), None)
-    return f"; its last words: {_printable(line)}" if line else "; it printed nothing."
+    return f"; its last words: {printable(line)}" if line else "; it printed nothing."
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text from elsewhere on one line: no control characters, at most 200 characters."""
     return "".join(c if c.isprintable() else " " for c in text).strip()[:200]

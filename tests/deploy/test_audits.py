@@ -13,9 +13,8 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.cli import deploy
-from bibench_tf.deploy import audit as audits
-from bibench_tf.deploy import flatbuffer
-from bibench_tf.deploy.convert import ConversionError, Converter
+from bibench_tf.deploy import audit_text, audits, flatbuffer
+from bibench_tf.deploy.conversion import ConversionError, Converter
 from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
@@ -113,7 +112,7 @@ def test_each_fallback_of_a_convolution_is_explained(audited, key):
     assert [reason.key for reason in layer.reasons] == [key]
     assert "LceBconv2d" not in result.operations
     # Without the Keras model the graph alone says the same.
-    assert "FLOAT, meant binary" in audits.text(result)
+    assert "FLOAT, meant binary" in audit_text.text(result)
 
 
 def test_the_file_alone_gives_the_same_reasons(converter):
@@ -325,7 +324,7 @@ def test_require_binary_decides_the_exit_code(files, name, code):
 
 
 def test_the_json_is_what_the_documentation_says(files):
-    outcome = CliRunner().invoke(deploy.audit, [str(files / "bad.keras"), "--json"])
+    outcome = CliRunner().invoke(deploy.audit, [str(files / "bad.keras"), "--json", "-"])
     data = json.loads(outcome.stdout)
     assert (data["kind"], data["version"], data["fallbacks"]) == ("deploy_audit", audits.VERSION, ["it"])
     assert data["macs"] == 8 * 8 * 9 * 32 * 32 and data["binary_share"] == 0

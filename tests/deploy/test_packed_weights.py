@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, datasets, zoo
 from bibench_tf.cli.deploy import deploy
-from bibench_tf.deploy import weights
+from bibench_tf.deploy.exports import packed_weights as weights
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 

@@ -1,19 +1,21 @@
-"""What every target has in common: the device, how it is measured, and what comes out.
+"""Targets: what flatbuffers are measured on, how they are measured, and what comes out.
 
-A target measures flatbuffers: this host, an Android phone through adb, or a board through ssh.
+A kind of target is one file: a function that opens a target of an address, decorated with `register`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
+from bibench_tf.registry import Registry
 from bibench_tf.results.records import Provenance
 
 
@@ -23,12 +25,12 @@ class Device:
 
     Attributes:
         target: `host`, `adb:SERIAL` or `ssh:USER@HOST`.
-        model: The product's name in its own words.
-        chip: The key of the chip in devices.toml; None when the table does not know it.
+        model: The product name that the device reports.
+        chip: The key of the chip in devices.toml; None for a chip that is not in the table.
         abi: `arm64-v8a`, `x86_64`, ...
         cores: Number of logical cores.
         system: Operating system and release.
-        emulated: Whether it is an emulator or a stub, whose times say nothing about a device.
+        emulated: Whether the device is an emulator or a stub, whose times do not apply to a real device.
     """
 
     target: str
@@ -49,10 +51,10 @@ class Settings:
         warm_up_s: Seconds of untimed inferences before each round.
         minimum_runs: Least number of timed inferences of a round.
         minimum_s: Least duration of the timed inferences of a round, in seconds.
-        rounds: Rounds per network; several networks take turns.
-        cores: The cores the process is pinned to; None leaves that to the scheduler.
+        rounds: Rounds per network; the rounds of several networks are interleaved.
+        cores: The cores the process is pinned to; None leaves the choice to the scheduler.
         profile: Whether the time of each operation is measured too.
-        timeout_s: Most seconds that one round of one network may take.
+        timeout_s: Time limit of one round of one network, in seconds.
     """
 
     threads: int = 1
@@ -64,17 +66,17 @@ class Settings:
     profile: bool = False
     timeout_s: float = 300.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         counts = (self.threads, self.minimum_runs, self.rounds)
         if min(counts) < 1 or self.warm_up_s < 0 or self.minimum_s < 0 or self.timeout_s <= 0:
-            raise BibenchError("Threads, runs and rounds start at 1, and times may not be negative.")
+            raise InvalidOption("Threads, runs and rounds start at 1, and times may not be negative.")
         if self.cores is not None and (not self.cores or min(self.cores) < 0):
-            raise BibenchError("Name the cores to use as numbers from 0, such as 4,5.")
+            raise InvalidOption("Name the cores to use as numbers from 0, such as 4,5.")
 
 
 @dataclass(frozen=True)
 class Round:
-    """The timed inferences of one round, in milliseconds; None stands for what the target cannot tell.
+    """The timed inferences of one round, in milliseconds; None for a value that the target does not report.
 
     Attributes:
         count: Number of timed inferences.
@@ -98,7 +100,7 @@ class Round:
 
     @property
     def latency_ms(self) -> float:
-        """The median; the mean where the target tells no median."""
+        """The median; the mean where the target reports no median."""
         return self.mean_ms if self.p50_ms is None else self.p50_ms
 
 
@@ -113,12 +115,12 @@ class OperationTime:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a target measured of one flatbuffer.
+    """The latency of one flatbuffer on a target, with the conditions.
 
     Attributes:
         peak_memory_mib: Greatest memory of the process, None where unknown.
-        kernel: In words, which kernels ran the binary convolutions.
-        notes: What the reader of the figures has to know, such as throttling.
+        kernel: The kernels that ran the binary convolutions, in words.
+        notes: Conditions that affect the values, such as throttling.
     """
 
     device: Device
@@ -161,49 +163,93 @@ class Measurement:
 
 
 class Target(Protocol):
-    """Where flatbuffers are measured."""
+    """A device that measures flatbuffers."""
 
     def describe(self) -> Device:
         """The device. Raises BibenchError when it cannot be reached."""
 
     def measure(self, flatbuffers: Mapping[str, bytes], settings: Settings) -> dict[str, Measurement]:
-        """Measure flatbuffers by name, in rounds in which they take turns. Raises BibenchError with the reason."""
+        """Measure flatbuffers by name, in interleaved rounds. Raises BibenchError with the reason."""
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Release the device; no process and no file of the measurement stays on it."""
 
 
-def read_flatbuffers(paths: Sequence[Path]) -> dict[str, bytes]:
-    """The contents of .tflite files by their paths as given. Raises BibenchError for what is not one."""
-    contents = {}
-    for path in paths:
-        try:
-            contents[str(path)] = path.read_bytes()
-        except OSError as error:
-            raise BibenchError(f"Cannot read {path}: {error.strerror}.") from error
-        if contents[str(path)][4:8] != b"TFL3":
-            raise BibenchError(f"{path} is not a .tflite file: make one with 'bibench deploy convert'.")
-    return contents
+@dataclass(frozen=True)
+class Access:
+    """How a device is used, besides its address.
+
+    Attributes:
+        binary: The program that measures, built for the device; for kinds of target that need one.
+        ssh_config: A configuration file of ssh in place of the user's.
+    """
+
+    binary: Path | None = None
+    ssh_config: Path | None = None
+
+
+Opener = Callable[[str, Access], Target]
+
+
+@dataclass(frozen=True)
+class TargetKind:
+    """A kind of target.
+
+    Attributes:
+        name: The first part of a target's name, before the colon.
+        open: Makes the target at an address, empty where the name has none. Raises BibenchError.
+        forms: The forms of a target's name, such as `adb` and `adb:SERIAL`.
+        program: The file of LCE's releases that measures on such a device; None where no program is needed.
+        attached: Lists the names of the targets that can be found by searching.
+    """
+
+    name: str
+    open: Opener
+    forms: tuple[str, ...]
+    program: str | None = None
+    attached: Callable[[], list[str]] = list
+
+    @property
+    def description(self) -> str:
+        """The first line of the opener's docstring."""
+        return (inspect.getdoc(self.open) or "").partition("\n")[0]
+
+
+TARGETS: Registry[TargetKind] = Registry("kind of target", "bibench_tf.deploy.targets", TargetKind)
+
+
+def register(
+    name: str, *forms: str, program: str | None = None, attached: Callable[[], list[str]] = list
+) -> Callable[[Opener], Opener]:
+    """A decorator that makes a function the opener of a kind of target; see `TargetKind` for the arguments.
+
+    Raises InvalidOption where the name is taken.
+    """
+
+    def decorate(opener: Opener) -> Opener:
+        kind = TargetKind(name, opener, forms or (name,), program, attached)
+        TARGETS.register(name, kind, origin=opener.__module__)
+        return opener
+
+    return decorate
+
+
+def kind_of(target: str) -> TargetKind:
+    """The kind of a target by the target's name. Raises UnknownName, and InvalidOption for a wrong form."""
+    name, colon, address = target.partition(":")
+    kind = TARGETS.get(name)
+    if name not in kind.forms if not colon else not (address and any(":" in form for form in kind.forms)):
+        raise InvalidOption(f"There is no target '{target}': use {' or '.join(kind.forms)}.")
+    return kind
 
 
 @contextlib.contextmanager
 def open_target(name: str, *, binary: Path | None = None, ssh_config: Path | None = None) -> Iterator[Target]:
-    """The target called `host`, `adb`, `adb:SERIAL` or `ssh:[USER@]HOST`, closed at the end of the `with` block.
+    """The target called `name`, such as `host` or `adb:SERIAL`, closed at the end of the `with` block.
 
-    `binary` is lce_benchmark_model built for the device; `host` needs none. `ssh_config` is a configuration file of
-    ssh to use in place of the user's. Raises BibenchError for any other name.
+    See `Access` for the other arguments. Raises UnknownName and InvalidOption as `kind_of`, and BibenchError when the
+    device cannot be used.
     """
-    kind, _, address = name.partition(":")
-    if name == "host":
-        from bibench_tf.deploy.host import HostTarget
-
-        target: Target = HostTarget()
-    elif kind in ("adb", "ssh") and (address or name == "adb"):
-        from bibench_tf.deploy import adb, remote, ssh
-
-        connection = adb.connect(address or None) if kind == "adb" else ssh.Connection(address, ssh_config)
-        target = remote.RemoteTarget(connection, binary)
-    else:
-        raise BibenchError(f"There is no target '{name}': use host, adb, adb:SERIAL or ssh:USER@HOST.")
-    with contextlib.closing(target):
+    kind = kind_of(name)
+    with contextlib.closing(kind.open(name.partition(":")[2], Access(binary, ssh_config))) as target:
         yield target

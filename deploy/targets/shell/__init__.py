@@ -1,0 +1,1 @@
+"""Devices with a shell: what adb and ssh have in common."""
