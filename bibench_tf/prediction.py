@@ -61,7 +61,7 @@ def data_of(model: Path) -> str:
     path = model / "result.json"
     if not path.is_file():
         raise BibenchError(f"{model} is not the folder of a run: name the data set by --data.")
-    return records.read(path, RunResult).spec["dataset"]
+    return records.read(path, RunResult).spec.dataset
 
 
 def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:

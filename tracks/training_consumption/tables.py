@@ -120,7 +120,7 @@ def _median(values: Iterable[float | None]) -> float | None:
 def _epoch_s(result: RunResult) -> float | None:
     if result.train_step_time_ms is None:
         return None
-    return result.train_step_time_ms * (result.dataset["train_examples"] // result.spec["recipe"]["batch_size"]) / 1e3
+    return result.train_step_time_ms * (result.dataset["train_examples"] // result.spec.recipe.batch_size) / 1e3
 
 
 def _mean_accuracy(one: Measured) -> Estimate | None:
