@@ -58,10 +58,11 @@ def tally(name: str, layer: _Layer, call: Call) -> Tally:
             operations = layer.count_operations(call.input_shapes, call.output_shapes)
             macs = tuple(Macs(number, bits, bits) for bits, number in operations.macs.items())
             return Tally(macs, operations.other)
-        rule = _rule(type(layer))
+        kind: Any = type(layer)
+        rule = _rule(kind)
         if rule is None:
             raise BibenchError(
-                f"Layer '{name}' is of type {type(layer).__name__}, whose operations cannot be counted; give it a "
+                f"Layer '{name}' is of type {kind.__name__}, whose operations cannot be counted; give it a "
                 "method count_operations (bibench_tf.operations), or take a known type (docs/complexity.md)."
             )
         return rule(layer, call)
