@@ -1,7 +1,7 @@
 """Every network of the zoo at its default size as a Larq Compute Engine file: binary operations, and bytes in theory.
 
 The weights are random, also those of batch norms, shifts and slopes: their initial zeros and ones would be folded out
-of the file, and equal values stored once. In theory a file has one bit for a binary weight and 32 for another parameter.
+of the file, and equal values stored once. In theory a file has one bit for a binary weight and 32 for another weight.
 The script can be interrupted: networks that are in the CSV file are skipped.
 
     python benchmarks/zoo_files.py --csv zoo_files.csv

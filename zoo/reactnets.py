@@ -92,7 +92,7 @@ def reactnet(
     algorithm `reactnet`; RPReLU belongs to the network and stays with other algorithms and in full precision.
 
     In full precision are the stem, conv3x3 / 2 and BN, the head, and with `widening_groups` the five 1x1 convolutions
-    that double the channels, with that number of groups. `stem`: `imagenet` with stride 2; `cifar` without; `auto` takes
+    that double the channels, with that number of groups. `stem`: `imagenet` with stride 2, `cifar` without; `auto` is
     `cifar` below 96 pixels. `width` multiplies the stem's channels, of which all others are multiples by powers of 2;
     groups that do not divide the channels become their largest common divisor.
 
