@@ -1,8 +1,8 @@
 """Small versions of the zoo's networks on CIFAR-10, all with the same budget: accuracy beside size and operations.
 
 Every network has its paper's own binarization, a stem for small images, and the recipe `cifar10_short`, which is far
-too short for a figure of merit: what can be read from it is that the networks train, and roughly how they compare when
-little time is given. Interrupt it at any time; the same command goes on where it stopped.
+too short to rank them: the results show that the networks train, and roughly how they compare after a short training.
+The script can be interrupted at any time; the same command resumes.
 
     python benchmarks/zoo_cifar10.py --data-dir ~/tensorflow_datasets --folder zoo_cifar10
 """
@@ -18,7 +18,7 @@ import click
 import pandas as pd
 from tqdm import tqdm
 
-# As the networks are named in the table: builder and options.
+# Builder and options by the name in the table.
 NETWORKS = {
     "Bi-Real Net 18, width 1/4": ("birealnet18", {"width": 0.25}),
     "BinaryDenseNet 28, width 1/8": ("binary_densenet28", {"width": 0.125}),
@@ -36,8 +36,8 @@ NETWORKS = {
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("zoo_cifar10"))
 @click.option("--epochs", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-def main(data_dir, folder, epochs, seed) -> None:
-    """Train what is not trained yet and write `results.csv`."""
+def main(data_dir: Path | None, folder: Path, epochs: int, seed: int) -> None:
+    """Train the networks without a result and write `results.csv`."""
     from bibench_tf import complexity, datasets, files, recipes, zoo
     from bibench_tf.names import PAPER
     from bibench_tf.training import loop

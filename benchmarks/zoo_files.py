@@ -1,11 +1,11 @@
 """Every network of the zoo at its default size as a Larq Compute Engine file: binary operations, and bytes in theory.
 
-The weights are random, also those of batch norms, shifts and slopes: zeros and ones, as they start, would vanish from
-the file, and equal ones be stored once. In theory a file has one bit for a binary weight and 32 for another parameter.
-Networks that are in the file already are left out, so it can be interrupted.
+The weights are random, also those of batch norms, shifts and slopes: their initial zeros and ones would be folded out
+of the file, and equal values stored once. In theory a file has one bit for a binary weight and 32 for another weight.
+The script can be interrupted: networks that are in the CSV file are skipped.
 
     python benchmarks/zoo_files.py --csv zoo_files.csv
-    python benchmarks/zoo_files.py --networks quicknet,meliusnet59 --csv zoo_files.csv
+    python benchmarks/zoo_files.py --network quicknet,meliusnet59 --csv zoo_files.csv
 """
 
 from __future__ import annotations
@@ -13,15 +13,19 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import pandas as pd
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 @click.command()
-@click.option("--networks", help="Names separated by commas; all unless told.")
+@click.option("--network", "networks", help="Names separated by commas; by default all.")
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path), required=True)
-def main(networks, csv_file) -> None:
+def main(networks: str | None, csv_file: Path) -> None:
     """Convert, count and write a row after each network."""
     import tensorflow as tf
 
@@ -29,6 +33,7 @@ def main(networks, csv_file) -> None:
     from bibench_tf.deploy import flatbuffer
     from bibench_tf.deploy.convert import Converter
     from bibench_tf.names import PAPER
+    from bibench_tf.networks import NETWORKS
 
     rows = pd.read_csv(csv_file).to_dict("records") if csv_file.exists() else []
     done = {row["network"] for row in rows}
@@ -37,7 +42,7 @@ def main(networks, csv_file) -> None:
             continue
         start = time.perf_counter()
         tf.keras.backend.clear_session()
-        algorithm = PAPER if zoo.has_own_binarization(name) else "bnn"
+        algorithm = PAPER if NETWORKS.get(name).has_own_binarization else "bnn"
         model = zoo.build(name, algorithm)
         with_random_weights(model)
         cost = complexity.count(model)
@@ -61,8 +66,8 @@ def main(networks, csv_file) -> None:
         click.echo(f"{name}: {rows[-1]['ratio']}, {time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
-def with_random_weights(model) -> None:
-    """Give everything but kernels a value that is neither 0 nor 1, as after a training."""
+def with_random_weights(model: tf.keras.Model) -> None:
+    """Give all weights but kernels values that are neither 0 nor 1, as after a training."""
     import numpy as np
 
     random = np.random.default_rng(0)

@@ -1,8 +1,8 @@
 """Local checkpoints of BERT: their sizes, and their weights for a network of `bibench_tf.zoo.berts`.
 
 A checkpoint is a folder with config.json and model.safetensors (as Hugging Face's libraries write them), or with
-bert_config.json and bert_model.ckpt.* (as BERT's authors published it). Of PyTorch's pickles, which can run code, none
-is read. The safetensors format is a length, a JSON header and plain numbers, so NumPy reads it.
+bert_config.json and bert_model.ckpt.* (as BERT's authors published it). PyTorch's pickles can run code and
+are refused. The safetensors format is a length, a JSON header and plain numbers, so NumPy reads it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -46,7 +47,7 @@ class Sizes:
     epsilon: float = 1e-12
 
 
-# What the configuration calls them.
+# The names in the configuration.
 _NAMES = {
     "layers": "num_hidden_layers",
     "hidden": "hidden_size",
@@ -56,15 +57,14 @@ _NAMES = {
     "positions": "max_position_embeddings",
     "types": "type_vocab_size",
 }
-# What other kinds of networks say differently; without an entry it is this.
+# Entries that distinguish other kinds of networks; a missing entry has this value.
 _REQUIRED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
 
 
 def read_sizes(path: str | Path) -> Sizes:
     """The sizes a checkpoint's configuration states.
 
-    Raises BibenchError if the folder holds no checkpoint that can be read, or not of a BERT with GELU and learned
-    positions.
+    Raises BibenchError unless the folder holds a readable checkpoint of a BERT with GELU and learned positions.
     """
     folder = Path(path)
     _weights_file(folder)
@@ -80,7 +80,7 @@ def read_sizes(path: str | Path) -> Sizes:
     for name, required in _REQUIRED.items():
         if config.get(name, required) != required:
             raise BibenchError(f"{file} has {name} '{config[name]}'; only '{required}' can be loaded.")
-    sizes = {ours: config.get(theirs) for ours, theirs in _NAMES.items()}
+    sizes: dict[str, Any] = {ours: config.get(theirs) for ours, theirs in _NAMES.items()}
     for ours, value in sizes.items():
         if type(value) is not int or value < 1:
             raise BibenchError(f"{file} needs a positive whole number for {_NAMES[ours]}, not {value!r}.")
@@ -93,8 +93,8 @@ def read_sizes(path: str | Path) -> Sizes:
 def load_checkpoint(model: tf.keras.Model, path: str | Path) -> tuple[str, ...]:
     """Load the weights of a checkpoint into a network of `bert` with the same sizes, binary or not.
 
-    What only the network has, such as learned scales of an algorithm, stays as it is; so do `pooler` and `head` where
-    the checkpoint has none, or a head of another size. Returns the names of these two that were not loaded.
+    Weights that only the network has, such as learned scales of an algorithm, are left unchanged; so are `pooler` and
+    `head` if the checkpoint has none, or a head of another size. Returns which of these two were not loaded.
     Raises BibenchError if the checkpoint cannot be read or does not fit; the network is unchanged then.
     """
     folder = Path(path)
@@ -121,8 +121,8 @@ class _Missing(Exception):
     """A checkpoint has no tensor for a weight, or one of another shape."""
 
 
-def _layers(model, layers: int) -> Iterator[tuple[tf.keras.layers.Layer, str]]:
-    """The layers of a network, and what checkpoints call them."""
+def _layers(model: tf.keras.Model, layers: int) -> Iterator[tuple[tf.keras.layers.Layer, str]]:
+    """The layers of a network, and their names in checkpoints."""
     names = {
         "word_embeddings": "embeddings.word_embeddings",
         "position_embeddings": "embeddings.position_embeddings",
@@ -144,19 +144,19 @@ def _layers(model, layers: int) -> Iterator[tuple[tf.keras.layers.Layer, str]]:
         yield model.get_layer(ours), theirs
 
 
-# The weights that checkpoints have, and what they are called there.
+# The weights that checkpoints have, and their names in checkpoints.
 _WEIGHTS = {"embeddings": "weight", "kernel": "weight", "gamma": "weight", "bias": "bias", "beta": "bias"}
 
 
-def _weights(layer) -> list[tf.Variable]:
+def _weights(layer: tf.keras.layers.Layer) -> list[tf.Variable]:
     return [weight for weight in layer.weights if _short_name(weight) in _WEIGHTS]
 
 
-def _short_name(weight) -> str:
+def _short_name(weight: tf.Variable) -> str:
     return weight.name.split("/")[-1].split(":")[0]
 
 
-def _value(weight, name: str, tensors: Mapping[str, Callable[[], np.ndarray]], folder: Path) -> np.ndarray:
+def _value(weight: tf.Variable, name: str, tensors: Mapping[str, Callable[[], np.ndarray]], folder: Path) -> np.ndarray:
     """The numbers for a weight, in its own shape; checkpoints have kernels as (outputs, inputs)."""
     kind = _short_name(weight)
     key = f"{name}.{_WEIGHTS[kind]}"
@@ -189,7 +189,7 @@ def _weights_file(folder: Path) -> Path:
 
 
 def _by_their_names(found: Mapping[str, Callable[[], np.ndarray]], folder: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """Tensors without what stands before `embeddings`: the name of the encoder inside of a larger network."""
+    """Tensors by names without the prefix before `embeddings`, the name of the encoder in a larger network."""
     words = [name for name in found if name.endswith("embeddings.word_embeddings.weight")]
     if len(words) != 1:
         raise BibenchError(f"{folder} has no word embeddings, or several: it is not the checkpoint of one BERT.")
@@ -198,7 +198,7 @@ def _by_their_names(found: Mapping[str, Callable[[], np.ndarray]], folder: Path)
 
 
 def _of_safetensors(file: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """How to read each tensor of a safetensors file, by name; raises BibenchError for a damaged file."""
+    """Readers of the tensors of a safetensors file, by name; raises BibenchError for a damaged file."""
     header, data_bytes, start = _header(file)
     found, spans = {}, []
     for name, entry in header.items():
@@ -238,14 +238,14 @@ def _header(file: Path) -> tuple[dict, int, int]:
     return header, size_bytes - 8 - length, 8 + length
 
 
-def _without_repetition(pairs):
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name is repeated")
     return entries
 
 
-def _entry(file: Path, name: str, entry) -> tuple[str, tuple[int, ...], int, int]:
+def _entry(file: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """Type, shape, first byte and byte after the last of a tensor, checked against each other."""
     try:
         kind, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
@@ -254,7 +254,7 @@ def _entry(file: Path, name: str, entry) -> tuple[str, tuple[int, ...], int, int
     except (KeyError, TypeError, ValueError):
         fits = False
     if not fits:
-        raise BibenchError(f"{file} is damaged: type, shape and offsets of tensor '{name}' do not go together.")
+        raise BibenchError(f"{file} is damaged: type, shape and offsets of tensor '{name}' do not fit each other.")
     return kind, shape, begin, end
 
 
@@ -268,7 +268,7 @@ def _read(file: Path, name: str, kind: str, shape: tuple[int, ...], offset: int)
 
 
 def _of_tensorflow(folder: Path) -> dict[str, Callable[[], np.ndarray]]:
-    """How to read each tensor of BERT's own checkpoints, under the names and in the order of safetensors files."""
+    """Readers of the tensors of BERT's own checkpoints, with the names and the axis order of safetensors files."""
     try:
         reader = tf.train.load_checkpoint(str(folder / _TENSORFLOW))
         names = list(reader.get_variable_to_shape_map())
@@ -290,7 +290,7 @@ def _renamed(name: str) -> str:
     return ".".join([*parts[:-1], _LAST_PARTS.get(parts[-1], parts[-1])])
 
 
-def _read_tensorflow(reader, folder: Path, name: str) -> np.ndarray:
+def _read_tensorflow(reader: Any, folder: Path, name: str) -> np.ndarray:
     try:
         values = np.asarray(reader.get_tensor(name), np.float32)
     except (tf.errors.OpError, ValueError, RuntimeError, TypeError, IndexError) as error:

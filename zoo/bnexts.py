@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -44,7 +45,7 @@ class Mix(tf.keras.layers.Layer):
     (Info-Recoupling) and the authors' code.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(
             "scale",
             shape=(input_shape[0][-1],),
@@ -53,11 +54,11 @@ class Mix(tf.keras.layers.Layer):
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> tf.Tensor:
         a, b = inputs
         return b + self.scale * (a - b)
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """Three for each number: a difference, a product and a sum."""
         return Operations({}, 3 * math.prod(output_shape[1:]))
 

@@ -1,22 +1,23 @@
-"""What the detectors of the zoo have in common: heads on feature maps, and from their numbers to detections."""
+"""Shared by the detectors of the zoo: heads on feature maps, and the way from their outputs to detections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from bibench_tf.detection.anchors import Anchors
 from bibench_tf.detection.suppression import Detections, named
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import InvalidOption
 from bibench_tf.operations import Operations
 
 
 def check_detector(num_classes: int) -> None:
-    """Raise BibenchError unless a detector has at least one class."""
+    """Raise InvalidOption unless a detector has at least one class."""
     if num_classes < 1:
-        raise BibenchError(f"A detector needs at least one class, not {num_classes}.")
+        raise InvalidOption(f"A detector needs at least one class, not {num_classes}.")
 
 
 def single_shot(
@@ -30,11 +31,12 @@ def single_shot(
 ) -> tf.keras.Model:
     """A detector with a 3x3 convolution on each feature map for the offsets and one for the classes of its anchors.
 
-    Layers: `offsets` [B, A, 4] and `class_logits` [B, A, C + 1], background last, `anchors` [A, 4]; outputs as
-    `bibench_tf.tasks.detection.Detection` says.
+    Layers: `offsets` [B, A, 4] and `class_logits` [B, A, C + 1], background last, `anchors` [A, 4]; outputs
+    as in `bibench_tf.tasks.detection.Detection`.
     """
     check_detector(num_classes)
-    offsets, logits = [], []
+    offsets: list[tf.Tensor] = []
+    logits: list[tf.Tensor] = []
     for level, (features, shapes) in enumerate(zip(maps, sizes, strict=True), start=1):
         for found, columns, role in ((offsets, 4, "offsets"), (logits, num_classes + 1, "classes")):
             head = tf.keras.layers.Conv2D(len(shapes) * columns, 3, padding="same", name=f"level{level}_{role}")
@@ -53,25 +55,25 @@ class ScaledNormalization(tf.keras.layers.Layer):
     Source: ParseNet, arXiv 1506.04579, section 3.2.
     """
 
-    def __init__(self, scale: float = 20.0, **kwargs):
+    def __init__(self, scale: float = 20.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.initial_scale = scale
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.scale = self.add_weight(
             "scale", shape=(input_shape[-1],), initializer=tf.keras.initializers.Constant(self.initial_scale)
         )
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> tf.Tensor:
         """Features of the same shape (B, H, W, C)."""
         squares = tf.reduce_sum(tf.square(inputs), axis=-1, keepdims=True)
         return inputs * tf.math.rsqrt(squares + 1e-12) * self.scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {**super().get_config(), "scale": self.initial_scale}
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """Four for each feature: the square and its sum, and two factors."""
         return Operations({}, 4 * int(np.prod(output_shape[1:])))

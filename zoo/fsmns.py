@@ -7,6 +7,7 @@ images are (B, 1, mel, time), transposed.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -30,20 +31,20 @@ class OneSlopePReLU(tf.keras.layers.Layer):
     slope and gives wrong results. This layer is converted to a few simple operations.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         """Create the slope."""
         self.alpha = self.add_weight("alpha", (1,), initializer=tf.keras.initializers.Constant(0.25))
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> tf.Tensor:
         """Apply it."""
         return tf.nn.relu(inputs) - tf.cast(self.alpha, inputs.dtype) * tf.nn.relu(-inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> Any:
         """The same shape."""
         return input_shape
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """A comparison and a product for each number, as for Keras' PReLU."""
         return Operations({}, 2 * math.prod(input_shape[1:]))
 

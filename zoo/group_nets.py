@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -40,17 +41,17 @@ class SoftGate(tf.keras.layers.Layer):
     sigmoid(gate) of one learned scalar, which starts in [0, 1). Source: arXiv 1811.10413, section 3.2.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.gate = self.add_weight("gate", shape=(), initializer=tf.keras.initializers.RandomUniform(0.0, 1.0))
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> list[tf.Tensor]:
         *branches, mean = inputs
         share = tf.sigmoid(self.gate)
         rest = (1 - share) * mean
         return [share * branch + rest for branch in branches]
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """One multiplication of the mean, and a multiplication and an addition for each branch."""
         return Operations({}, other=(2 * len(output_shape) + 1) * math.prod(output_shape[0][1:]))
 

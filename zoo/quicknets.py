@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +31,7 @@ _PAPER = BNN(clip_value=1.25)
 class BlurFilter(tf.keras.initializers.Initializer):
     """Depthwise kernels (3, 3, C, 1) of the binomial filter (1, 2, 1) x (1, 2, 1) / 16. Source: arXiv 1904.11486."""
 
-    def __call__(self, shape, dtype=None, **kwargs):
+    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
         """The kernels of the given shape."""
         row = np.array([1.0, 2.0, 1.0])
         kernel = np.outer(row, row)[:, :, np.newaxis, np.newaxis] / 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +27,7 @@ class RPReLU(tf.keras.layers.Layer):
     the authors' code.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         channels = input_shape[-1]
         self.input_shift = self.add_weight("input_shift", shape=(channels,), initializer="zeros")
         # Of the rank that TensorFlow Lite wants for a PReLU.
@@ -38,14 +39,14 @@ class RPReLU(tf.keras.layers.Layer):
         self.output_shift = self.add_weight("output_shift", shape=(channels,), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Any) -> tf.Tensor:
         # bias_add rather than +, whose gradient sums over all positions far more slowly on CPUs.
         shifted = tf.nn.bias_add(inputs, -self.input_shift)
         # The form that TensorFlow Lite takes for a single operation.
         activated = tf.nn.relu(shifted) + -self.slope * tf.nn.relu(-shifted)
         return tf.nn.bias_add(activated, self.output_shift)
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """Three for each number: two shifts and the slope."""
         return Operations({}, 3 * math.prod(output_shape[1:]))
 
@@ -91,7 +92,7 @@ def reactnet(
     algorithm `reactnet`; RPReLU belongs to the network and stays with other algorithms and in full precision.
 
     In full precision are the stem, conv3x3 / 2 and BN, the head, and with `widening_groups` the five 1x1 convolutions
-    that double the channels, of that many groups. `stem`: `imagenet` as said; `cifar` without stride; `auto` takes
+    that double the channels, with that number of groups. `stem`: `imagenet` with stride 2, `cifar` without; `auto` is
     `cifar` below 96 pixels. `width` multiplies the stem's channels, of which all others are multiples by powers of 2;
     groups that do not divide the channels become their largest common divisor.
 

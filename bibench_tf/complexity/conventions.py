@@ -55,6 +55,7 @@ def ratios(network: ModelCost, baseline: ModelCost) -> tuple[float, float]:
 
 
 def _bibench(cost: ModelCost, baseline: ModelCost | None) -> dict[str, float]:
+    assert baseline is not None  # `derive` has checked that
     r_c, r_s = ratios(cost, baseline)
     return {"r_c": r_c, "r_s": r_s, "om_comp": metrics.om_comp([r_c], [r_s])}
 

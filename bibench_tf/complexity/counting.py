@@ -97,7 +97,7 @@ def without_memory() -> Iterator[None]:
         _back_to_eager(tf.keras.layers.Layer)
 
 
-def _back_to_eager(kind: type) -> None:
+def _back_to_eager(kind: Any) -> None:
     """Undo what Keras does to the classes of layers that are made inside a graph.
 
     Keras gives them the base class of TensorFlow 1, also for layers that exist, so that earlier models no longer run

@@ -90,7 +90,7 @@ def _matmul(
 def _einsum(arguments: Sequence[Any], options: Mapping[str, Any]) -> Tally:
     equation, *operands = arguments or (options["equation"],)
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = operands[0]
+        operands = list(operands[0])
     if len(operands) != 2:
         raise Refused("multiplies another number of tensors than two, which is not counted.")
     terms = equation.replace(" ", "").split("->")[0].split(",")

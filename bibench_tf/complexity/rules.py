@@ -18,7 +18,8 @@ from bibench_tf.operations import CountsOperations, check_declarations
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    _Layer = tf.keras.layers.Layer
+# A `tf.keras.layers.Layer` whose attributes depend on its type.
+_Layer = Any
 
 # FDA's noise modules, which inference leaves out.
 TRAINING_ONLY_PREFIXES = ("weight_noise_", "input_noise_")
@@ -51,7 +52,7 @@ class Call:
         return _shapes(self.output_shapes)
 
 
-def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
+def tally(name: str, layer: _Layer, call: Call) -> Tally:
     """The operations of a call; raises BibenchError, naming the layer, without a rule and for an unknown size."""
     try:
         check_declarations(type(layer))
@@ -59,10 +60,11 @@ def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
             operations = layer.count_operations(call.input_shapes, call.output_shapes)
             macs = tuple(Macs(number, bits, bits) for bits, number in operations.macs.items())
             return Tally(macs, operations.other)
-        rule = _rule(type(layer))
+        kind: Any = type(layer)
+        rule = _rule(kind)
         if rule is None:
             raise BibenchError(
-                f"Layer '{name}' is of type {type(layer).__name__}, whose operations cannot be counted; give it a "
+                f"Layer '{name}' is of type {kind.__name__}, whose operations cannot be counted; give it a "
                 "method count_operations (bibench_tf.operations), or take a known type (docs/complexity.md)."
             )
         return rule(layer, call)
@@ -70,7 +72,7 @@ def tally(name: str, layer: tf.keras.layers.Layer, call: Call) -> Tally:
         raise BibenchError(f"Layer '{name}' of type {type(layer).__name__} {refusal}") from refusal
 
 
-def role_of(layer: tf.keras.layers.Layer) -> Role:
+def role_of(layer: _Layer) -> Role:
     """The kind of the multiply-accumulates of a layer."""
     from bibench_tf.algorithms.layers import BinaryDense
 
@@ -106,7 +108,7 @@ def _shapes(shapes: Any) -> list[Shape]:
 
 
 @cache
-def _keras(*names: str) -> tuple[type, ...]:
+def _keras(*names: str) -> tuple[Any, ...]:
     import tensorflow as tf
 
     return tuple(getattr(tf.keras.layers, name) for name in names)
@@ -133,7 +135,7 @@ def _after_kernel(layer: _Layer, call: Call) -> int:
 
 
 def _functions_in(activation: Any) -> int:
-    name = getattr(activation, "__name__", None) or getattr(activation, "name", "")
+    name = str(getattr(activation, "__name__", None) or getattr(activation, "name", ""))
     return 0 if activation is None or name == "linear" else 3 if "softmax" in name else 1
 
 
@@ -237,8 +239,8 @@ def _attention_shapes(layer: _Layer, call: Call) -> list[Shape]:
     if given.get("value") is None:
         raise Refused("is called without a value that could be counted.")
     tensors = [given["query"], given["value"], given.get("key")]
-    shapes = [None if tensor is None else tuple(tensor.shape) for tensor in tensors]
-    return [shapes[0], shapes[1], shapes[2] or shapes[1]]
+    query, value, *key = [tuple(tensor.shape) for tensor in tensors if tensor is not None]
+    return [query, value, *(key or [value])]
 
 
 def _attention(layer: _Layer, call: Call) -> Tally:
@@ -314,7 +316,7 @@ def _function(layer: _Layer, call: Call) -> Tally:
     return functions.tally(layer, call.inputs, call.outputs, call.arguments, call.options)
 
 
-_Rule = Callable[["tf.keras.layers.Layer", Call], Tally]
+_Rule = Callable[[_Layer, Call], Tally]
 
 _PER_OUTPUT = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense")
 # Keras derives these from the plain ones.
@@ -364,7 +366,7 @@ _EXACT: tuple[tuple[tuple[str, ...], _Rule], ...] = (
 
 
 @cache
-def _rule(kind: type) -> _Rule | None:
+def _rule(kind: Any) -> _Rule | None:
     from larq.quantizers import NoOp, Quantizer
 
     for names, rule in _BY_BASE:
