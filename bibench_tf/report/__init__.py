@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.files import write_atomically
 from bibench_tf.report import colours, data, html, markdown
 from bibench_tf.report.scores import Report, TrackScore
-from bibench_tf.report.tables import algorithms
+from bibench_tf.report.tables import algorithms, titled
 from bibench_tf.report.text import to_text
 
 __all__ = ["FORMS", "to_text", "write"]
@@ -43,35 +44,40 @@ def write(
     _check_names(scores)
     files = _render(Report(scores, title, conditions, failures), forms)
     for name, content in files.items():
-        write_atomically(folder / name, lambda path, content=content: path.write_bytes(content))
+
+        def write_content(path: Path, content: bytes = content) -> None:
+            path.write_bytes(content)
+
+        write_atomically(folder / name, write_content)
     return folder / list(files)[-1]
 
 
 def _render(report: Report, forms: Collection[str]) -> dict[str, bytes]:
     """The files by name, `report.html` last: when it is there, all files are."""
-    from bibench_tf.report import charts  # matplotlib takes its time, and the terminal table needs none
+    from bibench_tf.report import charts  # slow import of matplotlib, which the terminal table does not need
 
     files: dict[str, str | bytes] = {
         "overall.csv": data.overall_csv(report.scores),
         "overall.json": data.overall_json(report),
     }
     titles = algorithms(report.scores)
+    shown = dataclasses.replace(report, scores=titled(report.scores))
     palette = {titles.get(key, key): colour for key, colour in colours.assign(titles).items()}
     plots: dict[str, list[str]] = {score.track: [] for score in report.scores}
     for score in report.scores:
-        files[f"{score.track}.csv"] = data.track_csv(score)
-        files[f"{score.track}.json"] = data.track_json(score)
+        files |= {f"{score.track}.csv": data.track_csv(score), f"{score.track}.json": data.track_json(score)}
+    for score in shown.scores:
         for number, chart in enumerate(score.charts if {"html", "svg"} & set(forms) else (), 1):
-            svg = charts.draw(chart.titled(titles), palette, f"{score.track}-{number}")
+            svg = charts.draw(chart, palette, f"{score.track}-{number}")
             plots[score.track].append(svg)
             files[f"{score.track}-{number}.svg"] = charts.standalone(svg)
         for number, picture in enumerate(score.pictures, 1):
             files[f"{score.track}-picture-{number}.jpg"] = picture.file.read_bytes()
     files = {name: content for name, content in files.items() if name.rpartition(".")[2] in forms}
     if "md" in forms:
-        files["report.md"] = markdown.render(report, files)
+        files["report.md"] = markdown.render(shown, files)
     if "html" in forms:
-        files["report.html"] = html.render(report, plots)
+        files["report.html"] = html.render(shown, plots)
     return {name: content if isinstance(content, bytes) else content.encode() for name, content in files.items()}
 
 

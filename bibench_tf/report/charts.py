@@ -6,6 +6,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
@@ -24,7 +25,7 @@ _RULE = "#808080"
 _DARK, _LIGHT = "#030202", "#ffffff"
 _MARKERS = "osD^vPXp<>h*d8"
 _LABEL_LENGTH = 28
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 9.5,
     "text.color": _INK,
     "text.parse_math": False,
@@ -106,7 +107,9 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
         places = [categories[str(x)] + shift for x, _ in points]
         keys = [str(x) if len(series) == 1 else name for x, _ in points]
         lengths = [max(end, 0.0) for x, y in points for end in _reach(intervals, name, x, y)]
-        errors = {"yerr" if upright else "xerr": [lengths[::2], lengths[1::2]], "ecolor": _INK} if intervals else {}
+        errors: dict[str, Any] = (
+            {"yerr" if upright else "xerr": [lengths[::2], lengths[1::2]], "ecolor": _INK} if intervals else {}
+        )
         drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name), **errors)
         for patch, key in zip(drawn, keys, strict=True):
             patch.set_facecolor(paint[key])
@@ -117,7 +120,7 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
             axes.bar_label(drawn, [shape.format(y) for _, y in points], padding=3, fontsize=8.5)
     _name_places(axes, categories, upright)
     if not upright:
-        axes.figure.set_figheight(max(2.4, 0.9 + len(categories) * max(0.3, 0.16 * len(series))))
+        _resize(axes, max(2.4, 0.9 + len(categories) * max(0.3, 0.16 * len(series))))
         axes.invert_yaxis()
     axes.margins(x=0.02 if upright else 0.1, y=0.1 if upright else 0.02)
     return upright
@@ -131,7 +134,7 @@ def _reach(intervals: _Intervals, name: str, x: str | float, y: float) -> tuple[
 
 def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
     for index, (name, points) in enumerate(series.items()):
-        style = {"linestyle": "--", "zorder": 3} if paint[name] == _INK else {}
+        style: dict[str, Any] = {"linestyle": "--", "zorder": 3} if paint[name] == _INK else {}
         marker = _marker(index) if len(points) <= 25 else None
         axes.plot(
             *zip(*points, strict=True),
@@ -143,7 +146,8 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
             **style,
         )
         if bounded := [(x, *intervals[name, x]) for x, _ in points if (name, x) in intervals]:
-            axes.fill_between(*zip(*bounded, strict=True), color=paint[name], alpha=0.15, linewidth=0)
+            x, low, high = zip(*bounded, strict=True)
+            axes.fill_between(x, low, high, color=paint[name], alpha=0.15, linewidth=0)
     places = sorted({x for points in series.values() for x, _ in points})
     if len(places) <= 12 and all(float(x).is_integer() for x in places):
         axes.set_xticks(places)
@@ -196,7 +200,7 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
     _name_places(axes, categories, upright)
     (axes.set_xlim if upright else axes.set_ylim)(-0.5, len(categories) - 0.5)
     if not upright:
-        axes.figure.set_figheight(max(2.4, 0.9 + len(categories) * max(0.3, 0.07 * len(series))))
+        _resize(axes, max(2.4, 0.9 + len(categories) * max(0.3, 0.07 * len(series))))
         axes.invert_yaxis()
     return upright
 
@@ -217,13 +221,13 @@ def _heat(axes: Axes, series: Mapping[str, _Points], x_label: str, y_label: str)
             axes.text(columns[str(x)], row, shape.format(y), ha="center", va="center", color=ink, fontsize=size)
     axes.set_yticks(range(len(series)), [_label(name) for name in series])
     steep = not _fit_side_by_side(columns, legend=False)
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if steep else {}
+    turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if steep else {}
     axes.set_xticks(list(columns.values()), [_label(name) for name in columns], **turned)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(series) - 0.5, -0.5), xlabel=x_label)
     axes.set_title(y_label, loc="left", fontsize=9.5)
-    axes.figure.set_figheight(max(2.2, 0.8 + 0.28 * len(series) + (1.0 if steep else 0.3)))
+    _resize(axes, max(2.2, 0.8 + 0.28 * len(series) + (1.0 if steep else 0.3)))
 
 
 def _luminance(colour: Sequence[float]) -> float:
@@ -250,6 +254,11 @@ def _name_places(axes: Axes, categories: Mapping[str, int], upright: bool) -> No
     (axes.set_xticks if upright else axes.set_yticks)(list(categories.values()), [_label(name) for name in categories])
     axes.tick_params(axis="x" if upright else "y", length=0)
     axes.grid(axis="y" if upright else "x")
+
+
+def _resize(axes: Axes, inches: float) -> None:
+    assert isinstance(axes.figure, Figure)
+    axes.figure.set_figheight(inches)
 
 
 def _marker(index: int) -> str:
@@ -299,8 +308,8 @@ def _svg(figure: Figure, title: str, prefix: str) -> str:
         for child in [child for child in parent if child.tag in ("style", "metadata")]:
             parent.remove(child)
     root.attrib = {
-        "viewBox": root.get("viewBox"),
-        "width": root.get("width"),
+        "viewBox": root.get("viewBox", ""),
+        "width": root.get("width", ""),
         "role": "img",
         "aria-label": _printable(title),
         "font-family": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",

@@ -66,12 +66,13 @@ def _track(score: TrackScore, titles: Mapping[str, str], files: Collection[str])
     if missing := tables.unscored(score, titles):
         yield f"No score for {escape(', '.join(missing))}."
     if not score.table.empty:
-        grid = tables.values(score.table, titles)
+        grid = tables.values(score.table)
         yield _table([[escape(text) for text in row] for row in (grid.header, *grid.rows)], grid.numeric)
-    for shown, name in ((score.charts, "{}-{}.svg"), (score.pictures, "{}-picture-{}.jpg")):
-        for number, one in enumerate(shown, 1):
-            if (file := name.format(score.track, number)) in files:
-                yield f"{escape(one.title)}\n\n![{escape(one.title)}]({file})"
+    shown = [(f"{score.track}-{number}.svg", chart.title) for number, chart in enumerate(score.charts, 1)]
+    shown += [(f"{score.track}-picture-{number}.jpg", one.title) for number, one in enumerate(score.pictures, 1)]
+    for name, title in shown:
+        if name in files:
+            yield f"{escape(title)}\n\n![{escape(title)}]({name})"
     yield _list("Failures", score.failures)
     yield _list("Notes", score.notes)
     yield _list("Conditions", [f"{key}: {value}" for key, value in score.conditions.items()])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import pandas as pd
 
@@ -36,7 +38,7 @@ def is_missing(value: object) -> bool:
 def score_of(score: TrackScore, algorithm: str) -> float | None:
     """The overall metric of `algorithm`, or None where the track has none or it is not a finite number."""
     value = score.scores.get(algorithm)
-    return None if is_missing(value) or not math.isfinite(value) else float(value)
+    return None if value is None or is_missing(value) or not math.isfinite(value) else float(value)
 
 
 def algorithms(scores: Sequence[TrackScore]) -> dict[str, str]:
@@ -78,13 +80,28 @@ def cells(score: TrackScore, keys: Iterable[str]) -> list[Cell]:
     ]
 
 
-def values(table: pd.DataFrame, titles: Mapping[str, str]) -> Grid:
-    """The table of a track: numbers to a readable number of digits, titles of algorithms, words in the headings."""
+def titled(scores: Sequence[TrackScore]) -> list[TrackScore]:
+    """The scores for a reader: titles in place of keys in tables, in charts and at the start of sentences."""
+    titles = algorithms(scores)
+    first = re.compile(rf"^({'|'.join(map(re.escape, titles))})(?=[: ])")
+    shown = []
+    for score in scores:
+        table = flat(score.table)
+        if "algorithm" in table:
+            table["algorithm"] = [titles.get(key, key) for key in table["algorithm"]]
+        failures, notes = (
+            [first.sub(lambda key: titles[key[0]], line) if titles else line for line in lines]
+            for lines in (score.failures, score.notes)
+        )
+        charts = [chart.titled(titles) for chart in score.charts]
+        shown.append(dataclasses.replace(score, table=table, charts=charts, failures=failures, notes=notes))
+    return shown
+
+
+def values(table: pd.DataFrame) -> Grid:
+    """The table of a track: numbers to a readable number of digits, words in the headings."""
     table = flat(table)
-    columns = [
-        _column([titles.get(value, value) for value in column] if name == "algorithm" else column.tolist())
-        for name, column in table.items()
-    ]
+    columns = [_column(column.tolist()) for _, column in table.items()]
     return Grid(
         header=[_heading(name) for name in table.columns],
         rows=list(zip(*(texts for texts, _ in columns), strict=True)),
@@ -138,7 +155,7 @@ def _gaps(score: TrackScore, titles: Mapping[str, str]) -> str:
     return f"{score.title}: no score for {', '.join(missing)}. {' '.join(shown)}"
 
 
-def _column(values: Sequence[object]) -> tuple[list[str], bool]:
+def _column(values: Sequence[Any]) -> tuple[list[str], bool]:
     numbers = [value for value in values if not is_missing(value)]
     if numbers and all(isinstance(value, Real) and not isinstance(value, bool) for value in numbers):
         shape = template(numbers)

@@ -10,7 +10,7 @@ from bibench_tf.report import tables
 from bibench_tf.report.scores import TrackScore
 from bibench_tf.report.tables import INCOMPLETE, MISSING, Grid
 
-# A wider table of values is turned on its side.
+# A wider table of values is transposed.
 _WIDTH = 120
 _ASCII = {INCOMPLETE: "+", MISSING: "-"}
 
@@ -23,6 +23,7 @@ def to_text(scores: Sequence[TrackScore]) -> str:
     """
     if not scores:
         return "No track was scored."
+    scores = tables.titled(scores)
     titles = tables.algorithms(scores)
     columns = [[("*" if cell.best else "") + cell.text for cell in tables.cells(score, titles)] for score in scores]
     header = ["algorithm", *(score.track if score.complete else f"{score.track}+" for score in scores)]
@@ -36,7 +37,7 @@ def to_text(scores: Sequence[TrackScore]) -> str:
         (score,) = scores
         lines += score.notes
         if not score.table.empty:
-            grid = tables.values(score.table, titles)
+            grid = tables.values(score.table)
             text = _set(grid)
             parts.append(text if text.index("\n") <= _WIDTH else _set(_turned(grid)))
     return "\n\n".join([*parts, "\n".join(lines)]).rstrip("\n")

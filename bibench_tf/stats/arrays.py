@@ -1,18 +1,18 @@
 """Means and metrics of corruption robustness on arrays; leading dimensions are resamples.
 
-An undefined value is NaN or infinite here; `metrics` raises Undefined in its place. Corruptions c come as a sequence,
-because each may have its own number of severities.
+An undefined value is NaN or infinite here; `metrics` raises Undefined in its place. An argument by corruption holds an
+array for each, because each may have its own number of severities.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-_ByCorruption = Sequence[ArrayLike]
+_ByCorruption = Iterable[ArrayLike]
 
 
 def mean(values: ArrayLike) -> np.ndarray:

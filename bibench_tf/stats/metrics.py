@@ -253,7 +253,7 @@ def om_infer(
 
 
 def _over_corruptions(
-    compute: Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], np.ndarray],
+    compute: Callable[[Iterable[np.ndarray], Iterable[np.ndarray]], np.ndarray],
     first: Mapping[str, _Values],
     second: Mapping[str, _Values],
     what: str,

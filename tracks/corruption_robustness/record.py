@@ -1,4 +1,4 @@
-"""The record of a network's robustness: its answers to every image of every set."""
+"""The robustness record of a network: its answers to every image of every set."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MADE = "made"
 
 @dataclass(frozen=True)
 class Answers:
-    """Which images of one set a network names rightly, in their order.
+    """The answers of a network to the images of one set, in their order: right or wrong.
 
     `right` is one bit per image, the first in the highest bit of the first byte, as Base64. `images` and `labels` are
-    the first 16 hexadecimal digits of the SHA-256 of what the network saw (float32) and should have said
-    (int32): networks are compared on the same images only.
+    the first 16 hexadecimal digits of the SHA-256 of the images (float32) and the labels (int32): networks are compared
+    on the same images only.
     """
 
     right: str
@@ -38,11 +38,11 @@ class Answers:
 
     @classmethod
     def pack(cls, right: np.ndarray, images: str, labels: str) -> Answers:
-        """The answers bool [N] to images of these digests."""
+        """The answers bool [N] to images and labels with these digests."""
         return cls(base64.b64encode(np.packbits(right).tobytes()).decode("ascii"), images[:16], labels[:16])
 
     def unpack(self, count: int) -> np.ndarray:
-        """The answers to `count` images, bool [count]. Raises ValueError when there are not so many."""
+        """The answers to `count` images, bool [count]. Raises ValueError for answers to another number of images."""
         packed = np.frombuffer(base64.b64decode(self.right, validate=True), np.uint8)
         if len(packed) != -(-count // 8):
             raise ValueError(f"{8 * len(packed)} answers for {count} images")
@@ -51,11 +51,11 @@ class Answers:
 
 @dataclass(frozen=True)
 class Robustness:
-    """The answers of one trained network on clean and corrupted images, and what decides them.
+    """The answers of one trained network on clean and corrupted images, and the settings that determine them.
 
     `result` is the digest of the training result of the network, `dataset` the fingerprint of the data. The first
     `images` test images are used. `source` is `made`, `tfds` or `folder`; `seed` and `severities` (the table) are those
-    of made corruptions, `version` that of their code. `answers` are by set: `clean`, `fog-3`.
+    of made corruptions, `version` the version of their code. `answers` are by set: `clean`, `fog-3`.
     """
 
     run_id: str
@@ -74,7 +74,7 @@ class Robustness:
         return dataclasses.replace(self, answers={})
 
     def lacks(self, names: Sequence[str]) -> list[str]:
-        """The sets, of clean images and of the corruptions `names`, that are not measured."""
+        """The sets without answers, of the clean set and those of the corruptions `names`."""
         return [key for key in (CLEAN, *keys_of(names)) if key not in self.answers]
 
     def right(self, key: str) -> np.ndarray:
