@@ -1,12 +1,12 @@
 """Images per second of the input pipeline, of training steps without it, and of training steps with it.
 
 Without it means one batch that stays in memory. With it, every step waits for a new batch, decoded or gathered,
-augmented and normalised. The three take turns in each round, so that other work on the computer falls on all alike.
-The steps are those of the full-precision network, the fastest there is: where it does not wait, none does.
+augmented and normalised. The three are interleaved in each round, so that other work on the computer affects all alike.
+The steps are those of the full-precision network, the fastest one: if it does not wait, no binarized network does.
 
     python benchmarks/input_pipeline.py
-    python benchmarks/input_pipeline.py --datasets fashion_mini,cifar10 --data-dir ~/tensorflow_datasets
-    python benchmarks/input_pipeline.py --datasets canvas_mini --network ssd_lite --batch-size 16
+    python benchmarks/input_pipeline.py --data fashion_mini,cifar10 --data-dir ~/tensorflow_datasets
+    python benchmarks/input_pipeline.py --data canvas_mini --network ssd_lite --batch-size 16
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from bibench_tf.datasets import Dataset
 from bibench_tf.names import BASELINE
 from bibench_tf.training import step_timing
 
-# What a pipeline has ready while the others have their turn is taken before the clock starts.
+# The batches that a pipeline has ready when its turn starts are taken before the clock starts.
 READY_BATCHES = 6
 
 
 @click.command()
-@click.option("--datasets", "names", default="fashion_mini", show_default=True, metavar="A,B,..")
+@click.option("--data", "names", default="fashion_mini", show_default=True, metavar="A,B,..")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data.")
 @click.option("--network", default="resnet20", show_default=True, metavar="NETWORK[@WIDTH]")
 @click.option("--algorithm", default=BASELINE, show_default=True)
@@ -86,20 +86,20 @@ def endless(data: Dataset, batch_size: int) -> Iterator:
 
 
 def skip(stream: Iterator) -> None:
-    """Take what is ready."""
+    """Take the batches that are ready."""
     for _ in range(READY_BATCHES):
         next(stream)
 
 
 def seconds(function: Callable[[], object]) -> float:
-    """How long a call takes."""
+    """The seconds that a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def measure(turns: dict[str, Callable[[int], float]], batches: int, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each turn, a figure for each round; the first round, which builds graphs, is not counted."""
+    """Seconds of each turn, one value for each round; the first round, which builds graphs, is not counted."""
     found = {name: [] for name in turns}
     for number in tqdm(range(rounds + 1), unit="round", file=sys.stderr):
         for name in turns if number % 2 else reversed(turns):
@@ -110,7 +110,7 @@ def measure(turns: dict[str, Callable[[int], float]], batches: int, rounds: int)
 
 
 def compare(spent_s: dict[str, list[float]], images: int) -> dict[str, float]:
-    """Images per second, how many times as fast as steps the pipeline is, and how much longer steps take with it."""
+    """Images per second, the speed of the pipeline relative to steps, and the step time with it relative to without."""
     row = {f"{name} (images/s)": pd.Series(times).rdiv(images).median() for name, times in spent_s.items()}
     for title, name, other in (
         ("pipeline / steps", "without", "pipeline"),

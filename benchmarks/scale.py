@@ -1,9 +1,9 @@
-"""Plans, skips and surveys a store of 100,000 runs, and says what it took: seconds and memory.
+"""The time and memory to plan, skip and survey a results folder of 100,000 runs.
 
     python benchmarks/scale.py [RUNS]
 
-The runs are those of the training track: eight settings, nine algorithms, and as many seeds as it takes. Every run has
-a folder with a result; what is in it is not read, because the index knows it, so it is the same text for all.
+The runs are those of the training track: eight settings, nine algorithms, and enough seeds to reach RUNS. Every run has
+a folder with a result. The index has all results, so that their files are not read and can have the same text.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """The time of a training step: each algorithm against full precision, Larq's own quantizers and plain PyTorch.
 
 One step is forward, backward and an Adam update of one batch that is in memory already; the input pipeline is left
-out (`input_pipeline.py` measures it). All networks take turns in each round, in one process, so that other work on the
-computer falls on all alike; a figure is the median of its rounds, a ratio the median of the rounds' ratios, with the
-quartiles as its spread.
+out (`input_pipeline.py` measures it). All networks are interleaved in each round, in one process, so that other work on
+the computer affects all alike. A time is the median of its rounds, a ratio the median of the ratios of the rounds, with
+the quartiles as its spread.
 
     python benchmarks/training_step.py
-    python benchmarks/training_step.py --algorithms bnn,recu --batch-size 64 --rounds 10 --csv steps.csv
+    python benchmarks/training_step.py --algorithm bnn,recu --batch-size 64 --rounds 10 --csv steps.csv
     python benchmarks/training_step.py --network vgg_small --rounds 7 --no-larq
-    python benchmarks/training_step.py --network ssd_lite --dataset canvas_mini --batch-size 16
+    python benchmarks/training_step.py --network ssd_lite --data canvas_mini --batch-size 16
     python benchmarks/training_step.py --torch         (ResNet-20 only; needs PyTorch, which is no dependency)
 """
 
@@ -35,11 +35,11 @@ LARQ = "larq"
 
 @click.command()
 @click.option("--network", default="resnet20", show_default=True, metavar="NETWORK[@WIDTH]")
-@click.option("--dataset", metavar="NAME", help="Take the batch from this data set; Larq and PyTorch are left out.")
+@click.option("--data", "dataset", metavar="NAME", help="Take the batch from it; Larq and PyTorch are left out.")
 @click.option("--size", type=click.IntRange(min=8), default=32, show_default=True, help="Height and width of images.")
 @click.option("--classes", type=click.IntRange(min=2), default=10, show_default=True)
 @click.option("--batch-size", type=click.IntRange(min=1), default=128, show_default=True)
-@click.option("--algorithms", default=",".join(BIBENCH), show_default=True)
+@click.option("--algorithm", "algorithms", default=",".join(BIBENCH), show_default=True)
 @click.option("--rounds", type=click.IntRange(min=2), default=15, show_default=True)
 @click.option("--larq/--no-larq", "with_larq", default=True, help="Also Larq's stock quantizers.")
 @click.option("--torch", "with_torch", is_flag=True, help="Also the same network in plain PyTorch.")
@@ -54,11 +54,12 @@ def main(network, dataset, size, classes, batch_size, algorithms, rounds, with_l
     progress = partial(tqdm, unit="round", file=sys.stderr)
     if dataset:
         data = datasets.get(dataset).for_network(networks.parse(network)[0])
-        rounds_ms = step_timing.measure(
-            names, network=network, data=data, batch_size=batch_size, rounds=rounds, progress=progress
-        ).rounds_ms
+        steps = step_timing.Steps(network, batch_size)
+        rounds_ms = step_timing.measure(names, data, steps, rounds=rounds, progress=progress).rounds_ms
     else:
-        images, labels = step_timing.random_batch((size, size, 3), classes, batch_size)
+        random = np.random.default_rng(0)
+        images = random.standard_normal((batch_size, size, size, 3), dtype=np.float32)
+        labels = random.integers(0, classes, batch_size)
         names += [LARQ] if with_larq else []
         steps = {name: network_step(network, name, classes, images, labels) for name in names}
         if with_torch:
@@ -75,16 +76,14 @@ def main(network, dataset, size, classes, batch_size, algorithms, rounds, with_l
 
 def network_step(network: str, algorithm: str, classes: int, images: np.ndarray, labels: np.ndarray) -> Callable:
     """A training step of a network of the zoo; `larq` takes Larq's stock quantizers and activation."""
-    from bibench_tf import zoo
-
     name, width = networks.parse(network)
     options = {"input_shape": images.shape[1:], "num_classes": classes, "width": width}
     if algorithm == LARQ:
         import larq
 
         options["activation"] = larq.activations.hard_tanh
-    model = zoo.build(name, algorithm=larq_algorithm() if algorithm == LARQ else algorithm, **options)
-    return step_timing.keras_step(model, images, labels)
+    model = networks.build(name, larq_algorithm() if algorithm == LARQ else algorithm, **options)
+    return step_timing.step_on(step_timing.training_function(model), images, labels)
 
 
 def larq_algorithm():

@@ -38,7 +38,7 @@ NETWORKS = {
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def main(data_dir: Path | None, folder: Path, epochs: int, seed: int) -> None:
     """Train the networks without a result and write `results.csv`."""
-    from bibench_tf import complexity, datasets, files, recipes, zoo
+    from bibench_tf import complexity, datasets, files, networks, recipes
     from bibench_tf.names import PAPER
     from bibench_tf.training import loop
 
@@ -47,7 +47,7 @@ def main(data_dir: Path | None, folder: Path, epochs: int, seed: int) -> None:
     rows = []
     for title, (name, options) in NETWORKS.items():
         build = partial(
-            zoo.build, name, algorithm=PAPER, input_shape=data.input_shape, num_classes=data.num_classes, **options
+            networks.build, name, PAPER, input_shape=data.input_shape, num_classes=data.num_classes, **options
         )
         model = loop.initial_model(build, seed)
         cost = complexity.count(model)
@@ -55,7 +55,9 @@ def main(data_dir: Path | None, folder: Path, epochs: int, seed: int) -> None:
         own.mkdir(parents=True, exist_ok=True)
         steps = recipe.epochs * (data.train_examples // recipe.batch_size)
         with tqdm(total=steps, desc=title, unit="step", file=sys.stderr, mininterval=30) as bar:
-            progress = loop.train(model, data, recipe, seed=seed, folder=own, on_step=bar.update)
+            progress = loop.train(
+                loop.Trainee(model), data, recipe, seed=seed, folder=own, hooks=loop.Hooks(on_step=bar.update)
+            )
         rows.append(
             {
                 "network": title,
