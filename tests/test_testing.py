@@ -1,7 +1,9 @@
 """The checks for authors of plug-ins: what ships passes them, and each fault is named."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import larq as lq
@@ -9,8 +11,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf import algorithms, datasets, networks, recipes, testing
-from bibench_tf.registry import Registry
+from bibench_tf import algorithms, datasets, networks, process, recipes, testing
+from bibench_tf.registry import load_plugin
 
 
 @pytest.mark.parametrize("key", algorithms.names())
@@ -171,5 +173,11 @@ def test_faults_of_recipes():
         testing.check_recipe(dataclasses.replace(recipe, epochs=1.5))
 
 
-def test_registries_are_as_before():
-    assert isinstance(algorithms.ALGORITHMS, Registry) and "faulty" not in algorithms.names()
+def test_the_example_of_the_docs_passes(make, tmp_path, monkeypatch):
+    """Every Python block of docs/adding_an_algorithm.md, in order, as a plug-in file."""
+    text = (Path(__file__).parents[1] / "docs/adding_an_algorithm.md").read_text()
+    path = tmp_path / "steep.py"
+    path.write_text("\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)))
+    monkeypatch.setenv(process.PLUGINS_VARIABLE, "")
+    load_plugin(path)
+    assert algorithms.ALGORITHMS.origin("steep") == str(path)
