@@ -164,9 +164,8 @@ def test_broken_entry_points_leave_the_registry_usable(make, monkeypatch, capsys
 
 def test_a_plug_in_is_run_once_and_named_to_children(make, tmp_path):
     tools = make(axes=registering("axe"))
-    path = plugin(
-        tmp_path, "from dataclasses import dataclass\n@dataclass\nclass X:\n    a: 'int'\n" + registering("saw")
-    )
+    own_class = "from dataclasses import dataclass\n@dataclass\nclass X:\n    a: 'int'\n"
+    path = plugin(tmp_path, own_class + registering("saw"))
     load_plugin(path)
     load_plugin(str(path))
     assert tools.get("saw") == Tool("saw") and tools.origin("saw") == str(path)

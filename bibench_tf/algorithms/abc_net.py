@@ -1,4 +1,4 @@
-"""ABC-Net: several binary kernels and several binary inputs in the place of one of each (arXiv 1711.11294)."""
+"""ABC-Net: several binary kernels and inputs in place of one kernel and one input (arXiv 1711.11294)."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ def _threshold_sign(x, shift):
 @lq.utils.register_alias("input_bases")
 @tf.keras.utils.register_keras_serializable("bibench_tf")
 class InputBases(Quantizer):
-    """The N binary inputs that together stand for one input, one at a time: `basis` says which.
+    """The N binary inputs that together stand for one input; `basis` is the index of the current one.
 
     Forward: H_n(x) = +1 where clip(x + v_n, 0, 1) >= 0.5, else -1. Gradient: 1 where 0 <= x + v_n <= 1, else 0, to x,
     and summed to v_n (weight `shift`, shape (N,)). Source: arXiv 1711.11294, section 3.2.
 
     v starts at v_n = (2 n - N - 1) / (2 N), so that the thresholds 0.5 - v_n divide [0, 1] evenly; at 0 for N = 1. The
-    paper's own starting values are not known to us.
+    paper does not give its starting values.
     """
 
     precision = 1
@@ -206,7 +206,7 @@ class ABC(Algorithm):
     def __post_init__(self):
         for option in ("weight_bases", "activation_bases"):
             if not (isinstance(getattr(self, option), int) and getattr(self, option) > 0):
-                raise InvalidOption(f"{option} is a whole number from 1 on, not {getattr(self, option)!r}.")
+                raise InvalidOption(f"{option} must be an integer >= 1, not {getattr(self, option)!r}.")
 
     def input_quantizer(self):
         return InputBases(self.activation_bases)

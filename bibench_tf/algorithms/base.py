@@ -20,11 +20,11 @@ _LAYERS = {"conv2d": BinaryConv2D, "conv1d": BinaryConv1D, "dense": BinaryDense}
 class Algorithm:
     """A binarization algorithm. Subclass it, give the two quantizers, and register it.
 
-    Fields of a subclass are its options. `activation` is the nonlinearity its networks use by default,
-    `clip_weights` says whether latent weights are kept in [-clip_value, clip_value] after every update,
-    `unscaled_kernels` whether its kernels are signs alone, so that C of them add up to numbers around sqrt(C); networks
-    without batch normalization divide by that. `layers` says what its `conv2d`, `conv1d` and `dense` are: subclasses
-    of `BinaryConv2D`, `BinaryConv1D` and `BinaryDense`.
+    Fields of a subclass are its options. `activation` is the default nonlinearity of its networks. With `clip_weights`
+    latent weights are clipped to [-clip_value, clip_value] after every update. `unscaled_kernels` declares that kernels
+    are signs without a scale: sums of C products are then around sqrt(C), and networks without batch normalization
+    divide by that. `layers` are the classes of `conv2d`, `conv1d` and `dense`: subclasses of `BinaryConv2D`,
+    `BinaryConv1D` and `BinaryDense`. A misspelt declaration raises InvalidOption when the class is defined.
     """
 
     key: ClassVar[str]

@@ -36,7 +36,7 @@ class DoReFa(Algorithm):
 
     def __post_init__(self):
         if self.activation_bits not in range(1, 9):
-            raise InvalidOption(f"activation_bits is a whole number from 1 to 8, not {self.activation_bits!r}.")
+            raise InvalidOption(f"activation_bits must be an integer from 1 to 8, not {self.activation_bits!r}.")
 
     def input_quantizer(self):
         return ClippedSign() if self.activation_bits == 1 else lq.quantizers.DoReFa(self.activation_bits)

@@ -1,4 +1,4 @@
-"""The baseline: Keras' own layers, so that builders need no branches."""
+"""The baseline in full precision, made of Keras' own layers."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         self.output_scale_initializer = tf.keras.initializers.get(output_scale_initializer)
         self.scale_bias = scale_bias
 
-    # Larq pads by itself whenever it does not use the convolution's own padding; these two say by how much.
+    # Larq pads by itself whenever it does not use the convolution's own padding; these two methods give the padding.
     def _get_spatial_padding_same(self, shape):
         if self.explicit_padding is None:
             return super()._get_spatial_padding_same(shape)
@@ -123,7 +123,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         return self.add_weight(name, shape=(size,), initializer=self.output_scale_initializer)
 
     def _output_size(self, input_shape):
-        # Inside its own call Larq has padded the input already, and says `valid`.
+        # Inside its own call Larq has padded the input already, and has set `valid`.
         pads = self.explicit_padding is not None and self.padding != "valid"
         padded = self._get_padding_same_shape(input_shape) if pads else input_shape
         same = self.explicit_padding is None and self.padding == "same"
@@ -168,7 +168,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         minus, plus = capabilities_of(self.input_quantizer).sign_values
         if (minus, plus) == (-1.0, 1.0):
             return self._convolve(inputs, kernel)
-        # What the numbers have in common comes out of the convolution as a constant for each output channel.
+        # The mean of the two numbers contributes a constant to each output channel.
         common = (minus + plus) / 2 * tf.reduce_sum(kernel, axis=[0, 1, 2])
         return tf.nn.bias_add(self._convolve(inputs, (plus - minus) / 2 * kernel), common)
 
@@ -251,7 +251,7 @@ def _serialized(quantizer) -> Any:
 
 
 def _first(scale, outputs, axis):
-    """As many factors as the output has positions along `axis`."""
+    """The first factors of `scale`, one for each output position along `axis`."""
     size = outputs.shape[axis]
     return scale if scale.shape[0] == size else scale[: tf.shape(outputs)[axis] if size is None else size]
 

@@ -119,7 +119,7 @@ class WRPN(Algorithm):
     def __post_init__(self):
         for option in ("weight_bits", "activation_bits"):
             if getattr(self, option) not in range(1, 9):
-                raise InvalidOption(f"{option} is a whole number from 1 to 8, not {getattr(self, option)!r}.")
+                raise InvalidOption(f"{option} must be an integer from 1 to 8, not {getattr(self, option)!r}.")
 
     def input_quantizer(self):
         return ZeroOneSign() if self.activation_bits == 1 else UnitLevels(self.activation_bits)

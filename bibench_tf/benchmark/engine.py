@@ -12,7 +12,7 @@ from bibench_tf import datasets, networks, recipes, report
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup, settle, with_data_sets
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS, Track, names, options_of, stored_options
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, UnknownName
 from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.report.scores import TrackScore
 from bibench_tf.results import environment, locks, records, status, stores
@@ -162,8 +162,20 @@ def _setups(tracks: Sequence[Track], benchmark: ResolvedBenchmark) -> list[Setup
 
 
 def score(tracks: Sequence[Track], benchmark: ResolvedBenchmark, store: RunStore) -> list[TrackScore]:
-    """The scores of the tracks from what a results folder holds."""
-    return [track.score(benchmark, store) for track in tracks]
+    """The scores of the tracks from what a results folder holds, with the titles of the algorithms."""
+    titles = {key: _title(key) for key in benchmark.all_algorithms}
+    return [dataclasses.replace(track.score(benchmark, store), titles=titles) for track in tracks]
+
+
+def _title(algorithm: str) -> str:
+    from bibench_tf import algorithms  # imports TensorFlow
+
+    if algorithm == PAPER:
+        return "As in the network's paper"
+    try:
+        return algorithms.get(algorithm).title
+    except UnknownName:
+        return algorithm  # of a plug-in that is not loaded
 
 
 def _reported(tracks: Sequence[Track], benchmark: ResolvedBenchmark, session: Session) -> Outcome:

@@ -1,4 +1,4 @@
-"""Saved names carry the package: a user's class of the same name is never taken for the package's own, or vice versa."""
+"""Saved names carry the package: a user's class of the same name is never taken for ours, nor ours for theirs."""
 
 import json
 import zipfile

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from bibench_tf import corruptions
 from bibench_tf.benchmark.track import Track, option, register
 from bibench_tf.errors import BibenchError
+from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
@@ -61,11 +62,8 @@ class CorruptionRobustness(Track):
     number = 3
     name = "robustness"
     title = "Corruption robustness"
-    metric = "OM_robust"
-    formula = (
-        "sqrt(mean over corruptions of (G_fp / G_bi)^2), G = max(0, 1 - corrupted accuracy / clean accuracy), "
-        "corrupted accuracy averaged over the five severities"
-    )
+    metric = metrics.OM_ROBUST.name
+    formula = metrics.OM_ROBUST.formula
     question = "the accuracy on corrupted test images, at five severities"
     examples = ("bibench robustness --corruption standard --corruption-images 2000",)
     options = Options

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
@@ -45,8 +46,8 @@ class HardwareInference(Track):
     number = 6
     name = "inference"
     title = "Hardware inference"
-    metric = "OM_infer"
-    formula = "sqrt(1/2 (mean(T_fp / T_bi)^2 + mean(S_fp / S_bi)^2)) over devices, T latency and S file size"
+    metric = metrics.OM_INFER.name
+    formula = metrics.OM_INFER.formula
     question = "conversion to Larq Compute Engine, parity, latency and file size"
     examples = (
         "bibench inference --algorithm bireal,reactnet",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bibench_tf.benchmark.track import Track, register
+from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
@@ -19,8 +20,8 @@ class LearningTask(Track):
     number = 1
     name = "task"
     title = "Learning task"
-    metric = "OM_task"
-    formula = "sqrt(mean over tasks of (accuracy / full-precision accuracy)^2)"
+    metric = metrics.OM_TASK.name
+    formula = metrics.OM_TASK.formula
     question = "how much of the full-precision accuracy each algorithm keeps, data set by data set"
     examples = (
         "bibench task --data cifar10 --data-dir ~/tensorflow_datasets --network resnet20 --recipe cifar10_short",

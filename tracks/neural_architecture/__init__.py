@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bibench_tf import networks
 from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import ResolvedBenchmark, Setup
@@ -45,11 +46,8 @@ class NeuralArchitecture(Track):
     number = 2
     name = "architecture"
     title = "Neural architecture"
-    metric = "OM_arch"
-    formula = (
-        "sqrt(1/3 (m_CNN^2 + m_Transformer^2 + m_MLP^2)), m the mean over networks of accuracy / full-precision "
-        "accuracy"
-    )
+    metric = metrics.OM_ARCH.name
+    formula = metrics.OM_ARCH.formula
     question = "whether an algorithm keeps its accuracy across networks"
     examples = (
         "bibench architecture --algorithm bnn,recu",

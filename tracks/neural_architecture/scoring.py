@@ -13,11 +13,11 @@ from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Chart, TrackScore
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
+from bibench_tf.stats.metrics import ARCHITECTURE_GROUPS, Metric
 from bibench_tf.stats.intervals import Estimate
 from bibench_tf.tracks.shared import seeds
 from bibench_tf.tracks.shared.conditions import column, metric_of, short_name, training_conditions
 
-_NAMES = {"cnn": "CNN", "transformer": "Transformer", "mlp": "MLP"}
 
 # Results by network and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -32,11 +32,11 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
     }
     trained = [one for of_network in results.values() for found in of_network.values() for one in found]
     groups = _groups(setups)
-    complete = len(groups) == len(_NAMES)
-    covered = ", ".join(_NAMES[group] for group in groups)
-    metric = track.metric if complete else f"{track.metric} ({covered})"
-    # The mean of a single group is the score, under the name of what it is.
-    title = metric if len(groups) > 1 else f"{covered} mean relative accuracy"
+    complete = len(groups) == len(ARCHITECTURE_GROUPS)
+    covered = ", ".join(ARCHITECTURE_GROUPS[group] for group in groups)
+    metric = Metric.of_architectures(groups)
+    # The mean of a single group is the score, under its own name.
+    title = metric.name if len(groups) > 1 else f"{covered} mean relative accuracy"
     overall = {
         algorithm: _estimate(benchmark, algorithm, results, groups, failures) for algorithm in benchmark.all_algorithms
     }
@@ -49,27 +49,27 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             row |= seeds.columns(column(network, _metric(found)), accuracy, benchmark, factor=100, unit="%")
         for group, networks in groups.items() if len(groups) > 1 else ():
             of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
-            row |= seeds.columns(f"{_NAMES[group]} mean relative accuracy", of_group, benchmark)
+            row |= seeds.columns(f"{ARCHITECTURE_GROUPS[group]} mean relative accuracy", of_group, benchmark)
         rows.append({**row, **seeds.columns(title, overall[algorithm], benchmark), **ranks[algorithm]})
     data = list(dict.fromkeys(setup.dataset for setup in setups))
     return track.scored(
-        metric=metric,
-        formula=_formula(groups),
+        metric=metric.name,
+        formula=metric.formula,
         scores=seeds.values(overall),
         table=pd.DataFrame(rows),
         charts=[_bars(benchmark, results, data)],
         conditions={
             **training_conditions(benchmark, trained, setups, every_seed=True),
             **(
-                {f"network: {setup.network}": f"{_NAMES[setup.task.group]}, on {setup.dataset}" for setup in setups}
+                {f"network: {setup.network}": f"{ARCHITECTURE_GROUPS[setup.task.group]}, on {setup.dataset}" for setup in setups}
                 if len(data) > 1
                 else {}
             ),
         },
         notes=[
             *_coverage(groups),
-            seeds.note(benchmark, metric if len(groups) > 1 else "the mean relative accuracy"),
-            *seeds.below_zero(trained, metric),
+            seeds.note(benchmark, metric.name if len(groups) > 1 else "the mean relative accuracy"),
+            *seeds.below_zero(trained, metric.name),
         ],
         failures=failures,
         complete=complete,
@@ -78,26 +78,17 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
 
 def _groups(setups: Sequence[Setup]) -> dict[str, list[str]]:
     """The networks of each group that has any, in BiBench's order."""
-    by_group = {group: [setup.network for setup in setups if setup.task.group == group] for group in _NAMES}
+    by_group = {group: [setup.network for setup in setups if setup.task.group == group] for group in ARCHITECTURE_GROUPS}
     return {group: networks for group, networks in by_group.items() if networks}
 
 
-def _formula(groups: Mapping[str, Sequence[str]]) -> str:
-    if len(groups) == 1:
-        (group,) = groups
-        kind = {"cnn": "convolutional networks", "transformer": "transformers", "mlp": "MLPs"}[group]
-        return f"mean over the {kind} of accuracy / full-precision accuracy"
-    parts = " + ".join(f"m_{_NAMES[group]}^2" for group in groups)
-    return f"sqrt(1/{len(groups)} ({parts})), m the mean over networks of accuracy / full-precision accuracy"
-
-
 def _coverage(groups: Mapping[str, Sequence[str]]) -> list[str]:
-    if len(groups) == len(_NAMES):
+    if len(groups) == len(ARCHITECTURE_GROUPS):
         return [
             "Each group is measured on its own data: CNNs on images, transformers on text, MLPs on point clouds and "
             "speech, as in BiBench. Accuracies of different data do not compare, their shares of full precision do."
         ]
-    covered = " and ".join(_NAMES[group] for group in groups)
+    covered = " and ".join(ARCHITECTURE_GROUPS[group] for group in groups)
     part = "one of its three parts" if len(groups) == 1 else f"{len(groups)} of its three parts"
     return [
         "BiBench joins the means of convolutional networks, transformers and MLPs; only "
@@ -133,7 +124,7 @@ def _estimate(
             ]
             for group, networks in groups.items()
         }
-        if len(relative) == len(_NAMES):
+        if len(relative) == len(ARCHITECTURE_GROUPS):
             return metrics.om_arch(relative)
         return metrics.quadratic_mean(map(metrics.architecture_group_mean, relative.values()))
 

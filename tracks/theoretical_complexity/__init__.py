@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
@@ -33,8 +34,8 @@ class TheoreticalComplexity(Track):
     number = 5
     name = "complexity"
     title = "Theoretical complexity"
-    metric = "OM_comp"
-    formula = "sqrt(1/2 (r_c^2 + r_s^2)), r_c compression in bits, r_s speed-up with 64 binary operations for one"
+    metric = metrics.OM_COMP.name
+    formula = metrics.OM_COMP.formula
     question = "parameters, bits and operations, counted layer by layer"
     examples = ("bibench complexity", "bibench complexity --pareto pareto.svg")
     options = Options

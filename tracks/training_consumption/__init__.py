@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.stats import metrics
 from bibench_tf.tracks.training_consumption import grid
 
 if TYPE_CHECKING:
@@ -46,11 +47,8 @@ class TrainingConsumption(Track):
     number = 4
     name = "training"
     title = "Training consumption"
-    metric = "OM_train"
-    formula = (
-        "sqrt(((full-precision step time / step time)^2 + (spread of full-precision accuracy / spread of "
-        "accuracy)^2) / 2), spread: standard deviation over the settings"
-    )
+    metric = metrics.OM_TRAIN.name
+    formula = metrics.OM_TRAIN.formula
     question = "the time of a training step, and the spread of accuracy over hyperparameters"
     examples = (
         "bibench training --grid adam-1e-3-cosine,sgd-1e-1-step --epochs 5 --retime",

@@ -71,15 +71,13 @@ def measure(job: Job, options: Options) -> None:
         return
     from bibench_tf.training import step_timing  # imports TensorFlow
 
+    recipe = setup.recipe
+    steps = step_timing.Steps(setup.network, recipe.batch_size, recipe.optimizer, recipe.precision, benchmark.seed)
     times = step_timing.measure(
         benchmark.all_algorithms,
-        network=setup.network,
-        data=job.data(setup),
-        batch_size=setup.recipe.batch_size,
-        optimizer=setup.recipe.optimizer,
+        job.data(setup),
+        steps,
         rounds=options.retime_rounds,
-        seed=benchmark.seed,
-        precision=setup.recipe.precision,
         progress=lambda rounds: tqdm(
             rounds, desc="step times", unit="round", disable=session.quiet, file=sys.stderr, dynamic_ncols=True
         ),
