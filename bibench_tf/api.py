@@ -13,7 +13,7 @@ from bibench_tf.training.session import Session
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bibench_tf.deploy.audit import Audit
+    from bibench_tf.deploy.audits import Audit
     from bibench_tf.report.scores import TrackScore
 
 
@@ -57,7 +57,7 @@ def load_model(path: str | Path, **zoo_options: Any) -> tf.keras.Model:
     anything but known layers.
 
     >>> import bibench_tf as bb
-    >>> bb.load_model("zoo:vgg_small@0.0625", algorithm="bnn", input_shape=(8, 8, 1), num_classes=4).output_shape
+    >>> bb.load_model("zoo:vgg_small@0.0625", algorithm="bnn", input_shape=(28, 28, 1), num_classes=4).output_shape
     (None, 4)
     """
     from bibench_tf import model_files
@@ -69,26 +69,26 @@ def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
     """The Larq Compute Engine flatbuffer of a model, which was run once. Raises BibenchError with the reason.
 
     >>> import bibench_tf as bb
-    >>> model = bb.zoo.build("vgg_small", "bnn", width=0.0625, input_shape=(8, 8, 1), num_classes=4)
+    >>> model = bb.zoo.build("vgg_small", "bnn", width=0.0625, input_shape=(28, 28, 1), num_classes=4)
     >>> bb.convert(model)[4:8]
     b'TFL3'
     """
-    from bibench_tf.deploy import convert as conversion
+    from bibench_tf import deploy
 
-    return conversion.convert(model, timeout_s=timeout_s)
+    return deploy.convert(model, timeout_s=timeout_s)
 
 
 def audit(model: tf.keras.Model | str | Path) -> Audit:
     """Layer by layer, what of a model or of a .tflite file runs on bits, and why the rest does not.
 
     >>> import bibench_tf as bb
-    >>> model = bb.zoo.build("vgg_small", "bnn", width=0.0625, input_shape=(8, 8, 1), num_classes=4)
+    >>> model = bb.zoo.build("vgg_small", "bnn", width=0.0625, input_shape=(28, 28, 1), num_classes=4)
     >>> bb.audit(model).fallbacks
     []
     """
-    from bibench_tf.deploy import audit as audits
+    from bibench_tf import deploy
 
-    return audits.audit_model(model)
+    return deploy.audit(model)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bibench_tf.cli.options import CSV, JSON, Names, output, shape
+from bibench_tf.cli.options import Names
+from bibench_tf.cli.options_models import shape
+from bibench_tf.cli.output import CSV, JSON, show
 
 
 @click.command()
@@ -58,11 +60,11 @@ def count(
         )
         for source in sources
     ]
-    output(
+    show(
         lambda: tables.to_text(counted, chosen, per_layer=per_layer),
-        csv_file,
+        tables.to_json(counted, chosen, per_layer=per_layer),
         json_file,
-        rows=tables.to_csv(counted, chosen, per_layer=per_layer) if csv_file else "",
-        values=tables.to_json(counted, chosen, per_layer=per_layer),
+        csv_file,
+        lambda: tables.rows(counted, chosen, per_layer=per_layer),
     )
     return 0

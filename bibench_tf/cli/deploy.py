@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bibench_tf.cli.options_models import listed, model_options, plugin_option
-from bibench_tf.cli.output import csv_option, json_option, show
+from bibench_tf.cli.output import CSV, JSON, show
 
 
 @click.group()
@@ -77,7 +77,7 @@ def convert(source: str, output: Path, runtime: Any, timeout_s: float, **options
 @deploy.command()
 @model_options
 @click.option("--require-binary", is_flag=True, help="Exit with 1 when a layer that was meant to be binary is not.")
-@json_option
+@JSON
 @_timeout
 def audit(source: str, require_binary: bool, json_file: str | None, timeout_s: float, **options: Any) -> None:
     """List layer by layer what runs on bits, and why the other layers do not.
@@ -184,8 +184,8 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @click.option("--download", metavar="RELEASE", help="Take it from this release of LCE, such as v0.16.0.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 of the download.")
 @_ssh_config
-@json_option
-@csv_option
+@JSON
+@CSV
 @click.option("--results", metavar="FOLDER|URL", help="Also keep records in this results folder.")
 def benchmark(
     files: tuple[Path, ...],
@@ -230,7 +230,7 @@ def benchmark(
 @plugin_option
 @click.option("--chips", is_flag=True, help="List the chips of the benchmark instead.")
 @_ssh_config
-@json_option
+@JSON
 def list_devices(targets: tuple[str, ...], chips: bool, ssh_config: Path | None, json_file: str | None) -> None:
     """List the attached devices, or TARGETs such as ssh:USER@HOST, with the chip of each.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bibench_tf.cli.options import CSV, JSON, output
+from bibench_tf.cli.output import CSV, JSON, show
 
 _Rows = list[dict[str, Any]]
 
@@ -135,7 +135,7 @@ def ls(kind: str, csv_file: str | None, json_file: str | None) -> int:
       bibench ls networks --json -
     """
     rows = _KINDS[kind]()
-    output(lambda: _text(rows), csv_file, json_file, rows=rows, values=rows)
+    show(lambda: _text(rows), rows, json_file, csv_file, lambda: rows)
     return 0
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +12,6 @@ import click
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import Option, Track
 from bibench_tf.errors import BibenchError
-from bibench_tf.files import write_atomically
 from bibench_tf.training.session import STRATEGIES, Session
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -64,10 +60,6 @@ def plugin_files(arguments: Sequence[str]) -> Iterator[str]:
             yield from (value if equals else "".join(arguments[index + 1 : index + 2])).split(",")
 
 
-def _file_or_stdout(help: str, flag: str) -> Callable[[Command], Command]:
-    return click.option(flag, flag.strip("-") + "_file", metavar="FILE|-", help=f"{help}; - for standard output.")
-
-
 _DEFAULT = Benchmark()
 RESULTS = click.option(
     "--results",
@@ -89,8 +81,6 @@ VOCABULARY = click.option(
     help="WordPiece vocabulary file, one token per line.",
 )
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
-CSV = _file_or_stdout("Write the table as CSV", "--csv")
-JSON = _file_or_stdout("Write the values as JSON", "--json")
 
 # By the field of `Benchmark`.
 _BENCHMARK = {
@@ -275,41 +265,3 @@ def _vocabulary_of(checkpoint: Path | None) -> Path | None:
     if not (checkpoint / "vocab.txt").is_file():
         raise BibenchError(f"{checkpoint} has no vocab.txt: name the vocabulary of this checkpoint by --vocabulary.")
     return checkpoint / "vocab.txt"
-
-
-def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
-    if value is None:
-        return None
-    try:
-        return tuple(int(size) for size in value.lower().split("x"))
-    except ValueError:
-        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
-
-
-def output(text: Callable[[], str], csv_file: str | None, json_file: str | None, *, rows: Any, values: Any) -> None:
-    """Print a table as text, and write it where `--csv` and `--json` ask for it.
-
-    `rows` are dictionaries for CSV, or the CSV itself, `values` what JSON holds. The text is not printed where one of
-    both goes to standard output. Raises BibenchError where a file cannot be written.
-    """
-    contents = {csv_file: lambda: rows if isinstance(rows, str) else _csv(rows)}
-    contents[json_file] = lambda: json.dumps(values, indent=1) + "\n"
-    contents.pop(None, None)
-    for name, content in contents.items():
-        if name == "-":
-            click.echo(content(), nl=False)
-        else:
-            encoded = content().encode()
-            write_atomically(Path(name), lambda path, encoded=encoded: path.write_bytes(encoded))
-    if "-" not in contents:
-        click.echo(text())
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    stream = io.StringIO()
-    columns = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()

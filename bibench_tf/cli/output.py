@@ -13,8 +13,8 @@ import click
 
 from bibench_tf.files import write_atomically
 
-json_option = click.option("--json", "json_file", metavar="FILE", help="Write JSON to a file; - is stdout.")
-csv_option = click.option("--csv", "csv_file", metavar="FILE", help="Write CSV to a file; - is stdout.")
+JSON = click.option("--json", "json_file", metavar="FILE", help="Write JSON to a file; - is stdout.")
+CSV = click.option("--csv", "csv_file", metavar="FILE", help="Write CSV to a file; - is stdout.")
 
 
 def show(
@@ -32,7 +32,7 @@ def show(
         _write(json_file, json.dumps(data, indent=1))
     if csv_file is not None and rows is not None:
         stream, found = io.StringIO(), list(rows())
-        writer = csv.DictWriter(stream, list(found[0]) if found else [], lineterminator="\n")
+        writer = csv.DictWriter(stream, dict.fromkeys(name for row in found for name in row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(found)
         _write(csv_file, stream.getvalue().rstrip("\n"))

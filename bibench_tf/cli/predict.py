@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from bibench_tf.cli.options import CSV, DATA_DIR, JSON, VOCABULARY, output
+from bibench_tf.cli.options import DATA_DIR, VOCABULARY
+from bibench_tf.cli.output import CSV, JSON, show
 
 _SHOWN = 10
 _DRAWN = 20
@@ -50,7 +51,7 @@ def predict(
     from bibench_tf import datasets, model_files, prediction
 
     examples = datasets.get(data or prediction.data_of(model), data_dir, vocabulary=vocabulary)
-    network = model_files.load(model / "model.keras" if model.is_dir() else model)
+    network = model_files.load_file(model)
     examples = examples.for_network(network.name)
     table, metrics = prediction.predictions(network, examples, limit=limit)
     if drawings:
@@ -64,5 +65,5 @@ def predict(
         return "\n".join([head, "", f"{examples.title}: {count:,} test examples", *lines])
 
     rows = table.to_dict("records")
-    output(text, csv_file, json_file, rows=table.to_csv(index=False), values={"metrics": metrics, "predictions": rows})
+    show(text, {"metrics": metrics, "predictions": rows}, json_file, csv_file, lambda: rows)
     return 0

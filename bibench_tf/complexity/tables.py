@@ -152,14 +152,13 @@ def table(networks: Sequence[Counted], conventions: Sequence[str]) -> pd.DataFra
     return pd.DataFrame([_row(counted, conventions) for counted in networks])
 
 
-def to_csv(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
-    """`table` as CSV, or a row for each layer of each network."""
-    rows = table(networks, conventions)
-    if per_layer:
-        parts = [counted.cost.table().assign(network=counted.network) for counted in networks]
-        rows = pd.concat(parts, ignore_index=True)
-        rows = rows[["network", *(column for column in rows.columns if column != "network")]]
-    return rows.to_csv(index=False)
+def rows(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> list[dict[str, Any]]:
+    """The rows of `table`, or a row for each layer of each network."""
+    if not per_layer:
+        return [_row(counted, conventions) for counted in networks]
+    return [
+        {"network": counted.network, **row} for counted in networks for row in counted.cost.table().to_dict("records")
+    ]
 
 
 def _row(counted: Counted, conventions: Sequence[str]) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import Chart, TrackScore
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
-from bibench_tf.stats.metrics import ARCHITECTURE_GROUPS, Metric
 from bibench_tf.stats.intervals import Estimate
+from bibench_tf.stats.metrics import ARCHITECTURE_GROUPS, Metric
 from bibench_tf.tracks.shared import seeds
 from bibench_tf.tracks.shared.conditions import column, metric_of, short_name, training_conditions
-
 
 # Results by network and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -61,7 +60,10 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         conditions={
             **training_conditions(benchmark, trained, setups, every_seed=True),
             **(
-                {f"network: {setup.network}": f"{ARCHITECTURE_GROUPS[setup.task.group]}, on {setup.dataset}" for setup in setups}
+                {
+                    f"network: {setup.network}": f"{ARCHITECTURE_GROUPS[setup.task.group]}, on {setup.dataset}"
+                    for setup in setups
+                }
                 if len(data) > 1
                 else {}
             ),
@@ -78,7 +80,9 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
 
 def _groups(setups: Sequence[Setup]) -> dict[str, list[str]]:
     """The networks of each group that has any, in BiBench's order."""
-    by_group = {group: [setup.network for setup in setups if setup.task.group == group] for group in ARCHITECTURE_GROUPS}
+    by_group = {
+        group: [setup.network for setup in setups if setup.task.group == group] for group in ARCHITECTURE_GROUPS
+    }
     return {group: networks for group, networks in by_group.items() if networks}
 
 
