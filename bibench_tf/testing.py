@@ -98,7 +98,7 @@ def check_network(network: str | Callable[..., Any], *, algorithm: str = "bnn", 
         subject = f"Network '{name}' with algorithm '{key}'"
         for layer in model.layers:
             try:
-                check_declarations(type(layer))
+                check_declarations(layer.__class__)
             except ValueError as error:
                 raise AssertionError(f"{subject}: {error}") from error
         data = tf.nest.map_structure(lambda tensor: _example(tensor, rng), model.input)
