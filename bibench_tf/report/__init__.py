@@ -49,7 +49,7 @@ def write(
             path.write_bytes(content)
 
         write_atomically(folder / name, write_content)
-    return folder / list(files)[-1]
+    return folder / next(reversed(files), "")
 
 
 def _render(report: Report, forms: Collection[str]) -> dict[str, bytes]:

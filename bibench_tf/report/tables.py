@@ -100,7 +100,6 @@ def titled(scores: Sequence[TrackScore]) -> list[TrackScore]:
 
 def values(table: pd.DataFrame) -> Grid:
     """The table of a track: numbers to a readable number of digits, words in the headings."""
-    table = flat(table)
     columns = [_column(column.tolist()) for _, column in table.items()]
     return Grid(
         header=[_heading(name) for name in table.columns],

@@ -73,7 +73,9 @@ def _ratio(above: ArrayLike, below: ArrayLike) -> np.ndarray:
 
 
 def _reduce(reduce: Callable[[list[float]], float], values: ArrayLike) -> np.ndarray:
-    """`reduce` of each row. Rows are Python's floats: NumPy's sums and powers round in another way."""
+    """`reduce` of each row, itself if single. Rows are Python's floats: NumPy's sums and powers round differently."""
     values = np.asarray(values, np.float64)
+    if values.shape[-1] == 1:
+        return values[..., 0]
     rows = values.reshape(-1, values.shape[-1]).tolist()
     return np.array([reduce(row) for row in rows]).reshape(values.shape[:-1])
