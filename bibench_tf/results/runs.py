@@ -1,4 +1,4 @@
-"""Runs: what is trained, under which id, and where its results are kept."""
+"""Runs: their specifications, ids, results, and the folders of both."""
 
 from __future__ import annotations
 

@@ -121,4 +121,4 @@ def test_only_this_module_imports_addons_and_none_imports_keras_itself():
             for name in imported_modules(path) & importing.keys():
                 importing[name].add(path.relative_to(ROOT).as_posix())
     # Plain `keras` is Keras 3 in the second lane; Larq and its compute engine need Keras 2: tf.keras.
-    assert importing == {"tensorflow_addons": {"bibench_tf/addons.py"}, "keras": set(), "tf_keras": set()}
+    assert importing == {"tensorflow_addons": {"bibench_tf/training/addons.py"}, "keras": set(), "tf_keras": set()}
