@@ -13,7 +13,8 @@ import pytest
 
 from bibench_tf.deploy.targets import Settings, adb, open_target
 from bibench_tf.deploy.targets.shell import connection as connections
-from bibench_tf.deploy.targets.shell import folder, measuring
+from bibench_tf.deploy.targets.shell import folder as folders
+from bibench_tf.deploy.targets.shell import measuring
 from bibench_tf.errors import BibenchError
 
 QUICK = Settings(minimum_runs=5, minimum_s=0.1, rounds=1, timeout_s=5)
@@ -162,12 +163,12 @@ def test_the_second_failure_counts(phone, stub, flatbuffer, fault, message):
 
 
 def test_phone_that_stays_away(phone, stub, flatbuffer, monkeypatch, caplog):
-    def gone(connection, folder):
+    def gone(folder):
         raise connections.Lost("gone")
 
     monkeypatch.setattr(measuring, "RECOVERY_S", 1.0)
     monkeypatch.setattr(adb.Connection, "recover", lambda self, timeout_s: False)
-    monkeypatch.setattr(folder, "remove", gone)
+    monkeypatch.setattr(folders, "remove", gone)
     with pytest.raises(BibenchError, match="broke off.*did not come back within 1 s"):
         measure(phone, stub(VANISH), {"a": flatbuffer})
     phone.connect()
@@ -218,7 +219,7 @@ def test_full_disk_is_seen_before_and_while_copying(phone, stub, flatbuffer, mon
     with pytest.raises(BibenchError, match=r"disk of adb:127.0.0.1:\d+ is full .*1.0 MiB are needed, 0.2 MiB are free"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
     # As where `df` is missing, so that only the copying can find it out.
-    monkeypatch.setattr(folder, "free_bytes", lambda job: None)
+    monkeypatch.setattr(folders, "free_bytes", lambda job: None)
     with pytest.raises(BibenchError, match="is full .*did not fit"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
 

@@ -268,7 +268,7 @@ def test_redirection_that_stays(releases, tmp_path):
 @pytest.mark.parametrize(
     ("release", "sha256", "message"),
     [
-        ("v0.1.0", "0" * 64, f"expected 0000.* but got {SHA256}"),
+        ("v0.1.0", "0" * 64, f"expected sha256:0000.* but got {SHA256}"),
         ("v0.1.0", "abc", "64 hexadecimal digits"),
         ("v0.2.0", SHA256, "leads to http://example.invalid/x, which is not https"),
         ("v0.3.0", SHA256, "leads to file:///etc/passwd, which is not https"),

@@ -171,7 +171,7 @@ def test_names_from_a_device_stay_on_their_line():
 def test_chips_command(capsys):
     code, out, _ = run(capsys, "deploy", "devices", "--chips")
     assert code == 0 and all(name in out for name in CORES)
-    code, out, _ = run(capsys, "deploy", "devices", "--chips", "--json")
+    code, out, _ = run(capsys, "deploy", "devices", "--chips", "--json", "-")
     chips = json.loads(out)
     assert len(chips) == 14 and chips["kirin9000e"]["clusters"][0] == {
         "cores": 1,
@@ -183,7 +183,7 @@ def test_chips_command(capsys):
 def test_devices_command(phone, capsys):
     code, out, _ = run(capsys, "deploy", "devices")
     assert code == 0 and phone.serial in out and "unknown" in out and "adbd on loopback" in out
-    code, out, _ = run(capsys, "deploy", "devices", "--json", f"adb:{phone.serial}", "adb:nothere")
+    code, out, _ = run(capsys, "deploy", "devices", "--json", "-", f"adb:{phone.serial}", "adb:nothere")
     (known, unknown) = json.loads(out)
     assert known["emulated"] is True and known["chip"] is None
     assert unknown["target"] == "adb:nothere" and "serial number" in unknown["error"]

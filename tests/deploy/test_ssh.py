@@ -13,7 +13,8 @@ import pytest
 
 from bibench_tf.deploy.targets import Settings, ssh
 from bibench_tf.deploy.targets.shell import connection as connections
-from bibench_tf.deploy.targets.shell import folder, measuring
+from bibench_tf.deploy.targets.shell import folder as folders
+from bibench_tf.deploy.targets.shell import measuring
 from bibench_tf.errors import BibenchError
 
 QUICK = Settings(minimum_runs=5, minimum_s=0.1, rounds=1, timeout_s=5)
@@ -107,7 +108,7 @@ def test_program_for_another_processor(connection, arm64_program, flatbuffer):
 
 
 def test_full_disk(connection, stub, flatbuffer, monkeypatch):
-    monkeypatch.setattr(folder, "free_bytes", lambda job: 1000)
+    monkeypatch.setattr(folders, "free_bytes", lambda job: 1000)
     with pytest.raises(BibenchError, match="disk of ssh:board is full"):
         measure(connection, stub(), {"a": flatbuffer})
 
@@ -120,7 +121,7 @@ def test_failed_copy_is_the_disk_only_where_it_is_full(connection, stub, flatbuf
     with pytest.raises(BibenchError, match="write remote: Failure"):
         measure(connection, stub(), {"a": flatbuffer})
     answers = iter([10**9, 100])
-    monkeypatch.setattr(folder, "free_bytes", lambda job: next(answers))
+    monkeypatch.setattr(folders, "free_bytes", lambda job: next(answers))
     with pytest.raises(BibenchError, match="is full"):
         measure(connection, stub(), {"a": flatbuffer})
 
@@ -206,7 +207,7 @@ def test_nasty_names_of_files(connection, stub, flatbuffer, tmp_path, monkeypatc
 
 def test_interrupt_leaves_nothing(board, stub, tmp_path, flatbuffer):
     (tmp_path / "a.tflite").write_bytes(flatbuffer)
-    command = [sys.executable, "-m", "bibench_tf.cli", "deploy", "benchmark", str(tmp_path / "a.tflite")]
+    command = [sys.executable, "-m", "bibench_tf", "deploy", "benchmark", str(tmp_path / "a.tflite")]
     command += ["--target", "ssh:board", "--ssh-config", str(board.config)]
     before = set(board.folders())
     process = subprocess.Popen(
