@@ -83,6 +83,8 @@ def corrupt(
         outcome = export.corrupt_folder(Path(source), target, names, severity or corruptions.SEVERITIES, **options)
     elif severity is None:
         dataset = datasets.get(source.removeprefix(_DATA), data_dir, download)
+        if not isinstance(dataset, datasets.ImageDataset):
+            raise InvalidOption(f"Corruptions are for data sets of images with classes, and '{dataset.name}' is none.")
         outcome = export.corrupt_dataset(dataset, target, names, **options)
     else:
         raise InvalidOption("A data set is written in the layout of CIFAR-10-C, with all five severities.")

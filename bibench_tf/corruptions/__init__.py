@@ -146,7 +146,7 @@ def transform(
 
     check(name, 3, severity, table)
 
-    def corrupt(images: np.ndarray, index: np.ndarray) -> np.ndarray:
+    def corrupt(images: np.ndarray, index: int) -> np.ndarray:
         if batch_size is None:
             return apply(name, images[None], severity, seed=seed, first_index=index, table=table)[0]
         return apply(name, images, severity, seed=seed, first_index=index * batch_size, table=table)

@@ -165,10 +165,10 @@ def _claim(target: Path, settings: Settings) -> None:
 
 def _read(path: Path) -> np.ndarray:
     """A PNG or JPEG image, uint8 [H, W, 1 or 3], turned as its EXIF data say."""
-    with Image.open(path, formats=["PNG", "JPEG"]) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
-        image = ImageOps.exif_transpose(image)
+    with Image.open(path, formats=["PNG", "JPEG"]) as stored:
+        if stored.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits per channel (mode {stored.mode})")
+        image = ImageOps.exif_transpose(stored)
         grey = image.mode in ("1", "L", "LA")
         levels = np.asarray(image.convert("L" if grey else "RGB"))
     return levels[..., None] if grey else levels
