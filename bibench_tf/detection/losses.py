@@ -27,8 +27,9 @@ class SsdLoss(tf.keras.layers.Layer):
 
     An anchor is positive from an IoU of 0.5, and if it is the one that overlaps an object most. Softmax cross-entropy,
     of the positives and of the negatives with the highest loss, three for each positive of the image, plus smooth L1
-    (beta 1) of the positives' offsets. Divided by the positives of the whole batch, at least 1, and times B, so that the mean
-    over the batch is the loss of the paper. Background is the last class. Source: arXiv 1512.02325, section 2.2.
+    (beta 1) of the positives' offsets. Divided by the positives of the whole batch, at least 1, and times B, so that
+    the mean over the batch is the loss of the paper. Background is the last class. Source: arXiv 1512.02325, section
+    2.2.
     """
 
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:

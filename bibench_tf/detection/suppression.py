@@ -69,7 +69,7 @@ class Detections(boxes.BoxLayer):
             return {name: value[tf.newaxis] for name, value in self._of_image(found[0], scores[0], apart).items()}
         rows = self.max_detections
         return tf.map_fn(
-            lambda image: self._of_image(*image, apart),
+            lambda image: self._of_image(image[0], image[1], apart),
             (found, scores),
             fn_output_signature={
                 "boxes": tf.TensorSpec([rows, 4], tf.float32),
