@@ -33,10 +33,7 @@ def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -
     help="Corruptions, or a group of them: standard, extra or all.",
 )
 @click.option(
-    "--severity",
-    callback=_severities,
-    metavar="1,3",
-    help="Severities, for a folder of images; all five by default.",
+    "--severity", callback=_severities, metavar="1,3", help="Severities, for a folder of images; all five by default."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @click.option(

@@ -129,12 +129,7 @@ def apply(
 
 
 def transform(
-    name: str,
-    severity: int,
-    *,
-    batch_size: int | None = None,
-    seed: int = 0,
-    table: str = "cifar10",
+    name: str, severity: int, *, batch_size: int | None = None, seed: int = 0, table: str = "cifar10"
 ) -> Callable[[tf.Tensor, Any], Any]:
     """A function for `dataset.enumerate().map(...)` of tf.data that corrupts images (uint8) as `apply` does.
 

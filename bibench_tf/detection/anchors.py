@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.operations import Operations
+from bibench_tf.detection.boxes import DetectionLayer
 
 # Offsets are divided by these: those of the centre (y, x), then those of the logarithm of the size.
 SSD_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
@@ -82,7 +82,7 @@ def rpn_sizes(
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class Anchors(tf.keras.layers.Layer):
+class Anchors(DetectionLayer):
     """The anchors [A, 4] of a list of feature maps [B, H, W, ..], level by level (`grid_anchors`).
 
     `strides` has a number of pixels for each level, `sizes` the (height, width) of its anchors. The heights and widths
@@ -94,10 +94,6 @@ class Anchors(tf.keras.layers.Layer):
         self.strides = tuple(float(stride) for stride in strides)
         self.sizes = tuple(tuple((float(height), float(width)) for height, width in level) for level in sizes)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {**super().get_config(), "strides": self.strides, "sizes": self.sizes}
-
     def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
         """The anchors; only the shapes of the maps are used."""
         levels = []
@@ -105,10 +101,6 @@ class Anchors(tf.keras.layers.Layer):
             height, width = features.shape[1] or tf.shape(features)[1], features.shape[2] or tf.shape(features)[2]
             levels.append(grid_anchors(height, width, stride, np.array(sizes)))
         return tf.concat(levels, axis=0)
-
-    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
-        """None: the anchors are constants."""
-        return Operations({}, 0)
 
 
 def encode(boxes: tf.Tensor, anchors: tf.Tensor, deviations: Sequence[float]) -> tf.Tensor:

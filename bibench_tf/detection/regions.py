@@ -47,18 +47,6 @@ class Proposals(boxes.BoxLayer):
         self.iou_threshold = iou_threshold
         self.smallest = smallest
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "proposals": self.proposals,
-            "candidates": self.candidates,
-            "training_proposals": self.training_proposals,
-            "training_candidates": self.training_candidates,
-            "iou_threshold": self.iou_threshold,
-            "smallest": self.smallest,
-        }
-
     def call(self, inputs: Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The regions of a batch."""
         offsets, logits, anchors, images = inputs
@@ -101,10 +89,6 @@ class SampleRegions(boxes.BoxLayer):
         self.total = total
         self.positive_share = positive_share
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {**super().get_config(), "total": self.total, "positive_share": self.positive_share}
-
     def call(self, inputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The regions and the targets."""
         proposals, truth = inputs
@@ -145,10 +129,6 @@ class RegionAlign(boxes.BoxLayer):
         self.stride = stride
         self.sampling = sampling
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {**super().get_config(), "size": self.size, "stride": self.stride, "sampling": self.sampling}
-
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """The features of all regions of a batch."""
         features, regions = inputs
@@ -178,7 +158,7 @@ class RegionAlign(boxes.BoxLayer):
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class ByImage(tf.keras.layers.Layer):
+class ByImage(boxes.DetectionLayer):
     """Values of all regions of a batch [B * P, ..] by image: [B, P, *shape].
 
     Inputs: the values and the regions [B, P, 4]. `shape` has as many numbers as a region has values.
@@ -188,20 +168,12 @@ class ByImage(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.shape = tuple(shape)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {**super().get_config(), "shape": self.shape}
-
     def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """The values by image."""
         values, regions = inputs
         images = tf.shape(regions)[0]
         proposals = regions.shape[1] or tf.shape(regions)[1]
         return tf.reshape(values, [images, proposals, *self.shape])
-
-    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
-        """None."""
-        return Operations({}, 0)
 
     def count_samples(self, input_shape: Any) -> int:
         """One: the image."""

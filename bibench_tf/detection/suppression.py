@@ -41,17 +41,6 @@ class Detections(boxes.BoxLayer):
         self.candidates = candidates
         self.deviations = tuple(deviations)
 
-    def get_config(self) -> dict[str, Any]:
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "max_detections": self.max_detections,
-            "score_threshold": self.score_threshold,
-            "iou_threshold": self.iou_threshold,
-            "candidates": self.candidates,
-            "deviations": self.deviations,
-        }
-
     def call(self, inputs: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
         """The detections of a batch."""
         offsets, logits, anchors, images = inputs

@@ -159,7 +159,7 @@ def test_a_difficult_object_of_another_class_excuses_nothing():
     assert both(objects, detections, classes=2)[1][0] == 0.5
 
 
-def test_a_class_of_difficult_objects_alone_has_no_figure():
+def test_a_class_of_difficult_objects_alone_has_no_value():
     objects = truth((0, BOX, 0), (0, ELSEWHERE, 1, True))
     for values in both(objects, found((0, BOX, 0, 0.9), (0, ELSEWHERE, 1, 0.8)), classes=2):
         assert values[0] == 1.0 and np.isnan(values[1])
@@ -172,7 +172,7 @@ def test_no_detections():
     assert both(truth(*many(3)), found()) == [[0.0], [0.0]]
 
 
-def test_a_class_without_objects_has_no_figure_and_harms_no_other():
+def test_a_class_without_objects_has_no_value_and_harms_no_other():
     detections = found((0, BOX, 0, 0.9), (0, BOX, 1, 0.95))
     for values in both(truth((0, BOX, 0)), detections, classes=3):
         assert values[0] == 1.0 and np.isnan(values[1]) and np.isnan(values[2])
@@ -218,9 +218,9 @@ def some(seed, images=12, classes=3, levels=None):
             if random.random() < 0.6:
                 objects.append((image, box, number, bool(random.random() < 0.15)))
             for _ in range(random.poisson(0.8)):
-                said = number if random.random() < 0.8 else int(random.integers(classes))
+                label = number if random.random() < 0.8 else int(random.integers(classes))
                 score = random.random() if levels is None else random.integers(levels) / levels
-                detections.append((image, box + random.normal(0, 2.5, size=4), said, score))
+                detections.append((image, box + random.normal(0, 2.5, size=4), label, score))
     return objects, detections
 
 
