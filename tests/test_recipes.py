@@ -28,7 +28,7 @@ def rates(epochs, **changes):
 )
 def test_rates_by_epoch(schedule, expected):
     assert rates(range(3), schedule=schedule) == pytest.approx(expected)
-    # Within an epoch the rate changes only where it is said to.
+    # Within an epoch the rate changes only with `per_step`.
     assert rates((0.9, 1.9, 2.9), schedule=schedule) == pytest.approx(expected)
 
 

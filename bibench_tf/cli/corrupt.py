@@ -33,10 +33,7 @@ def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -
     help="Corruptions, or a group of them: standard, extra or all.",
 )
 @click.option(
-    "--severity",
-    callback=_severities,
-    metavar="1,3",
-    help="Severities, for a folder of images; all five by default.",
+    "--severity", callback=_severities, metavar="1,3", help="Severities, for a folder of images; all five by default."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @click.option(
@@ -83,6 +80,8 @@ def corrupt(
         outcome = export.corrupt_folder(Path(source), target, names, severity or corruptions.SEVERITIES, **options)
     elif severity is None:
         dataset = datasets.get(source.removeprefix(_DATA), data_dir, download)
+        if not isinstance(dataset, datasets.ImageDataset):
+            raise InvalidOption(f"Corruptions are for data sets of images with classes, and '{dataset.name}' is none.")
         outcome = export.corrupt_dataset(dataset, target, names, **options)
     else:
         raise InvalidOption("A data set is written in the layout of CIFAR-10-C, with all five severities.")

@@ -129,12 +129,7 @@ def apply(
 
 
 def transform(
-    name: str,
-    severity: int,
-    *,
-    batch_size: int | None = None,
-    seed: int = 0,
-    table: str = "cifar10",
+    name: str, severity: int, *, batch_size: int | None = None, seed: int = 0, table: str = "cifar10"
 ) -> Callable[[tf.Tensor, Any], Any]:
     """A function for `dataset.enumerate().map(...)` of tf.data that corrupts images (uint8) as `apply` does.
 
@@ -146,7 +141,7 @@ def transform(
 
     check(name, 3, severity, table)
 
-    def corrupt(images: np.ndarray, index: np.ndarray) -> np.ndarray:
+    def corrupt(images: np.ndarray, index: int) -> np.ndarray:
         if batch_size is None:
             return apply(name, images[None], severity, seed=seed, first_index=index, table=table)[0]
         return apply(name, images, severity, seed=seed, first_index=index * batch_size, table=table)

@@ -1,4 +1,4 @@
-"""What a corruption is, and the registry of the corruptions."""
+"""The class of a corruption, and the registry of the corruptions."""
 
 from __future__ import annotations
 

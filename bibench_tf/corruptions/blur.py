@@ -140,7 +140,7 @@ def shuffled(images: np.ndarray, reach: int, moves: np.ndarray) -> np.ndarray:
     inside = (y > reach) & (y <= height - reach) & (x > reach) & (x <= width - reach)
     target = np.where(inside, target, here)
     # Pixel p stands for its value at the end, size + p for its value at the beginning. A pixel that takes the
-    # value of one further on takes what that has in the end, otherwise what it had at the beginning.
+    # value of a later pixel takes its value at the end, otherwise its value at the beginning.
     done = (target > here) & inside.reshape(-1)[target]
     source = np.concatenate(
         [np.where(done, target, target + size).reshape(count, -1), np.tile(here.reshape(1, -1) + size, (count, 1))],

@@ -8,7 +8,7 @@ from bibench_tf.corruptions.base import register
 from bibench_tf.corruptions.draws import Draws
 
 # The weights of red, green and blue in ITU-R BT.601.
-_LUMINANCE = np.float32([0.299, 0.587, 0.114])
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def luminance(images: np.ndarray) -> np.ndarray:

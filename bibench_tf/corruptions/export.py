@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass
 class Outcome:
-    """The counts of files written and of files that were there before, and the failures.
+    """The counts of written and of existing files, and the failures.
 
     `unreadable` are names of source images with the reason, `refused` counts files by the reason why a corruption was
     left out.
@@ -79,10 +79,10 @@ def corrupt_folder(
 ) -> Outcome:
     """Write `target`/CORRUPTION/SEVERITY/NAME.png for each image `source`/NAME.png or .jpg, however deep.
 
-    The noise of an image depends on `seed` and on its name within `source`. Files that are there are left as they
-    are. Transparency is dropped. Raises UnknownName for a corruption or a table, MissingData for a source without
-    images, and InvalidOption for a source with two images of one name, and for a target within the source, or made from
-    another source or with other settings.
+    The noise of an image depends on `seed` and on its name within `source`. Existing files are kept.
+    Transparency is dropped. Raises UnknownName for a corruption or a table, MissingData for a source without images,
+    and InvalidOption for a source with two images of one name, and for a target within the source, or made from another
+    source or with other settings.
     """
     for name in names:
         corruptions.check(name, channels=3, table=table)
@@ -143,7 +143,7 @@ def _images_in(source: Path) -> list[Path]:
 
 
 def _claim(target: Path, settings: Settings) -> None:
-    """Note in `target` how its images are made; images that are there must have been made the same way."""
+    """Note in `target` how its images are made; existing images must have been made the same way."""
     path = target / SETTINGS_FILE
     wanted = asdict(settings)
     try:
@@ -165,10 +165,10 @@ def _claim(target: Path, settings: Settings) -> None:
 
 def _read(path: Path) -> np.ndarray:
     """A PNG or JPEG image, uint8 [H, W, 1 or 3], turned as its EXIF data say."""
-    with Image.open(path, formats=["PNG", "JPEG"]) as image:
-        if image.mode.startswith(("I", "F")):
-            raise ValueError(f"it has more than 8 bits a channel (mode {image.mode})")
-        image = ImageOps.exif_transpose(image)
+    with Image.open(path, formats=["PNG", "JPEG"]) as stored:
+        if stored.mode.startswith(("I", "F")):
+            raise ValueError(f"it has more than 8 bits per channel (mode {stored.mode})")
+        image = ImageOps.exif_transpose(stored)
         grey = image.mode in ("1", "L", "LA")
         levels = np.asarray(image.convert("L" if grey else "RGB"))
     return levels[..., None] if grey else levels
@@ -193,8 +193,8 @@ def corrupt_dataset(
     """Write the corrupted test images of a data set as CIFAR-10-C is published.
 
     `target`/CORRUPTION.npy holds the five severities one after the other, uint8 [5 N, H, W, C], and labels.npy the
-    labels [5 N]. Files that are there are left as they are. Raises UnknownName and InvalidOption for a corruption that
-    does not exist or does not fit the images, and for a target made with other settings.
+    labels [5 N]. Existing files are kept. Raises UnknownName and InvalidOption for a corruption that does not
+    exist or does not fit the images, and for a target made with other settings.
     """
     for name in names:
         corruptions.check(name, dataset.input_shape[-1], table=table)

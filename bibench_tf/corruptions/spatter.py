@@ -120,7 +120,7 @@ def edges(images: np.ndarray) -> np.ndarray:
     around = np.pad(strength, ((0, 0), (1, 1), (1, 1)))
     height, width = images.shape[1:]
 
-    def at(y, x):
+    def at(y: int, x: int) -> np.ndarray:
         return around[:, 1 + y : 1 + y + height, 1 + x : 1 + x + width]
 
     flat = np.abs(dy) < np.abs(dx) * _TANGENT_22_5

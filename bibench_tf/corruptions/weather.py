@@ -40,7 +40,7 @@ def plasma_fractal(noise: np.ndarray, decay: float) -> np.ndarray:
         whole, middle = slice(0, None, step), slice(half, None, step)
         strength = np.float32(amplitude**2)
 
-        def move(total, rows, columns, strength=strength):
+        def move(total: np.ndarray, rows: slice, columns: slice, strength: np.float32 = strength) -> None:
             heights[:, rows, columns] = total / 4 + strength * noise[:, rows, columns]
 
         corners = heights[:, whole, whole]

@@ -1,1 +1,1 @@
-"""What detectors are made of: boxes, anchors, matching, losses, regions, suppression, average precision."""
+"""The parts of detectors and of their evaluation: boxes, anchors, matching, losses, regions, suppression, metrics."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.operations import Operations
+from bibench_tf.detection.boxes import DetectionLayer
 
 # Offsets are divided by these: those of the centre (y, x), then those of the logarithm of the size.
 SSD_DEVIATIONS = (0.1, 0.1, 0.2, 0.2)
@@ -63,7 +64,7 @@ def ssd_sizes(
 ) -> list[np.ndarray]:
     """`level_sizes` for sizes from `smallest` to `largest` of the image in equal steps, and the same ratios everywhere.
 
-    The step goes on once behind the last level. At least two levels. Source: arXiv 1512.02325, equation 4.
+    One more step follows the last level. At least two levels. Source: arXiv 1512.02325, equation 4.
     """
     step = (largest - smallest) / (levels - 1)
     return level_sizes([image_size * (smallest + step * level) for level in range(levels + 1)], [ratios] * levels)
@@ -80,41 +81,33 @@ def rpn_sizes(
     return np.array([(side * root, side / root) for side, root in sides], np.float32)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
-class Anchors(tf.keras.layers.Layer):
-    """The anchors [A, 4] of a list of feature maps [B, H, W, ..], one level after the other (`grid_anchors`).
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class Anchors(DetectionLayer):
+    """The anchors [A, 4] of a list of feature maps [B, H, W, ..], level by level (`grid_anchors`).
 
     `strides` has a number of pixels for each level, `sizes` the (height, width) of its anchors. The heights and widths
     of the maps may be unknown until the network runs.
     """
 
-    def __init__(self, strides: Sequence[float], sizes: Sequence[Sequence[Sequence[float]]], **kwargs):
+    def __init__(self, strides: Sequence[float], sizes: Sequence[Sequence[Sequence[float]]], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.strides = tuple(float(stride) for stride in strides)
         self.sizes = tuple(tuple((float(height), float(width)) for height, width in level) for level in sizes)
 
-    def get_config(self):
-        """The arguments."""
-        return {**super().get_config(), "strides": self.strides, "sizes": self.sizes}
-
-    def call(self, inputs):
-        """The anchors; only the shapes of the maps count."""
+    def call(self, inputs: list[tf.Tensor]) -> tf.Tensor:
+        """The anchors; only the shapes of the maps are used."""
         levels = []
         for features, stride, sizes in zip(tf.nest.flatten(inputs), self.strides, self.sizes, strict=True):
             height, width = features.shape[1] or tf.shape(features)[1], features.shape[2] or tf.shape(features)[2]
-            levels.append(grid_anchors(height, width, stride, sizes))
+            levels.append(grid_anchors(height, width, stride, np.array(sizes)))
         return tf.concat(levels, axis=0)
-
-    def count_operations(self, input_shape, output_shape) -> Operations:
-        """None for an image: the anchors are constants."""
-        return Operations({}, 0)
 
 
 def encode(boxes: tf.Tensor, anchors: tf.Tensor, deviations: Sequence[float]) -> tf.Tensor:
     """Boxes (.., 4) as offsets from anchors (.., 4): (dy / h, dx / w, ln(h' / h), ln(w' / w)) / deviations.
 
     d is the distance of the centres, h and w the size of the anchor, h' and w' that of the box; sizes under a
-    thousandth of a pixel count as that.
+    thousandth of a pixel count as a thousandth.
     """
     centres, sizes = _centres_and_sizes(boxes)
     anchor_centres, anchor_sizes = _centres_and_sizes(anchors)

@@ -1,6 +1,6 @@
-"""VOC's average precision: how well a detector's scores put right detections before wrong ones, class by class.
+"""VOC's average precision: how well a detector's scores rank right detections before wrong ones, class by class.
 
-Everything is in pixels of the original images, so that the figures do not depend on the size a network works at.
+Everything is in pixels of the original images, so that metrics do not depend on the input size of a network.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bibench_tf.detection import annotations
+from bibench_tf.detection.annotations import AREA, BOX, CLASS, IGNORED, IMAGE, SCALE
 
 
 class Truth(NamedTuple):
-    """The objects of a test split, one element of every array for each.
+    """The objects of a test split, one element of each array per object.
 
     `images` and `classes` are numbers from 0 (int), `boxes` (y0, x0, y1, x1) in pixels of the original image (float64
     [O, 4]), `areas` in the same pixels. Objects that are `ignored` (bool), VOC's difficult ones and COCO's crowds, are
-    neither asked for nor wrong to find.
+    neither missed nor wrong to find.
     """
 
     images: np.ndarray
@@ -37,35 +37,33 @@ class Found(NamedTuple):
     scores: np.ndarray
 
 
-# (right, precision, positives) -> average precision. `right` (int [T]) and `precision` (float64 [T]) are how many
-# detections are right and which share of all, from the highest score threshold to the lowest; `positives` is how many
-# objects there are to find.
+# (right, precision, positives) -> average precision. `right` (int [T]) and `precision` (float64 [T]) are the number and
+# the share of right detections, from the highest score threshold to the lowest; `positives` is the number of objects to
+# find.
 Summary = Callable[[np.ndarray, np.ndarray, int], float]
 
 
 def truth_of(labels: np.ndarray, first_image: int = 0) -> Truth:
-    """The objects in a batch of labels [B, M, 11] (`bibench_tf.detection.annotations`), its images numbered on."""
-    real = labels[:, :, annotations.CLASS] >= 0
+    """The objects in a batch of labels [B, M, 11] (`detection.annotations`), its images numbered from `first_image`."""
+    real = labels[:, :, CLASS] >= 0
     rows = labels[real].astype(np.float64)
     return Truth(
         np.nonzero(real)[0] + first_image,
-        rows[:, annotations.BOX] / np.tile(rows[:, annotations.SCALE], 2),
-        rows[:, annotations.CLASS].astype(int),
-        rows[:, annotations.IGNORED] > 0,
-        rows[:, annotations.AREA],
+        rows[:, BOX] / np.tile(rows[:, SCALE], 2),
+        rows[:, CLASS].astype(int),
+        rows[:, IGNORED] > 0,
+        rows[:, AREA],
     )
 
 
 def found_in(labels: np.ndarray, outputs: Mapping[str, np.ndarray], first_image: int = 0) -> Found:
-    """The detections in a detector's outputs for a batch with these labels, which know scale and size of each image.
+    """The detections in a detector's outputs for a batch with these labels, which hold scale and size of each image.
 
-    What of a box lies beyond the image, where a network sees only padding, is cut off.
+    Boxes are cut at the edge of the image, beyond which a network sees only padding.
     """
     real = outputs["classes"] >= 0
     images = np.nonzero(real)[0]
-    scales, sizes = (
-        labels[images, 0, columns].astype(np.float64) for columns in (annotations.SCALE, annotations.IMAGE)
-    )
+    scales, sizes = (labels[images, 0, columns].astype(np.float64) for columns in (SCALE, IMAGE))
     return Found(
         images + first_image,
         np.minimum(outputs["boxes"][real], np.tile(sizes, 2)) / np.tile(scales, 2),
@@ -81,9 +79,9 @@ def average_precisions(
 
     A detection belongs to the object of its class in its image with which its intersection over union (IoU) is the
     largest, if that is `iou_threshold` or more. It is right if no detection of a higher score belongs to the same
-    object, and wrong if one does or if it belongs to none. What belongs to an ignored object counts for nothing.
-    Among detections of equal scores no order is taken: no threshold can tell them apart, so the precision is that of
-    all of them together, whatever the order of images. Source: The PASCAL Visual Object Classes Challenge
+    object, and wrong if one does or if it belongs to no object. Detections of an ignored object are not counted.
+    Detections of equal scores are one point of the curve, because no threshold separates them: the order of images does
+    not matter. Source: The PASCAL Visual Object Classes Challenge
     (Everingham et al., IJCV 2010), section 4.2; the continuous boxes (no added pixel) are those of COCO.
     """
     objects = match(truth, found, iou_threshold)
@@ -114,7 +112,7 @@ def area(right: np.ndarray, precision: np.ndarray, positives: int) -> float:
 
 
 def match(truth: Truth, found: Found, iou_threshold: float) -> np.ndarray:
-    """The index of the object that each detection belongs to, -1 for none: int [D]."""
+    """The index of each detection's object, -1 for none: int [D]."""
     from pycocotools import mask
 
     objects = np.full(len(found.images), -1)
@@ -132,7 +130,7 @@ def match(truth: Truth, found: Found, iou_threshold: float) -> np.ndarray:
 
 
 def _curve(scores: np.ndarray, objects: np.ndarray, ignored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many of a class's detections are right, and their share, at every threshold from the highest score down."""
+    """The number and the share of a class's right detections at each threshold, from the highest score down."""
     order = np.argsort(-scores, kind="stable")
     scores, objects = scores[order], objects[order]
     counted = (objects < 0) | ~ignored[objects] if len(ignored) else np.ones(len(objects), bool)
@@ -146,7 +144,7 @@ def _curve(scores: np.ndarray, objects: np.ndarray, ignored: np.ndarray) -> tupl
 
 
 def _by_image(images: np.ndarray) -> dict[int, np.ndarray]:
-    """Where in an array each image's elements are."""
+    """The places of each image's elements in an array."""
     order = np.argsort(images, kind="stable")
     numbers, starts = np.unique(images[order], return_index=True)
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=True)) if len(numbers) else {}

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import Any
+
 import tensorflow as tf
 
+from bibench_tf.operations import Operations
 
-class BoxLayer(tf.keras.layers.Layer):
-    """A layer that computes with boxes: in float32 at any precision, as 16 bits do not tell the pixels of a photo."""
 
-    def __init__(self, **kwargs):
+class DetectionLayer(tf.keras.layers.Layer):
+    """A layer of a detector without weights, which keeps every argument of its initializer in an attribute."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments."""
+        own = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
+        """None, as in published counts: the work after the network's own layers depends on the image."""
+        return Operations({}, 0)
+
+
+class BoxLayer(DetectionLayer):
+    """A layer that computes with boxes, in float32 at any precision: 16 bits cannot number the pixels of a photo."""
+
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "dtype": "float32"})
 
 

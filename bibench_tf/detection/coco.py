@@ -1,18 +1,19 @@
-"""COCO's figures, from COCO's own evaluation, on arrays and without a word on the terminal."""
+"""COCO's metrics by COCO's own evaluation, on arrays and without its output on the terminal."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+from typing import Any
 
 import numpy as np
 
 from bibench_tf.detection.average_precision import Found, Truth, position_and_size
 
-#: The mean over classes and over the IoU thresholds 0.50, 0.55 ... 0.95.
+# The mean over classes and over the IoU thresholds 0.50, 0.55 ... 0.95.
 MAP = "mAP"
 # In the order of COCOeval's summary.
-_FIGURES = (
+_METRICS = (
     MAP,
     "mAP@0.5",
     "mAP@0.75",
@@ -28,15 +29,15 @@ _FIGURES = (
 )
 
 
-def figures(truth: Truth, found: Found) -> dict[str, float]:
-    """COCO's twelve figures, from 0 to 1; those for which there are no objects are left out.
+def metrics(truth: Truth, found: Found) -> dict[str, float]:
+    """COCO's twelve metrics, from 0 to 1; metrics without objects are left out.
 
     Average precision (AP) is the mean of the interpolated precision at the recalls 0, 0.01 ... 1; average recall (AR)
-    is the recall that at most so many detections per image and class reach. Both are means over classes with objects
+    is the recall with at most n detections per image and class. Both are means over classes with objects
     and over IoU thresholds from 0.50 to 0.95. Objects are small below 32^2 pixels of area, large above 96^2. An ignored
-    object is a crowd: any number of detections may lie in it, and what counts there is the share of a detection's own
-    area. Among detections of equal scores, those of earlier images come first.
-    Source: COCO, arXiv 1405.0312, and pycocotools' COCOeval, whose numbers these are.
+    object is a crowd: any number of detections may lie in it, and the overlap is the share of the detection's own area.
+    Among detections of equal scores, those of earlier images come first.
+    Source: COCO, arXiv 1405.0312, and pycocotools' COCOeval.
     """
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -44,7 +45,7 @@ def figures(truth: Truth, found: Found) -> dict[str, float]:
     images = [{"id": image} for image in np.union1d(truth.images, found.images).tolist()]
     categories = [{"id": number} for number in np.union1d(truth.classes, found.classes).tolist()]
 
-    def index(annotations: list[dict]) -> COCO:
+    def index(annotations: list[dict[str, Any]]) -> COCO:
         coco = COCO()
         coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
         coco.createIndex()
@@ -69,11 +70,11 @@ def figures(truth: Truth, found: Found) -> dict[str, float]:
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    # COCOeval says -1 where there are no objects.
-    return {name: float(value) for name, value in zip(_FIGURES, evaluation.stats, strict=True) if value >= 0}
+    # COCOeval gives -1 for metrics without objects.
+    return {name: float(value) for name, value in zip(_METRICS, evaluation.stats, strict=True) if value >= 0}
 
 
-def _rows(boxes: Truth | Found) -> list[dict]:
+def _rows(boxes: Truth | Found) -> list[dict[str, Any]]:
     """Boxes as COCO's annotations, numbered from 1, because COCOeval takes number 0 for no match."""
     columns = (boxes.images.tolist(), boxes.classes.tolist(), position_and_size(boxes.boxes).tolist())
     return [

@@ -1,4 +1,4 @@
-"""Boxes drawn on images, with what they are said to be."""
+"""Boxes drawn on images, with the names of their classes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from bibench_tf.detection import annotations
+from bibench_tf.detection.annotations import BOX, CLASS
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,7 +23,7 @@ _BLACK: Colour = (0, 0, 0)
 _WHITE: Colour = (255, 255, 255)
 _LINE_PX = 3
 _FONT_PX = 14
-# Images are enlarged until their long side has this many pixels, or text would be larger than what it names.
+# Images are enlarged until their long side has this many pixels, so that text is smaller than objects.
 _LONG_SIDE_PX = 480
 # Detections of lower scores are not drawn.
 _FROM_SCORE = 0.3
@@ -52,8 +52,8 @@ def draw(
     picture = Image.fromarray(image).resize((image.shape[1] * zoom, image.shape[0] * zoom), Image.Resampling.NEAREST)
     canvas = ImageDraw.Draw(picture)
     font = ImageFont.load_default(_FONT_PX)
-    order = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
-    order = [index for index in order if classes[index] >= 0]
+    by_score = np.arange(len(boxes)) if scores is None else np.argsort(scores, kind="stable")
+    order = [index for index in by_score if classes[index] >= 0]
     corners = {index: [round(float(side) * zoom) for side in boxes[index][[1, 0, 3, 2]]] for index in order}
     for index in order:
         _outline(canvas, corners[index], colour(int(classes[index])))
@@ -71,7 +71,7 @@ def draw(
 
 
 def detections(model: tf.keras.Model, images: tf.Tensor, data: DetectionDataset) -> Image.Image:
-    """The image of a batch of one of `data`, with what a detector finds on it with scores of 0.3 and more."""
+    """The image of a batch of one of `data`, with a detector's detections of scores of 0.3 and more."""
     found = {name: output[0] for name, output in model.predict_on_batch(images).items()}
     shown = found["scores"] >= _FROM_SCORE
     boxes, classes, scores = (found[name][shown] for name in ("boxes", "classes", "scores"))
@@ -80,7 +80,7 @@ def detections(model: tf.keras.Model, images: tf.Tensor, data: DetectionDataset)
 
 def objects(image: np.ndarray, truth: np.ndarray, data: DetectionDataset) -> Image.Image:
     """An image of `data` with its labels (`bibench_tf.detection.annotations`)."""
-    boxes, classes = truth[:, annotations.BOX], truth[:, annotations.CLASS].astype(int)
+    boxes, classes = truth[:, BOX], truth[:, CLASS].astype(int)
     return draw(pixels(image, data.mean, data.std), boxes, classes, data.class_names)
 
 
@@ -97,10 +97,9 @@ def in_a_row(images: Sequence[Image.Image], height: int) -> Image.Image:
 
 @cache
 def colour(number: int) -> Colour:
-    """The colour of a class: the same for every data set, and as far from those of lower numbers as there is one.
+    """The colour of a class: the same for every data set, maximally distinct from the colours of lower class indices.
 
-    The distance is that of the colour space CIELAB. None is so dark that it vanishes on black, and none so pale that it
-    could be taken for white or grey.
+    The distance is that of the colour space CIELAB. All colours differ from black, white and grey.
     """
     candidates = _candidates()
     places = _lab(candidates)
@@ -124,7 +123,7 @@ def luminance(colour: Colour) -> float:
 
 
 def _linear(colours: np.ndarray) -> np.ndarray:
-    """The intensities that sRGB values of 0..255 stand for, from 0 to 1."""
+    """The linear intensities of sRGB values of 0..255, from 0 to 1."""
     parts = colours / 255
     return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
 
@@ -140,14 +139,14 @@ def _lab(colours: np.ndarray) -> np.ndarray:
 
 @cache
 def _candidates() -> np.ndarray:
-    """Colours of a regular grid (uint8 [N, 3]) that show on black as well as on white; the first is an orange."""
+    """Colours of a regular grid (uint8 [N, 3]) that are visible on black and on white; the first is an orange."""
     grid = np.array([(255, 128, 0), *product(range(0, 256, 17), repeat=3)], np.uint8)
     lab = _lab(grid.astype(float))
     return grid[(lab[:, 0] > 45) & (lab[:, 0] < 88) & (np.hypot(lab[:, 1], lab[:, 2]) > 30)]
 
 
 def _outline(canvas: ImageDraw.ImageDraw, corners: Sequence[int], fill: Colour) -> None:
-    """A coloured line between two black ones, so that it shows on any ground."""
+    """A coloured line between two black ones, which is visible on any ground."""
     x0, y0, x1, y1 = corners
     x1, y1 = max(x0, x1), max(y0, y1)
     canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline=_BLACK, width=_LINE_PX + 2)
@@ -160,7 +159,7 @@ def _place(
     size: tuple[int, int],
     taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int, int, int]:
-    """Where a box's name goes: above it, in its upper or lower edge or below, where there is room, within the image."""
+    """The place of a box's name: above the box, in its upper or lower edge, or below, wherever the image has room."""
     x0, y0, _, y1 = corners
     width, height = round(text[2] - text[0]) + 8, _FONT_PX + 6
     left = max(0, min(x0, size[0] - 1 - width))

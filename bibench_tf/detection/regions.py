@@ -1,6 +1,9 @@
-"""The regions of a two-stage detector: proposed, chosen for training, and cut out of the features."""
+"""The regions of a two-stage detector: proposal, choice for training, and features of a region."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -10,14 +13,14 @@ from bibench_tf.detection.annotations import BOX, CLASS, IGNORED
 from bibench_tf.operations import Operations
 
 # The columns of the targets of regions: the box of the object, and its class; matching.NEGATIVE for background,
-# matching.NEITHER for rows that are not taken.
+# matching.NEITHER for unused rows.
 TARGET_BOX = slice(0, 4)
 TARGET_CLASS = 4
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class Proposals(boxes.BoxLayer):
-    """The regions [B, P, 4] of images in which a region proposal network sees objects, the most certain first.
+    """The regions [B, P, 4] of images in which a region proposal network sees objects, by falling score.
 
     Inputs: offsets [B, A, 4], logits [B, A], anchors [A, 4], the images [B, H, W, 3], for their size. The `candidates`
     anchors of the highest logits are decoded and cut at the edges; boxes with a side of at most `smallest` pixels are
@@ -34,8 +37,8 @@ class Proposals(boxes.BoxLayer):
         training_candidates: int = 12000,
         iou_threshold: float = 0.7,
         smallest: float = 0.0,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.proposals = proposals
         self.candidates = candidates
@@ -44,19 +47,7 @@ class Proposals(boxes.BoxLayer):
         self.iou_threshold = iou_threshold
         self.smallest = smallest
 
-    def get_config(self):
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "proposals": self.proposals,
-            "candidates": self.candidates,
-            "training_proposals": self.training_proposals,
-            "training_candidates": self.training_candidates,
-            "iou_threshold": self.iou_threshold,
-            "smallest": self.smallest,
-        }
-
-    def call(self, inputs, training=None):
+    def call(self, inputs: Sequence[tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """The regions of a batch."""
         offsets, logits, anchors, images = inputs
         height, width = images.shape[1] or tf.shape(images)[1], images.shape[2] or tf.shape(images)[2]
@@ -70,7 +61,7 @@ class Proposals(boxes.BoxLayer):
         # Suppression takes only scores above its threshold, which is minus infinity.
         logits = tf.where(large, logits, float("-inf"))
 
-        def suppressed(image):
+        def suppressed(image: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             found, logits = image
             chosen, valid = tf.image.non_max_suppression_padded(
                 found, logits, proposals, self.iou_threshold, pad_to_max_output_size=True
@@ -79,34 +70,26 @@ class Proposals(boxes.BoxLayer):
 
         return tf.map_fn(suppressed, (found, logits), fn_output_signature=tf.TensorSpec([proposals, 4], tf.float32))
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
-        """None, as in published counts: what follows the network's own layers depends on what it sees."""
-        return Operations({}, 0)
 
-
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class SampleRegions(boxes.BoxLayer):
     """The regions of a training step [B, S, 4], S = `total`, and their targets [B, S, 5] (box and class).
 
     Inputs: proposals [B, P, 4] and truth [B, M, 11]. The objects themselves count as proposals, too. A region is
     positive from an IoU of 0.5 and negative below; of each image `total` are taken at random, at most `positive_share`
     of them positive. The target of a region is the box and the class of the object it overlaps most; the class is
-    matching.NEGATIVE for background, and matching.NEITHER in rows that only fill up. No gradient goes through.
+    matching.NEGATIVE for background, and matching.NEITHER in padding rows. No gradient goes through.
     Source: arXiv 1504.08083, section 2.3; the numbers as in mmdetection.
     """
 
     draws_at_random = True
 
-    def __init__(self, total: int = 512, positive_share: float = 0.25, **kwargs):
+    def __init__(self, total: int = 512, positive_share: float = 0.25, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.total = total
         self.positive_share = positive_share
 
-    def get_config(self):
-        """The arguments."""
-        return {**super().get_config(), "total": self.total, "positive_share": self.positive_share}
-
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """The regions and the targets."""
         proposals, truth = inputs
         proposals = tf.stop_gradient(proposals)
@@ -129,36 +112,32 @@ class SampleRegions(boxes.BoxLayer):
         return tf.where(taken, regions, 0.0), tf.concat([rows[..., BOX], classes[..., tf.newaxis]], axis=-1)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class RegionAlign(boxes.BoxLayer):
     """The features of regions: [B, H, W, C] and [B, P, 4] to [B * P, size, size, C], image after image (RoIAlign).
 
     A region is divided into size x size cells; each gets the mean of `sampling` x `sampling` points, evenly spread in
     it, which are interpolated between the four features next to them. Feature (i, j) is at the centre of its cell,
-    pixel ((i + 0.5) stride, (j + 0.5) stride); beyond the outermost centres the outermost features go on. A gradient
-    goes to the features and not to the regions. Source: arXiv 1703.06870, section 3; `aligned=True` of mmcv, whose
-    number of points depends on the size of the region unless it is given.
+    pixel ((i + 0.5) stride, (j + 0.5) stride); beyond the outermost centres the outermost features continue. The
+    gradient goes to the features and not to the regions. Source: arXiv 1703.06870, section 3; `aligned=True` of mmcv,
+    whose number of points depends on the size of the region unless it is given.
     """
 
-    def __init__(self, size: int = 14, stride: float = 16, sampling: int = 2, **kwargs):
+    def __init__(self, size: int = 14, stride: float = 16, sampling: int = 2, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.stride = stride
         self.sampling = sampling
 
-    def get_config(self):
-        """The arguments."""
-        return {**super().get_config(), "size": self.size, "stride": self.stride, "sampling": self.sampling}
-
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
         """The features of all regions of a batch."""
         features, regions = inputs
         images, proposals = tf.shape(regions)[0], tf.shape(regions)[1]
         channels = features.shape[-1]
-        # One more row and column on each side, so that points at the edges lie between features, too.
+        # A margin of one row and column, so that points at the edges lie between features, too.
         features = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="SYMMETRIC")
         regions = tf.stop_gradient(regions) / self.stride + 0.5
-        # From the first to the last point; crop_and_resize wants them as shares of the way to the last feature.
+        # From the first to the last point; crop_and_resize takes them as shares of the way to the last feature.
         points = self.size * self.sampling
         margin = (regions[..., 2:] - regions[..., :2]) / (2 * points)
         ends = tf.concat([regions[..., :2] + margin, regions[..., 2:] - margin], axis=-1)
@@ -169,41 +148,33 @@ class RegionAlign(boxes.BoxLayer):
         pooled = tf.nn.avg_pool2d(cut, self.sampling, self.sampling, "VALID")
         return tf.ensure_shape(pooled, [None, self.size, self.size, channels])
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """Four multiply-accumulates for each point, in floats; for one region."""
         return Operations({32: 4 * self.sampling**2 * self.size**2 * output_shape[-1]}, 0)
 
-    def count_samples(self, input_shape) -> int:
-        """Regions, of which an image has as many as there are proposals."""
+    def count_samples(self, input_shape: Any) -> int:
+        """The number of regions of an image, which is that of its proposals."""
         return input_shape[1][1]
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
-class ByImage(tf.keras.layers.Layer):
-    """Values of all regions of a batch [B * P, ..], image after image again: [B, P, *shape].
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ByImage(boxes.DetectionLayer):
+    """Values of all regions of a batch [B * P, ..] by image: [B, P, *shape].
 
     Inputs: the values and the regions [B, P, 4]. `shape` has as many numbers as a region has values.
     """
 
-    def __init__(self, shape: tuple[int, ...], **kwargs):
+    def __init__(self, shape: tuple[int, ...], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.shape = tuple(shape)
 
-    def get_config(self):
-        """The arguments."""
-        return {**super().get_config(), "shape": self.shape}
-
-    def call(self, inputs):
-        """Reshape."""
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        """The values by image."""
         values, regions = inputs
         images = tf.shape(regions)[0]
         proposals = regions.shape[1] or tf.shape(regions)[1]
         return tf.reshape(values, [images, proposals, *self.shape])
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
-        """None."""
-        return Operations({}, 0)
-
-    def count_samples(self, input_shape) -> int:
-        """Images again."""
+    def count_samples(self, input_shape: Any) -> int:
+        """One: the image."""
         return 1

@@ -1,15 +1,17 @@
-"""From the numbers of a detector to its detections: decoding and non-maximum suppression."""
+"""From the outputs of a detector's heads to its detections: decoding and non-maximum suppression."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
 from bibench_tf.detection import anchors as coding
 from bibench_tf.detection import boxes
-from bibench_tf.operations import Operations
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class Detections(boxes.BoxLayer):
     """The detections of images, from offsets, class logits, anchors and the image.
 
@@ -19,8 +21,8 @@ class Detections(boxes.BoxLayer):
     score 0 and class -1.
 
     Scores are softmax probabilities. Of the scores above `score_threshold` the `candidates` highest, of all boxes and
-    classes, go through non-maximum suppression at `iou_threshold`, each class on its own. For a batch of one these
-    are operations that TensorFlow Lite has.
+    classes, go through non-maximum suppression at `iou_threshold`, each class separately. For a batch of one,
+    TensorFlow Lite has all these operations.
     """
 
     def __init__(
@@ -30,8 +32,8 @@ class Detections(boxes.BoxLayer):
         iou_threshold: float = 0.45,
         candidates: int = 1000,
         deviations: tuple[float, float, float, float] = coding.SSD_DEVIATIONS,
-        **kwargs,
-    ):
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.max_detections = max_detections
         self.score_threshold = score_threshold
@@ -39,18 +41,7 @@ class Detections(boxes.BoxLayer):
         self.candidates = candidates
         self.deviations = tuple(deviations)
 
-    def get_config(self):
-        """The arguments."""
-        return {
-            **super().get_config(),
-            "max_detections": self.max_detections,
-            "score_threshold": self.score_threshold,
-            "iou_threshold": self.iou_threshold,
-            "candidates": self.candidates,
-            "deviations": self.deviations,
-        }
-
-    def call(self, inputs):
+    def call(self, inputs: Sequence[tf.Tensor]) -> dict[str, tf.Tensor]:
         """The detections of a batch."""
         offsets, logits, anchors, images = inputs
         height, width = images.shape[1] or tf.shape(images)[1], images.shape[2] or tf.shape(images)[2]
@@ -58,16 +49,16 @@ class Detections(boxes.BoxLayer):
         if offsets.shape.rank == 4:
             anchors = anchors[..., tf.newaxis, :]
         found = boxes.clip(coding.decode(offsets, anchors, self.deviations), height, width)
-        # Rows that only fill up the proposals, and boxes outside of the image.
+        # Without padding rows of the proposals and boxes outside of the image.
         some = tf.cast(boxes.area(found) > 0, scores.dtype)
         scores *= some if offsets.shape.rank == 4 else some[..., tf.newaxis]
         # Boxes of different classes, moved this far for each class, cannot overlap.
         apart = tf.cast(tf.maximum(height, width), tf.float32)
-        if images.shape[0] == 1:  # as on a device, where there is no loop
+        if images.shape[0] == 1:  # as on a device, which has no loops
             return {name: value[tf.newaxis] for name, value in self._of_image(found[0], scores[0], apart).items()}
         rows = self.max_detections
         return tf.map_fn(
-            lambda image: self._of_image(*image, apart),
+            lambda image: self._of_image(image[0], image[1], apart),
             (found, scores),
             fn_output_signature={
                 "boxes": tf.TensorSpec([rows, 4], tf.float32),
@@ -100,11 +91,7 @@ class Detections(boxes.BoxLayer):
             "classes": tf.where(there, tf.gather(classes, chosen), -1),
         }
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
-        """None, as in published counts: what follows the network's own layers depends on what it sees."""
-        return Operations({}, 0)
-
 
 def named(detections: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The outputs of `Detections`, each from a layer of its name, by which they are known in a converted file."""
+    """The outputs of `Detections`, each from a layer of its name, which a converted file keeps."""
     return {name: tf.keras.layers.Activation("linear", name=name)(value) for name, value in detections.items()}

@@ -1,4 +1,4 @@
-"""What a recipe is, and the registry of the recipes."""
+"""The class of a recipe, and the registry of the recipes."""
 
 from __future__ import annotations
 

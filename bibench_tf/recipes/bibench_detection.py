@@ -11,13 +11,7 @@ _VOC = ("voc0712", "voc2007", "voc2012")
 def _binary(name: str, start: Recipe, epochs: int, batch_size: int) -> Recipe:
     """Adam at a tenth of the rate for classifiers, from the full-precision weights."""
     return Recipe(
-        name,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer="adam",
-        learning_rate=1e-4,
-        schedule="cosine",
-        start=start,
+        name, epochs=epochs, batch_size=batch_size, optimizer="adam", learning_rate=1e-4, schedule="cosine", start=start
     )
 
 
@@ -74,6 +68,5 @@ _COCO_FLOAT = register(
     )
 )
 register(
-    _binary("bibench_coco", _COCO_FLOAT, epochs=12, batch_size=8),
-    bibench_for={"coco2017": ("faster_rcnn_resnet18",)},
+    _binary("bibench_coco", _COCO_FLOAT, epochs=12, batch_size=8), bibench_for={"coco2017": ("faster_rcnn_resnet18",)}
 )

@@ -14,6 +14,5 @@ _MODELNET40 = register(
 
 # acc_shapenet. Its network and its data set are not in the release.
 register(
-    dataclasses.replace(_MODELNET40, name="bibench_shapenet"),
-    bibench_for={"shapenet_part": ("pointnet_segmentation",)},
+    dataclasses.replace(_MODELNET40, name="bibench_shapenet"), bibench_for={"shapenet_part": ("pointnet_segmentation",)}
 )

@@ -31,10 +31,7 @@ register(small("quick_speech", epochs=6, batch_size=32, learning_rate=5e-3), qui
 
 # Binary detectors learn more from full precision than from scratch in the same time.
 DETECTION_FLOAT = register(small("quick_detection_float", epochs=12, batch_size=16, learning_rate=2e-3))
-register(
-    dataclasses.replace(DETECTION_FLOAT, name="quick_detection", start=DETECTION_FLOAT),
-    quick_for="detection",
-)
+register(dataclasses.replace(DETECTION_FLOAT, name="quick_detection", start=DETECTION_FLOAT), quick_for="detection")
 
 # At three times this rate small BERTs from scratch stay at chance.
 _TEXT_FLOAT = register(dataclasses.replace(BERT_FINE_TUNING, name="quick_text_float", learning_rate=3e-4))

@@ -33,7 +33,7 @@ class Detection(Task):
     dictionary for at most N detections per image, the highest score first: `boxes` float32 [B, N, 4] as (y0, x0, y1,
     x1) in pixels of the image they see, `scores` float32 [B, N], `classes` int32 [B, N], -1 in rows without a
     detection. What they are trained by is computed from labels and predictions inside the training graph
-    (`bibench_tf.detection.training`), whose output is the loss of each image.
+    (`bibench_tf.detection.training_graph`), whose output is the loss of each image.
 
     Main figure by the data set's `protocol`: `voc2007` is the mean over classes of the 11-point average precision at
     IoU 0.5, `voc2012` that of the area under the curve, `coco` the mean of COCO's average precision over the IoU
@@ -63,7 +63,7 @@ class Detection(Task):
 
     def training_graph(self, model: tf.keras.Model) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Images and truth to the loss of each image."""
-        from bibench_tf.detection.training import training_outputs
+        from bibench_tf.detection.training_graph import training_outputs
 
         return training_outputs(model)
 
@@ -155,7 +155,7 @@ class DetectionEvaluation(Evaluation):
             for kind, batches in ((Truth, self._truths), (Found, self._founds))
         )
         if self._protocol == "coco":
-            return {coco.MAP: float("nan")} | coco.figures(truth, found)
+            return {coco.MAP: float("nan")} | coco.metrics(truth, found)
         precisions = average_precision.average_precisions(
             truth, found, len(self._class_names), _SUMMARIES[self._protocol]
         )

@@ -22,7 +22,7 @@ def parameter(name, table, severity):
 
 
 def cut(values):
-    """Grey levels below `values`, give or take rounding errors."""
+    """Grey levels below `values`, except for rounding errors."""
     return np.floor(np.clip(values, 0, 255) + 1e-3)
 
 

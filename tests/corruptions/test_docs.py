@@ -22,7 +22,7 @@ def test_the_python_examples(tmp_path):
         [sys.executable, "example.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert ") True" in done.stdout
+    assert "] True" in done.stdout
     with (
         Image.open(tmp_path / "corruptions.png") as made,
         Image.open(DOCUMENT.parent / "images/corruptions.png") as shown,

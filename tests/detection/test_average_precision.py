@@ -42,7 +42,7 @@ def found(*rows):
 
 
 def both(objects, detections, classes=1, **options):
-    """The 11-point figures and the areas."""
+    """The 11-point averages and the areas."""
     return [average_precisions(objects, detections, classes, form, **options).tolist() for form in (eleven_point, area)]
 
 
@@ -159,10 +159,10 @@ def test_a_difficult_object_of_another_class_excuses_nothing():
     assert both(objects, detections, classes=2)[1][0] == 0.5
 
 
-def test_a_class_of_difficult_objects_alone_has_no_figure():
+def test_a_class_of_difficult_objects_alone_has_no_value():
     objects = truth((0, BOX, 0), (0, ELSEWHERE, 1, True))
-    for figures in both(objects, found((0, BOX, 0, 0.9), (0, ELSEWHERE, 1, 0.8)), classes=2):
-        assert figures[0] == 1.0 and np.isnan(figures[1])
+    for values in both(objects, found((0, BOX, 0, 0.9), (0, ELSEWHERE, 1, 0.8)), classes=2):
+        assert values[0] == 1.0 and np.isnan(values[1])
 
 
 # What is missing
@@ -172,15 +172,15 @@ def test_no_detections():
     assert both(truth(*many(3)), found()) == [[0.0], [0.0]]
 
 
-def test_a_class_without_objects_has_no_figure_and_harms_no_other():
+def test_a_class_without_objects_has_no_value_and_harms_no_other():
     detections = found((0, BOX, 0, 0.9), (0, BOX, 1, 0.95))
-    for figures in both(truth((0, BOX, 0)), detections, classes=3):
-        assert figures[0] == 1.0 and np.isnan(figures[1]) and np.isnan(figures[2])
+    for values in both(truth((0, BOX, 0)), detections, classes=3):
+        assert values[0] == 1.0 and np.isnan(values[1]) and np.isnan(values[2])
 
 
 def test_no_objects_at_all():
-    for figures in both(truth(), found((0, BOX, 0, 0.9)), classes=2):
-        assert np.isnan(figures).all()
+    for values in both(truth(), found((0, BOX, 0, 0.9)), classes=2):
+        assert np.isnan(values).all()
 
 
 def test_a_detection_in_an_image_without_objects_is_wrong():
@@ -218,9 +218,9 @@ def some(seed, images=12, classes=3, levels=None):
             if random.random() < 0.6:
                 objects.append((image, box, number, bool(random.random() < 0.15)))
             for _ in range(random.poisson(0.8)):
-                said = number if random.random() < 0.8 else int(random.integers(classes))
+                label = number if random.random() < 0.8 else int(random.integers(classes))
                 score = random.random() if levels is None else random.integers(levels) / levels
-                detections.append((image, box + random.normal(0, 2.5, size=4), said, score))
+                detections.append((image, box + random.normal(0, 2.5, size=4), label, score))
     return objects, detections
 
 

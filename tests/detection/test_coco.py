@@ -1,4 +1,4 @@
-"""COCO's figures: the arrays give what COCO's files give, sizes and crowds by hand, and silence."""
+"""COCO's metrics: the arrays give what COCO's files give, sizes and crowds by hand, and silence."""
 
 from __future__ import annotations
 
@@ -83,15 +83,15 @@ def test_arrays_give_what_cocos_files_give(tmp_path, seed):
     official.accumulate()
     official.summarize()
 
-    figures = coco.figures(truth(*objects), found(*detections))
-    assert [*figures.values()] == pytest.approx(official.stats.tolist(), abs=1e-12)
-    assert len(figures) == 12 and all(0 < value < 1 for value in figures.values())
+    metrics = coco.metrics(truth(*objects), found(*detections))
+    assert [*metrics.values()] == pytest.approx(official.stats.tolist(), abs=1e-12)
+    assert len(metrics) == 12 and all(0 < value < 1 for value in metrics.values())
 
 
 def test_names_are_those_of_the_numbers():
     """One object of 10 x 10 px, found with an IoU of 6/10: right at .50, .55 and .60 of ten thresholds."""
-    figures = coco.figures(truth((0, BOX, 0, False, 100.0)), found((0, (0, 0, 10, 6), 0, 0.9)))
-    assert figures == pytest.approx(
+    metrics = coco.metrics(truth((0, BOX, 0, False, 100.0)), found((0, (0, 0, 10, 6), 0, 0.9)))
+    assert metrics == pytest.approx(
         {
             "mAP": 0.3,
             "mAP@0.5": 1.0,
@@ -115,11 +115,11 @@ def test_sizes_are_those_of_the_area_given_not_of_the_box():
         (1, square(50), 0, False, 2500.0),
         (2, square(100), 0, False, 10_000.0),
     )
-    figures = coco.figures(objects, found((0, (0, 0, 100, 50), 0, 0.8), (2, square(100), 0, 0.9)))
-    assert figures["mAP small"] == pytest.approx(0.1)
-    assert figures["mAP medium"] == 0.0
-    assert figures["mAP large"] == pytest.approx(1.0)
-    assert figures["AR small"] == pytest.approx(0.1)
+    metrics = coco.metrics(objects, found((0, (0, 0, 100, 50), 0, 0.8), (2, square(100), 0, 0.9)))
+    assert metrics["mAP small"] == pytest.approx(0.1)
+    assert metrics["mAP medium"] == 0.0
+    assert metrics["mAP large"] == pytest.approx(1.0)
+    assert metrics["AR small"] == pytest.approx(0.1)
 
 
 def test_many_detections_in_a_crowd_count_for_nothing():
@@ -127,45 +127,45 @@ def test_many_detections_in_a_crowd_count_for_nothing():
     objects = truth((0, square(100), 0, True, 5000.0), (0, square(10, at=200), 0, False, 100.0))
     inside = [(0, square(20, at=at), 0, 0.9) for at in (0, 30, 60)]
     right = (0, square(10, at=200), 0, 0.5)
-    assert coco.figures(objects, found(*inside, right))["mAP"] == pytest.approx(1.0)
+    assert coco.metrics(objects, found(*inside, right))["mAP"] == pytest.approx(1.0)
     # The same three where no crowd is: precision 1/4.
-    assert coco.figures(truth(*[(0, square(10, at=200), 0, False, 100.0)]), found(*inside, right))[
+    assert coco.metrics(truth(*[(0, square(10, at=200), 0, False, 100.0)]), found(*inside, right))[
         "mAP"
     ] == pytest.approx(0.25)
 
 
 def test_a_first_detection_is_a_match_like_any_other():
     """COCOeval takes an annotation of number 0 for none."""
-    assert coco.figures(truth((0, BOX, 0, False, 100.0)), found((0, BOX, 0, 0.9)))["mAP"] == pytest.approx(1.0)
+    assert coco.metrics(truth((0, BOX, 0, False, 100.0)), found((0, BOX, 0, 0.9)))["mAP"] == pytest.approx(1.0)
 
 
 def test_classes_without_objects_do_not_count():
-    figures = coco.figures(truth((0, BOX, 4, False, 100.0)), found((0, BOX, 4, 0.9), (0, BOX, 1, 0.95)))
-    assert figures["mAP"] == pytest.approx(1.0)
+    metrics = coco.metrics(truth((0, BOX, 4, False, 100.0)), found((0, BOX, 4, 0.9), (0, BOX, 1, 0.95)))
+    assert metrics["mAP"] == pytest.approx(1.0)
 
 
 def test_no_detections_are_nothing_found():
-    figures = coco.figures(truth((0, BOX, 0, False, 100.0)), found())
-    assert figures["mAP"] == 0.0 and figures["AR 100 detections"] == 0.0
+    metrics = coco.metrics(truth((0, BOX, 0, False, 100.0)), found())
+    assert metrics["mAP"] == 0.0 and metrics["AR 100 detections"] == 0.0
 
 
-def test_without_objects_there_are_no_figures():
-    assert coco.figures(truth(), found((0, BOX, 0, 0.9))) == {}
-    assert coco.figures(truth(), found()) == {}
-    assert coco.figures(truth((0, BOX, 0, True, 100.0)), found()) == {}
+def test_without_objects_there_are_no_metrics():
+    assert coco.metrics(truth(), found((0, BOX, 0, 0.9))) == {}
+    assert coco.metrics(truth(), found()) == {}
+    assert coco.metrics(truth((0, BOX, 0, True, 100.0)), found()) == {}
 
 
 def test_the_order_of_images_does_not_matter():
     objects, detections = some(5)
     numbers = np.random.default_rng(5).permutation(50)[:10]
-    moved = coco.figures(
+    moved = coco.metrics(
         truth(*[(numbers[image], *rest) for image, *rest in objects[::-1]]),
         found(*[(numbers[image], *rest) for image, *rest in detections[::-1]]),
     )
-    assert moved == pytest.approx(coco.figures(truth(*objects), found(*detections)), abs=1e-12)
+    assert moved == pytest.approx(coco.metrics(truth(*objects), found(*detections)), abs=1e-12)
 
 
 def test_nothing_is_printed(capsys):
-    coco.figures(truth((0, BOX, 0, False, 100.0)), found((0, BOX, 0, 0.9)))
+    coco.metrics(truth((0, BOX, 0, False, 100.0)), found((0, BOX, 0, 0.9)))
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err == ""

@@ -12,7 +12,7 @@ from bibench_tf import datasets, tasks, zoo
 from bibench_tf.complexity.counting import count, without_memory
 from bibench_tf.deploy import flatbuffer
 from bibench_tf.deploy.convert import runner
-from bibench_tf.detection import training
+from bibench_tf.detection import training_graph
 from bibench_tf.detection.annotations import BOX, COLUMNS
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE, BIBENCH
@@ -81,7 +81,7 @@ def test_it_learns_and_is_saved(name, key, batch, take_steps, assert_saved, bina
     binary = binary_layers(model)
     assert len(binary) == (0 if key == BASELINE else SMALL[name][1])
     assert not any(word in layer.name for layer in binary for word in ("level", "rpn", "region", "stem", "stage6"))
-    inputs, outputs = training.training_outputs(model)
+    inputs, outputs = training_graph.training_outputs(model)
     trained = tf.keras.Model(inputs, outputs)
     loss = tasks.get("detection").loss(None)
     losses, largest = take_steps(trained, {"image": images, "truth": truth}, truth, steps=6, rate=2e-3, loss_of=loss)

@@ -1,4 +1,4 @@
-"""The graph that a detector is trained by: from images and truth to the loss of each image."""
+"""The graph that a detector is trained with: from images and truth to the loss of each image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bibench_tf.detection.regions import ByImage, SampleRegions
 def training_outputs(model: tf.keras.Model) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
     """Inputs `image` and `truth` [B, M, 11], and the loss of each image [B], on the layers of a detector of the zoo.
 
-    Layers are found by their names: one with `proposals` has two stages.
+    Layers are found by their names: a detector with a layer `proposals` has two stages.
     """
     truth = tf.keras.Input((None, COLUMNS), name="truth")
     inputs = {"image": model.input, "truth": truth}
