@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bibench_tf import cli, datasets, files, recipes, zoo
+from bibench_tf import cli, recipes, zoo
 from bibench_tf.algorithms.recu import tau_at
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
@@ -50,30 +50,8 @@ CASES = {
 }
 
 
-def tiny(data_dir=None, download=False):
-    """128 training and 32 test images of four classes, which differ in brightness."""
-
-    def split(count):
-        labels = np.arange(count) % 4
-        images = np.random.default_rng(count).integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
-        return images.astype(np.uint8), labels.astype(np.int32)
-
-    arrays = datasets.Splits(*split(128), *split(32))
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=128,
-        test_examples=32,
-        mean=(90.0,),
-        std=(60.0,),
-        fingerprint=files.fingerprint_arrays(arrays),
-        load=lambda: arrays,
-        padding=1,
-    )
+def tiny(options=None):
+    return tiny_data.tiny(train=128)
 
 
 def build(algorithm):
@@ -155,7 +133,7 @@ def train_on_two_processors(folder):
 
 def register(patch):
     """Make the data, the network and the recipe of these tests known to the command line."""
-    patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
+    tiny_data.register(patch, "tiny", tiny)
     patch.setattr(zoo, "build", lambda name, algorithm, **options: build(algorithm))
     patch.setitem(recipes._RECIPES, "tiny", dataclasses.replace(START, name="tiny", epochs=3))
 

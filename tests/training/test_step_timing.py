@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_data
 
 from bibench_tf import datasets, zoo
 from bibench_tf.errors import BibenchError
@@ -93,7 +94,7 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
     times = step_timing.measure(
         ("full_precision", "bnn"),
         network="vgg_small@0.0625",
-        data=tiny_images(),
+        data=tiny_data.tiny(),
         batch_size=4,
         optimizer="sgd",
         rounds=2,
@@ -134,24 +135,6 @@ def test_a_record_of_an_earlier_version_is_of_images():
     old = {"network": "n", "input_shape": [8, 8, 1], "num_classes": 4, "batch_size": 2, "optimizer": "adam"}
     times = StepTimes.from_dict({**old, "rounds_ms": {"bnn": [1.0]}, "precision": "float32"})
     assert times == StepTimes("n", {"input_shape": (8, 8, 1), "num_classes": 4}, 2, "adam", {"bnn": (1.0,)})
-
-
-def tiny_images():
-    images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 4
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=8,
-        test_examples=8,
-        mean=(0.0,),
-        std=(1.0,),
-        fingerprint="f",
-        load=lambda: datasets.Splits(images, labels, images, labels),
-    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_data
 
 from bibench_tf import algorithms, datasets, tasks, zoo
 from bibench_tf.errors import BibenchError
@@ -12,7 +13,7 @@ from bibench_tf.recipes import Recipe, learning_rate
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore, files_digest
 from bibench_tf.tasks import Evaluation, Task
-from bibench_tf.tasks.classification import PointClassification
+from bibench_tf.tasks.point_classification import PointClassification
 from bibench_tf.training import loop, optimizers, runner
 from bibench_tf.training.session import Session
 
@@ -418,15 +419,15 @@ def texts(tmp_path, monkeypatch):
     """A data set of texts and a network for it, which note the files they get."""
     seen = {"vocabularies": [], "inits": []}
 
-    def get(data_dir, download, vocabulary=None):
-        seen["vocabularies"].append(vocabulary)
+    def get(options):
+        seen["vocabularies"].append(options.vocabulary)
         return array_data()
 
     def build(name, algorithm, width, checkpoint=None):
         seen["inits"].append(checkpoint)
         return dense_model(algorithm=algorithm)
 
-    monkeypatch.setitem(datasets._ENTRIES, "texts", datasets.Entry(get, "text_classification", ""))
+    tiny_data.register(monkeypatch, "texts", get, "text_classification")
     monkeypatch.setattr(zoo, "build", build)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "model").write_text("weights")
