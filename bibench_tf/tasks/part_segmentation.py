@@ -29,9 +29,9 @@ class PartSegmentation(Task):
 
     For the metrics, a point gets the most probable of the parts of its shape's category. The IoU of a part is the
     number of points that have it in both prediction and truth, over the number that have it in either, and 1 where no
-    point has it. The IoU of a shape is the mean over all parts of its category. Main metric: its mean over all shapes, instance
-    mIoU; class mIoU is the mean over categories of the mean over their shapes. Source: PointNet, arXiv 1612.00593,
-    section 5.1.
+    point has it. The IoU of a shape is the mean over all parts of its category. Main metric: its mean over all shapes,
+    instance mIoU; class mIoU is the mean over categories of the mean over their shapes. Source: PointNet, arXiv
+    1612.00593, section 5.1.
     """
 
     key = "part_segmentation"

@@ -33,6 +33,9 @@ from bibench_tf.training import distribution, runner
 from bibench_tf.training.loop import Progress
 from bibench_tf.training.session import Session
 
+sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the child processes
+import tiny_data  # noqa: E402
+
 RECIPE = Recipe("tiny", epochs=2, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 START = dataclasses.replace(RECIPE, name="tiny_float", optimizer="sgd", weight_decay=1e-3)
 STUDENT = RunSpec(
