@@ -65,7 +65,7 @@ class ResolvedBenchmark:
     @cached_property
     def first_of_images(self) -> Setup | None:
         """The setup of the first data set of images; None where there is none."""
-        return next((setup for setup in self.setups if setup.task.has_images), None)
+        return next((setup for setup in self.setups if setup.task.is_of_images), None)
 
     def options(self, track: str) -> Any:
         """The options of a track. Raises UnknownName and InvalidOption."""
@@ -97,7 +97,7 @@ class ResolvedBenchmark:
                 recipe.start if algorithm == BASELINE and recipe.start is not None else recipe,
                 self.seed if seed is None else seed,
                 width,
-                **(files if setup.task.needs_vocabulary else {}),
+                **(files if setup.task.takes_vocabulary else {}),
             )
             for algorithm in self.all_algorithms
         }
@@ -152,7 +152,7 @@ def settle(benchmark: Benchmark, session: Session) -> ResolvedBenchmark:
     files = {"bert_checkpoint": session.bert_checkpoint, "vocabulary": session.vocabulary}
     digests = {name: path and files_digest(path) for name, path in files.items()}
     resolved = ResolvedBenchmark(dataclasses.replace(benchmark, **digests))
-    if any(files.values()) and not any(setup.task.needs_vocabulary for setup in resolved.setups):
+    if any(files.values()) and not any(setup.task.takes_vocabulary for setup in resolved.setups):
         raise InvalidOption("--bert-checkpoint and --vocabulary are for texts, and none of the data sets is of texts.")
     options = {name: TRACKS.get(name).settle(resolved.options(name), resolved, session) for name in TRACKS.names()}
     return ResolvedBenchmark(dataclasses.replace(resolved.benchmark, options=options))
@@ -160,7 +160,7 @@ def settle(benchmark: Benchmark, session: Session) -> ResolvedBenchmark:
 
 def with_data_sets(benchmark: Benchmark) -> Benchmark:
     """The benchmark with the data set inside the package in place of the name of a task."""
-    embedded = {key: tasks.get(key).embedded for key in tasks.names()}
+    embedded = {key: tasks.get(key).default_data for key in tasks.names()}
     return dataclasses.replace(
         benchmark, data=tuple(dict.fromkeys(embedded.get(name) or name for name in benchmark.data))
     )

@@ -1,4 +1,4 @@
-"""What a data set is, what is known of it before it is loaded, and the registry of the data sets."""
+"""The base class of data sets, the entries of the registry, and the registry itself."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def get(options: LoadOptions) -> DetectionDataset:
 
 
 def read(content: bytes) -> tuple[Thing, ...]:
-    """The objects in an XML file. Raises ValueError for what is no annotation, or declares a document type."""
+    """The objects in an XML file. Raises ValueError for other files, and for one that declares a document type."""
     # Entities can blow up a file without bounds and name other files; in UTF-16 the declaration would not be found.
     if b"<!DOCTYPE" in content or b"<!ENTITY" in content or b"\0" in content:
         raise ValueError("it declares entities or is not UTF-8")

@@ -33,8 +33,8 @@ def get(options: LoadOptions) -> ArrayDataset:
 
     One folder for each word, `FOLDER/word/*.wav`, or all files in one folder, `FOLDER/word_*.wav`, the word being the
     part before the first underscore. Any sampling rate, 8 to 32 bits, one or more channels; longer recordings are cut
-    after one second, shorter ones are padded with zeros. `_background_noise_` is not a word: the augmentation mixes in its
-    files.
+    after one second, shorter ones are padded with zeros. `_background_noise_` is not a word: the
+    augmentation mixes in its files.
 
     The test split: the files that `testing_list.txt` names, one path for each line, as in Speech Commands (those of
     `validation_list.txt` are then in neither split); else, where all names are `word_speaker_number.wav`, numbers 0 to
@@ -144,7 +144,7 @@ def _check(
     """Raise BibenchError unless there are two words, each with training files, and test files."""
     if not words:
         raise BibenchError(
-            f"There are not usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
+            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
         )
     if len(class_names) < 2:
         raise BibenchError(f"All wav files in {folder} are of one word, '{class_names[0]}': at least two are needed.")

@@ -1,48 +1,70 @@
-"""What a task is: the loss, the figures and the form of predictions, stated once for every data set of its kind."""
+"""What a task is, stated once for every data set of its kind, and the registry of the tasks."""
 
 from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
+
+from bibench_tf.errors import InvalidOption
+from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
+    from PIL import Image
 
     from bibench_tf.datasets import Dataset
 
 
-# What a network gives for a batch: float32, or arrays by the name of the network's output.
+# The outputs of a network for a batch: float32, or arrays by the name of the network's output.
 Outputs = np.ndarray | Mapping[str, np.ndarray]
 
 
 class Evaluation(abc.ABC):
-    """The figures of a network on a test split, gathered batch by batch."""
+    """The metrics of a network on a test split, computed batch by batch."""
 
     @abc.abstractmethod
     def update(self, labels: np.ndarray, outputs: Outputs) -> None:
-        """Take in a batch: the labels of the data set and what the network gives for its inputs."""
+        """Add a batch: the labels of the data set, and the outputs of the network for its inputs."""
 
     @abc.abstractmethod
     def metrics(self) -> dict[str, float]:
-        """The figures over all batches by name, the task's main metric among them, and `loss` where there is one."""
+        """The metrics of all batches by name, among them the task's main metric, and `loss` where there is one."""
 
 
 class Task(abc.ABC):
-    """What is learnt from a kind of data.
+    """A kind of learning; everything that other parts of the package need to know of it.
 
-    `group` is the group of networks BiBench counts its networks to: `cnn`, `transformer` or `mlp`.
-    `network` is what `bibench` takes where none is named, NAME or NAME@WIDTH. `gives_logits` says whether networks
-    give a logit for each class. Tests are made in batches of `test_batch` examples.
+    key, title: the name in the registry, and in reports.
+    group: the group of networks in which BiBench counts those of the task: `cnn`, `transformer` or `mlp`.
+    network: the default network, NAME or NAME@WIDTH.
+    default_data: the data set inside the package, for which the key of the task may stand on the command line.
+    quick_recipe: the recipe that `quick` means for the task.
+    zoo_options: options of a network that is built without a data set, as in `zoo:NAME`.
+    is_of_images: whether examples are single images (`ImageDataset`), which the robustness track can corrupt.
+    takes_vocabulary: whether inputs are cut by a vocabulary, and networks may start from a BERT checkpoint.
+    has_pictures: whether `draw_labels` and `draw_outputs` draw examples.
+    unit: the word for an example in reports, such as `image`.
+    class_metric: the beginning of the names of metrics of single classes, before the name of the class; empty if none.
+    gives_logits: whether networks have a logit for each class.
+    test_batch: the batch size of tests.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     group: ClassVar[str]
     network: ClassVar[str]
+    default_data: ClassVar[str]
+    quick_recipe: ClassVar[str]
+    zoo_options: ClassVar[Mapping[str, Any]] = {}
+    is_of_images: ClassVar[bool] = False
+    takes_vocabulary: ClassVar[bool] = False
+    has_pictures: ClassVar[bool] = False
+    unit: ClassVar[str] = "example"
+    class_metric: ClassVar[str] = ""
     gives_logits: ClassVar[bool] = True
     test_batch: ClassVar[int] = 256
 
@@ -51,16 +73,16 @@ class Task(abc.ABC):
         """The name of the main metric, the one BiBench calls accuracy; at most 1, and more is better."""
 
     def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """The training loss, of labels and of what the training graph gives: the softmax cross-entropy of logits.
+        """The training loss of labels and the output of the training graph: the softmax cross-entropy of logits.
 
-        It is averaged over examples, or over all points of them.
+        It is averaged over examples, or over all their points.
         """
         import tensorflow as tf
 
         return tf.keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
     def training_graph(self, model: tf.keras.Model) -> tuple[Any, tf.Tensor]:
-        """The Keras inputs and the output of what is trained: those of the network itself, unless a task says more."""
+        """The Keras inputs and the output of the training graph, by default those of the network itself."""
         return model.input, model.outputs[0]
 
     def training_batches(self, batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -68,7 +90,7 @@ class Task(abc.ABC):
         return batches
 
     def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """How far logits are from those of the teacher: the cross-entropy of their softmax distributions.
+        """The loss of logits against those of the teacher: the cross-entropy of their softmax distributions.
 
         -softmax(teacher) log softmax(outputs), averaged over examples and classes, as BiBench does (its GLUE code).
         """
@@ -77,14 +99,14 @@ class Task(abc.ABC):
         return -tf.reduce_mean(tf.nn.softmax(teacher) * tf.nn.log_softmax(outputs))
 
     def differences(self, expected: Any, given: Any) -> np.ndarray:
-        """How far outputs of another form of a network are from the expected ones: float [B], one for each example.
+        """The differences between the outputs of two forms of a network: float [B], one for each example.
 
         The largest difference in the example, relative to the range of all expected outputs.
         """
         return np.abs(expected - given).reshape(len(expected), -1).max(axis=1) / np.ptp(expected)
 
     def agreement(self, expected: Any, given: Any) -> float | None:
-        """The share of answers of another form of a network that are the expected ones; None for numbers."""
+        """The share of equal answers of two forms of a network, from 0 to 1; None where answers are numbers."""
         if expected.shape[-1] == 1:
             return None
         return float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1)))
@@ -95,4 +117,22 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def predictions(self, data: Dataset, outputs: Outputs) -> pd.DataFrame:
-        """What the outputs of a network say, a row for each example."""
+        """The answers of a network in its outputs, a row for each example."""
+
+    def draw_labels(self, inputs: np.ndarray, labels: np.ndarray, data: Dataset) -> Image.Image:
+        """The first example of a batch with its labels. Raises InvalidOption for tasks without pictures."""
+        raise InvalidOption(f"{self.title} has no pictures.")
+
+    def draw_outputs(self, inputs: np.ndarray, model: tf.keras.Model, data: Dataset) -> Image.Image:
+        """The first example of a batch with the answers of `model`. Raises InvalidOption as `draw_labels` does."""
+        raise InvalidOption(f"{self.title} has no pictures.")
+
+
+TaskClass = TypeVar("TaskClass", bound=type[Task])
+TASKS: Registry[Task] = Registry("task", "bibench_tf.tasks", Task)
+
+
+def register(kind: TaskClass) -> TaskClass:
+    """A class decorator that registers a task under its key. Raises InvalidOption where the key is taken."""
+    TASKS.register(kind.key, kind(), origin=kind.__module__)
+    return kind

@@ -1,4 +1,4 @@
-"""Classification of images, point clouds and sounds: one class for each example."""
+"""Base class of the tasks with one class for each example: images, point clouds, sounds and texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TOP1 = "top-1 accuracy"
 class Classification(Task):
     """One of the data set's classes for each example; networks give logits [B, classes], labels are int32 [B].
 
-    Loss: softmax cross-entropy. Main figure: top-1 accuracy; top-5 where there are more than five classes.
+    Loss: softmax cross-entropy. Main metric: top-1 accuracy; top-5 where there are more than five classes.
     """
 
     def metric(self, data: Dataset) -> str:
@@ -44,37 +44,10 @@ class Classification(Task):
         )
 
 
-class ImageClassification(Classification):
-    """Images (B, H, W, C): Fashion-MNIST, CIFAR-10, ImageNet."""
-
-    key = "image_classification"
-    title = "Image classification"
-    group = "cnn"
-    network = "resnet20@0.5"
-
-
-class PointClassification(Classification):
-    """Point clouds (B, N, C): ModelNet40."""
-
-    key = "point_classification"
-    title = "Point-cloud classification"
-    group = "mlp"
-    network = "pointnet_vanilla@0.25"
-
-
-class KeywordSpotting(Classification):
-    """Spoken words as log-mel spectrograms (B, T, F, 1): Speech Commands."""
-
-    key = "keyword_spotting"
-    title = "Keyword spotting"
-    group = "mlp"
-    network = "dfsmn_small@0.5"
-
-
 class ClassificationEvaluation(Evaluation):
     """Cross-entropy and accuracies of logits."""
 
-    def __init__(self, num_classes: int):
+    def __init__(self, num_classes: int) -> None:
         """Start with no examples."""
         self._top5 = num_classes > 5
         self._examples = 0
@@ -82,23 +55,23 @@ class ClassificationEvaluation(Evaluation):
         self._correct = {1: 0, 5: 0}
 
     def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
-        """Take in labels [B] and logits [B, classes]."""
+        """Add labels [B] and logits [B, classes]."""
         self._examples += len(labels)
         rows = np.arange(len(labels))
         self._loss -= float(log_softmax(outputs)[rows, labels].sum())
         self._correct[1] += int((outputs.argmax(axis=1) == labels).sum())
-        # Among equals the label counts as the last, so that a network which says nothing is not right.
+        # Ties rank the label last, so a constant output scores 0.
         better = (outputs >= outputs[rows, labels][:, np.newaxis]).sum(axis=1) - 1
         self._correct[5] += int((better < 5).sum())
 
     def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and accuracies from 0 to 1."""
-        figures = {"loss": self._loss / self._examples, TOP1: self._correct[1] / self._examples}
-        return figures | ({"top-5 accuracy": self._correct[5] / self._examples} if self._top5 else {})
+        metrics = {"loss": self._loss / self._examples, TOP1: self._correct[1] / self._examples}
+        return metrics | ({"top-5 accuracy": self._correct[5] / self._examples} if self._top5 else {})
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
-    """The logarithms of the probabilities that logits (..., classes) stand for, float64."""
+    """The logarithms of the softmax probabilities of logits (..., classes), float64."""
     from scipy.special import log_softmax as scipy_log_softmax
 
     return scipy_log_softmax(logits.astype(np.float64), axis=-1)

@@ -9,33 +9,34 @@ import numpy as np
 
 from bibench_tf.detection import average_precision, coco
 from bibench_tf.detection.average_precision import Found, Truth
-from bibench_tf.errors import BibenchError
-from bibench_tf.tasks.base import Evaluation, Task
+from bibench_tf.errors import InvalidOption
+from bibench_tf.tasks.base import Evaluation, Task, register
 
 if TYPE_CHECKING:
     import pandas as pd
     import tensorflow as tf
+    from PIL import Image
 
-    from bibench_tf.datasets import Dataset
+    from bibench_tf.datasets import DetectionDataset
 
 MAP50 = "mAP@0.5"
-# What the figures of single classes are called, before the name of the class.
 OF_CLASS = "AP@0.5 "
-# Detections this far apart are the same.
+# Detections at most this far apart count as the same.
 _NEAR = 0.01
 _SUMMARIES = {"voc2007": average_precision.eleven_point, "voc2012": average_precision.area}
 
 
+@register
 class Detection(Task):
     """The boxes of all objects of the data set's classes: VOC, COCO.
 
     Labels are float32 [B, M, 11], a row for each object (`bibench_tf.detection.annotations`). Networks give a
     dictionary for at most N detections per image, the highest score first: `boxes` float32 [B, N, 4] as (y0, x0, y1,
     x1) in pixels of the image they see, `scores` float32 [B, N], `classes` int32 [B, N], -1 in rows without a
-    detection. What they are trained by is computed from labels and predictions inside the training graph
-    (`bibench_tf.detection.training_graph`), whose output is the loss of each image.
+    detection. The training graph (`bibench_tf.detection.training_graph`) computes the loss of each image from labels and
+    predictions.
 
-    Main figure by the data set's `protocol`: `voc2007` is the mean over classes of the 11-point average precision at
+    Main metric by the data set's `protocol`: `voc2007` is the mean over classes of the 11-point average precision at
     IoU 0.5, `voc2012` that of the area under the curve, `coco` the mean of COCO's average precision over the IoU
     thresholds 0.50 to 0.95 as well.
     """
@@ -44,15 +45,19 @@ class Detection(Task):
     title = "Object detection"
     group = "cnn"
     network = "ssd_lite"
+    default_data = "canvas_mini"
+    quick_recipe = "quick_detection"
+    has_pictures = True
+    class_metric = OF_CLASS
     gives_logits = False
     test_batch = 16
 
-    def metric(self, data: Dataset) -> str:
+    def metric(self, data: DetectionDataset) -> str:
         """The mean average precision at IoU 0.5, or COCO's over all its thresholds for data of that protocol."""
         return coco.MAP if data.protocol == "coco" else MAP50
 
-    def loss(self, data: Dataset) -> tf.keras.losses.Loss:
-        """The mean of the losses that the training graph gives for each image [B]; the labels are in there already."""
+    def loss(self, data: DetectionDataset) -> tf.keras.losses.Loss:
+        """The mean of the losses of images [B] that the training graph computes; it ignores the labels."""
         import tensorflow as tf
 
         class MeanOverImages(tf.keras.losses.Loss):
@@ -71,29 +76,29 @@ class Detection(Task):
         """({image, truth}, truth), as the loss is computed inside the graph."""
         return batches.map(lambda images, truth: ({"image": images, "truth": truth}, truth))
 
-    def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-        """Raises BibenchError: what a detector could learn from a teacher's boxes is not defined here."""
-        raise BibenchError("Detectors do not learn from a teacher: take a recipe that does not distil.")
+    def distillation_loss(self, data: DetectionDataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        """Raises InvalidOption: distillation of detectors is not defined."""
+        raise InvalidOption("Detectors do not learn from a teacher: take a recipe that does not distil.")
 
     def differences(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
         """The largest distance, in each image, of an expected detection from the nearest one given: float [B], to 1.
 
         The distance of two detections of one class is the difference of their scores, or of their boxes relative to
-        the largest coordinate of any, whichever is more; it is 1 for different classes. The order does not matter:
-        scores that are all but equal may change places.
+        the largest coordinate of any, whichever is larger; it is 1 for different classes. The order does not
+        matter, because nearly equal scores may change places.
         """
         return np.array([distances.max(initial=0.0) for distances in _distances(expected, given)])
 
     def agreement(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> float | None:
-        """The share of the expected detections that are given, too, within a hundredth of `differences`."""
+        """The share of the expected detections that have a given one at a distance below 0.01, as in `differences`."""
         distances = np.concatenate(_distances(expected, given))
         return float(np.mean(distances < _NEAR)) if len(distances) else None
 
-    def evaluation(self, data: Dataset) -> DetectionEvaluation:
+    def evaluation(self, data: DetectionDataset) -> DetectionEvaluation:
         """Average precisions by the data set's protocol."""
         return DetectionEvaluation(data.class_names, data.protocol)
 
-    def predictions(self, data: Dataset, outputs: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    def predictions(self, data: DetectionDataset, outputs: Mapping[str, np.ndarray]) -> pd.DataFrame:
         """A row for each detection: the number of the image from 0, class, score, and the box in the network's pixels.
 
         Images without a detection have no row.
@@ -110,6 +115,18 @@ class Detection(Task):
                 **{name: boxes[:, column] for column, name in enumerate(("y0", "x0", "y1", "x1"))},
             }
         )
+
+    def draw_labels(self, inputs: np.ndarray, labels: np.ndarray, data: DetectionDataset) -> Image.Image:
+        """The first image [B, H, W, 3] of a batch with its objects [B, M, 11]."""
+        from bibench_tf.detection import drawing
+
+        return drawing.objects(inputs[0], labels[0], data)
+
+    def draw_outputs(self, inputs: np.ndarray, model: tf.keras.Model, data: DetectionDataset) -> Image.Image:
+        """The first image of a batch [1, H, W, 3] with the detections of `model`."""
+        from bibench_tf.detection import drawing
+
+        return drawing.detections(model, inputs, data)
 
 
 def _distances(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -129,7 +146,7 @@ def _distances(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarra
 class DetectionEvaluation(Evaluation):
     """Average precisions over a test split, on boxes in pixels of the original images."""
 
-    def __init__(self, class_names: Sequence[str], protocol: str):
+    def __init__(self, class_names: Sequence[str], protocol: str) -> None:
         """Start with no images; `protocol` is `voc2007`, `voc2012` or `coco`."""
         self._class_names = class_names
         self._protocol = protocol
@@ -138,17 +155,17 @@ class DetectionEvaluation(Evaluation):
         self._founds: list[Found] = []
 
     def update(self, labels: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:
-        """Take in labels [B, M, 11] and the dictionary that a detector gives."""
+        """Add labels [B, M, 11] and the outputs of a detector."""
         self._truths.append(average_precision.truth_of(labels, self._images))
         self._founds.append(average_precision.found_in(labels, outputs, self._images))
         self._images += len(labels)
 
     def metrics(self) -> dict[str, float]:
-        """The figures of the protocol, from 0 to 1.
+        """The metrics of the protocol, from 0 to 1.
 
-        For VOC `mAP@0.5` and the average precision of each class, for COCO its twelve figures. Those of a class or a
-        size of which there are no objects are left out; the main metric is NaN where there is no object at all. There
-        is no `loss`: that needs the training graph.
+        For VOC `mAP@0.5` and the average precision of each class, for COCO its twelve metrics. Classes and sizes
+        without objects are left out; the main metric is NaN without any object. There is no `loss`, which needs the
+        training graph.
         """
         truth, found = (
             kind(*map(np.concatenate, zip(*batches, strict=True)))

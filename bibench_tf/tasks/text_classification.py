@@ -1,4 +1,4 @@
-"""Classification of sentences and of pairs of sentences, and the one task of GLUE that asks for a number."""
+"""Classification of sentences and of pairs of sentences, and regression for the one data set of GLUE with numbers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bibench_tf.datasets.kinds.texts import ACCURACY, ACCURACY_F1, F1, MATTHEWS, PEARSON, SPEARMAN
-from bibench_tf.tasks.base import Evaluation
+from bibench_tf.tasks.base import Evaluation, register
 from bibench_tf.tasks.classification import Classification, log_softmax
 
 if TYPE_CHECKING:
@@ -17,21 +17,25 @@ if TYPE_CHECKING:
     from bibench_tf.datasets.kinds.texts import TextDataset
 
 
+@register
 class TextClassification(Classification):
     """A class or a number for each sentence or pair of sentences: GLUE.
 
     Networks give logits [B, classes] for labels int32 [B], or, for a data set without classes, numbers [B, 1] for
-    labels float32 [B]. Loss: softmax cross-entropy, or the mean squared error. Figures: those of the data set
-    (`TextDataset.metrics`), the first is the main one.
+    labels float32 [B]. Loss: softmax cross-entropy, or the mean squared error. Metrics: those of the data set
+    (`TextDataset.metrics`), the main one first.
     """
 
     key = "text_classification"
     title = "Text classification"
     group = "transformer"
     network = "bert_tiny2@0.5"
+    default_data = "sentiment_mini"
+    quick_recipe = "quick_text"
+    takes_vocabulary = True
 
     def metric(self, data: TextDataset) -> str:
-        """The first figure of the data set."""
+        """The first metric of the data set."""
         return data.metrics[0]
 
     def loss(self, data: TextDataset) -> tf.keras.losses.Loss:
@@ -49,7 +53,7 @@ class TextClassification(Classification):
         return tf.reduce_mean(tf.math.squared_difference(teacher, outputs))
 
     def evaluation(self, data: TextDataset) -> Evaluation:
-        """The loss, and the figures of the data set."""
+        """The loss, and the metrics of the data set."""
         return TextEvaluation(data.num_classes, data.metrics) if data.class_names else NumberEvaluation(data.metrics)
 
     def predictions(self, data: TextDataset, outputs: np.ndarray) -> pd.DataFrame:
@@ -60,21 +64,21 @@ class TextClassification(Classification):
 
 
 class TextEvaluation(Evaluation):
-    """Cross-entropy of logits, and figures of the classes they choose."""
+    """Cross-entropy of logits, and metrics of the chosen classes."""
 
-    def __init__(self, num_classes: int, metrics: tuple[str, ...]):
+    def __init__(self, num_classes: int, metrics: tuple[str, ...]) -> None:
         """Start with no examples."""
         self._metrics = metrics
         self._loss = 0.0
         self._confusion = np.zeros((num_classes, num_classes), np.int64)
 
     def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
-        """Take in labels [B] and logits [B, classes]."""
+        """Add labels [B] and logits [B, classes]."""
         self._loss -= float(log_softmax(outputs)[np.arange(len(labels)), labels].sum())
         np.add.at(self._confusion, (labels, outputs.argmax(axis=1)), 1)
 
     def metrics(self) -> dict[str, float]:
-        """Mean cross-entropy, and the figures of the data set."""
+        """Mean cross-entropy, and the metrics of the data set."""
         return {"loss": self._loss / int(self._confusion.sum())} | {
             name: _OF_CLASSES[name](self._confusion) for name in self._metrics
         }
@@ -83,19 +87,19 @@ class TextEvaluation(Evaluation):
 class NumberEvaluation(Evaluation):
     """Mean squared error and correlations of numbers."""
 
-    def __init__(self, metrics: tuple[str, ...]):
+    def __init__(self, metrics: tuple[str, ...]) -> None:
         """Start with no examples."""
         self._metrics = metrics
         self._labels: list[np.ndarray] = []
         self._outputs: list[np.ndarray] = []
 
     def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
-        """Take in labels [B] and numbers [B, 1]."""
+        """Add labels [B] and numbers [B, 1]."""
         self._labels.append(np.asarray(labels, np.float64))
         self._outputs.append(outputs[:, 0].astype(np.float64))
 
     def metrics(self) -> dict[str, float]:
-        """Mean squared error, and the figures of the data set."""
+        """Mean squared error, and the metrics of the data set."""
         labels, outputs = np.concatenate(self._labels), np.concatenate(self._outputs)
         return {"loss": float(np.mean((labels - outputs) ** 2))} | {
             name: _OF_NUMBERS[name](labels, outputs) for name in self._metrics
@@ -128,14 +132,14 @@ def matthews(confusion: np.ndarray) -> float:
 
 
 def pearson(labels: np.ndarray, outputs: np.ndarray) -> float:
-    """Pearson's correlation of two series; 0 where one does not vary, or has what is no number."""
+    """Pearson's correlation of two series; 0 where one is constant or not finite."""
     from scipy.stats import pearsonr
 
     return float(pearsonr(labels, outputs).statistic) if _vary(labels, outputs) else 0.0
 
 
 def spearman(labels: np.ndarray, outputs: np.ndarray) -> float:
-    """Spearman's rank correlation of two series, equals sharing their mean rank; 0 as in `pearson`."""
+    """Spearman's rank correlation of two series, ties share their mean rank; 0 as in `pearson`."""
     from scipy.stats import spearmanr
 
     return float(spearmanr(labels, outputs).statistic) if _vary(labels, outputs) else 0.0

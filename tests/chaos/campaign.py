@@ -23,13 +23,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-import tiny_data
 
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import checkpoints
 from bibench_tf.results.runs import RunStore
 from bibench_tf.training import queue
 from bibench_tf.training.session import Session
+
+sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the script
+import tiny_data  # noqa: E402
 
 # FDA has all that a run can have to go on from: optimizer, batch normalization, schedules, noise weights, a start.
 SPECS = tiny_data.specs("fda")

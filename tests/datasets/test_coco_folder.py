@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 from PIL import Image
 
 from bibench_tf import datasets
-from bibench_tf.datasets import coco_folder
 from bibench_tf.errors import BibenchError
 
 CATEGORIES = [{"id": 9, "name": "nut"}, {"id": 3, "name": "bolt"}]
+
+
+def get(folder):
+    return datasets.get(f"coco_folder:{folder}")
 
 
 def write(root, train, test):
@@ -42,7 +46,8 @@ def test_boxes_areas_and_crowds(tmp_path):
     first, second = data.splits.train.objects
     np.testing.assert_array_equal(first, [[5, 10, 15, 30, 0, 0, 77.5]])
     np.testing.assert_array_equal(second, [[5, 10, 15, 30, 1, 1, 200]])
-    images, truth = next(iter(data.test_batches(2)))
+    view = datasets.View((800, 1333), keep_ratio=True, divisor=32, augmentation="flip")
+    images, truth = next(iter(dataclasses.replace(data, view=view).test_batches(2)))
     # 800 on the short side, 1066.67 on the long one, to multiples of 32.
     assert images.shape == (2, 800, 1088, 3) and truth.shape == (2, 1, 11)
     scale = 800 / 30, 1067 / 40
@@ -68,7 +73,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
     content = json.loads(file.read_text())
     content["images"].append({"id": 4, "file_name": "../val2017/1.png"})
     file.write_text(json.dumps(content))
-    data = coco_folder.get(tmp_path)
+    data = get(tmp_path)
     told = capsys.readouterr().err
     assert data.train_examples == 1
     np.testing.assert_array_equal(
@@ -86,7 +91,7 @@ def test_images_may_lie_in_a_folder_of_images(tmp_path):
     (tmp_path / "images").mkdir()
     for split in ("train2017", "val2017"):
         (tmp_path / split).rename(tmp_path / "images" / split)
-    assert coco_folder.get(tmp_path).train_examples == 2
+    assert get(tmp_path).train_examples == 2
 
 
 @pytest.mark.parametrize(
@@ -95,16 +100,16 @@ def test_images_may_lie_in_a_folder_of_images(tmp_path):
 def test_files_that_are_none(tmp_path, text):
     write(tmp_path, [entry()], [entry()])
     (tmp_path / "annotations" / "instances_train2017.json").write_text(text)
-    with pytest.raises(BibenchError, match="no file of COCO annotations"):
-        coco_folder.get(tmp_path)
+    with pytest.raises(BibenchError, match="not a file of COCO annotations"):
+        get(tmp_path)
 
 
 def test_mistakes_are_named(tmp_path):
     with pytest.raises(BibenchError, match="coco_folder:FOLDER"):
         datasets.get("coco_folder")
     with pytest.raises(BibenchError, match="no file instances_train"):
-        coco_folder.get(tmp_path)
+        get(tmp_path)
     write(tmp_path, [entry()], [entry()])
     (tmp_path / "annotations" / "instances_train2.json").write_text("{}")
     with pytest.raises(BibenchError, match="several"):
-        coco_folder.get(tmp_path)
+        get(tmp_path)

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from bibench_tf.datasets import Annotated, DetectionDataset, DetectionSplits, View
 from bibench_tf.datasets.kinds import detection
-from bibench_tf.datasets.kinds.detection import Annotated, DetectionDataset, DetectionSplits, View
 from bibench_tf.datasets.pipelines import detection as detection_pipelines
 from bibench_tf.detection import annotations
 from bibench_tf.errors import BibenchError
 
+# The views of a detector for images of any size and of one for a fixed size, as the builders of the zoo name them.
+VIEWS = {
+    "any_size": {
+        "voc": View((600, 1000), keep_ratio=True, divisor=32, augmentation="flip"),
+        "coco": View((800, 1333), keep_ratio=True, divisor=32, augmentation="flip"),
+    },
+    "fixed_size": {"voc": View((300, 300)), "coco": View((300, 300))},
+    "any_view": None,
+}
 # Red, green, blue and yellow.
 COLOURS = np.array([(240, 0, 0), (0, 240, 0), (0, 0, 240), (240, 240, 0)], np.uint8)
 
@@ -253,7 +263,7 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(data, view):
 )
 def test_the_rule_of_faster_rcnn(size, wanted):
     window = tf.constant([0.0, 0.0, *map(float, size)])
-    assert tuple(detection_pipelines.resized(window, detection.FASTER_RCNN_VOC).numpy()) == wanted
+    assert tuple(detection_pipelines.resized(window, VIEWS["any_size"]["voc"]).numpy()) == wanted
 
 
 def test_padding_of_images_and_rows(tmp_path):
@@ -310,3 +320,19 @@ def test_mistakes_are_named(data):
         _ = dataclasses.replace(data, train_examples=11).splits
     with pytest.raises(BibenchError, match="larger than"):
         data.train_batches(13, seed=0, epoch=0)
+
+
+@pytest.mark.parametrize("protocol, family", [("voc2007", "voc"), ("voc2012", "voc"), ("coco", "coco")])
+def test_the_view_is_the_networks_unless_any_size_will_do_and_the_data_have_their_own(
+    data, monkeypatch, protocol, family
+):
+    networks = {name: SimpleNamespace(input_options=views) for name, views in VIEWS.items()}
+    monkeypatch.setattr(detection, "NETWORKS", networks)
+    usual = dataclasses.replace(data, view=detection.USUAL, protocol=protocol)
+    for name, views in VIEWS.items():
+        assert usual.for_network(name).view == (views[family] if views else detection.USUAL)
+    assert usual.for_network("any_size").network_options == {"input_shape": (None, None, 3), "num_classes": 4}
+    own = dataclasses.replace(usual, view=View((128, 128), augmentation="flip"))
+    assert own.for_network("fixed_size").view == View((300, 300))
+    for name in ("any_size", "any_view", "of_the_user"):
+        assert own.for_network(name).view == own.view

@@ -11,7 +11,8 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "data.md"
 
 
 def test_the_examples_run(monkeypatch):
-    monkeypatch.setattr(datasets, "_ENTRIES", dict(datasets._ENTRIES))
+    datasets.names()
+    monkeypatch.setattr(datasets.DATASETS, "_entries", dict(datasets.DATASETS._entries))
     examples = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) > 4
     for example in examples:

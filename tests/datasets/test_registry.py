@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_data
 
 from bibench_tf import datasets, files
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 
 
 def arrays(count=20):
@@ -41,12 +44,46 @@ def test_names_and_unknown_name():
 
 
 def test_a_registered_data_set_is_found_once(monkeypatch):
-    monkeypatch.setattr(datasets, "_ENTRIES", dict(datasets._ENTRIES))
-    mine = make(datasets.Splits(*arrays(), *arrays()))
-    datasets.register("mine", lambda data_dir, download: mine)
-    assert datasets.get("mine") is mine and "mine" in datasets.names()
-    with pytest.raises(BibenchError, match="already"):
-        datasets.register("mine", lambda data_dir, download: mine)
+    mine, seen = make(datasets.Splits(*arrays(), *arrays())), []
+
+    def get(options):
+        seen.append(options)
+        return mine
+
+    tiny_data.register(monkeypatch, "mine", get)
+    assert datasets.get("mine:folder", download=True, vocabulary="words") is mine and "mine" in datasets.names()
+    assert datasets.task_of("mine:folder") == "image_classification"
+    assert seen == [datasets.LoadOptions(Path("folder"), True, Path("words"))]
+    with pytest.raises(InvalidOption, match="'mine' .* is taken by"):
+        datasets.DATASETS.register("mine", datasets.describe("mine"), origin="elsewhere")
+
+
+PLUGIN = """
+from bibench_tf import datasets
+
+@datasets.register("stripes", task="image_classification", description="Stripes")
+def stripes(options):
+    return datasets.get("fashion_mini")
+"""
+
+
+def test_a_file_outside_the_package_adds_a_data_set_without_tensorflow(tmp_path):
+    (tmp_path / "stripes.py").write_text(PLUGIN)
+    code = (
+        "import sys; from bibench_tf import datasets; "
+        "assert datasets.describe('stripes').description == 'Stripes'; datasets.get('stripes'); "
+        "assert 'tensorflow' not in sys.modules"
+    )
+    environment = {**os.environ, "BIBENCH_PLUGINS": str(tmp_path / "stripes.py")}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+@pytest.mark.parametrize("name", ["point_folder", "wav_folder", "voc_folder", "coco_folder", "tsv"])
+def test_errors_can_be_told_apart(name, tmp_path):
+    with pytest.raises(InvalidOption, match=f"{name}:FOLDER"):
+        datasets.get(name)
+    with pytest.raises(MissingData):
+        datasets.get(f"{name}:{tmp_path / 'absent'}")
 
 
 @pytest.mark.parametrize(

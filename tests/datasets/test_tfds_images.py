@@ -235,24 +235,24 @@ def test_streamed_parts_are_those_of_the_batches_and_nothing_else_is_decoded(sma
     """Of 8 images 6 make a batch; the other two would be a part, and are left out."""
     import tensorflow as tf
 
-    from bibench_tf.datasets import pipelines
+    from bibench_tf.datasets.pipelines import records
 
     ((images, labels),) = small_imagenet.train_batches(6, seed=1, epoch=0).as_numpy_iterator()
     decoded = []
-    crop = pipelines._random_resized_crop
+    crop = records._random_resized_crop
 
     def counted(encoded, shape, key):
         with tf.control_dependencies([tf.py_function(lambda: decoded.append(1), [], [])]):
             return crop(tf.identity(encoded), shape, key)
 
-    monkeypatch.setattr(pipelines, "_random_resized_crop", counted)
+    monkeypatch.setattr(records, "_random_resized_crop", counted)
     for part in range(3):
         batches = [*small_imagenet.train_parts(6, part, 3, seed=1, epoch=0).as_numpy_iterator()]
         assert len(batches) == 1
         np.testing.assert_array_equal(batches[0][0], images[2 * part : 2 * part + 2])
         np.testing.assert_array_equal(batches[0][1], labels[2 * part : 2 * part + 2])
     assert len(decoded) == 6
-    with pytest.raises(BibenchError, match="does not fall into 4 equal parts"):
+    with pytest.raises(BibenchError, match="cannot be divided into 4 equal parts"):
         small_imagenet.train_parts(6, 0, 4, seed=1, epoch=0)
 
 

@@ -26,6 +26,10 @@ def xml(*objects, head=""):
     return f"{head}<annotation><filename>../../etc/passwd</filename>{''.join(parts)}</annotation>"
 
 
+def get(folder):
+    return datasets.get(f"voc_folder:{folder}")
+
+
 def write(root, content, lists, missing=()):
     """`content` maps names to the text of their XML file; images are 40 x 30 (width x height)."""
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
@@ -76,7 +80,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
     torn = tmp_path / "JPEGImages" / "torn.jpg"
     torn.write_bytes(torn.read_bytes()[:-12])
     (tmp_path / "JPEGImages" / "text.jpg").write_text("no image")
-    data = voc_folder.get(tmp_path)
+    data = get(tmp_path)
     lines = capsys.readouterr().err.splitlines()
     assert data.train_examples == 4 and data.test_examples == 1
     assert [file.stem for file in data.splits.train.images] == ["good", "empty", "over", "zero"]
@@ -92,7 +96,7 @@ def test_what_cannot_be_used_is_counted_and_named(tmp_path, capsys):
     assert "words.xml ('knob' without a box)" in broken and "nowhere.xml (missing)" in broken and "../good" in broken
     unreadable = line("not readable")
     assert unreadable.startswith("3 of 8") and "gone (missing)" in unreadable and "torn (cut off)" in unreadable
-    assert "text (no image)" in unreadable
+    assert "text (not an image)" in unreadable
     assert line("unknown classes").startswith("1 of") and "gnome in test" in line("unknown classes")
     assert line("no area").startswith("2 of") and "in over" in line("no area")
     assert line("clipped").startswith("1 of") and "over" in line("clipped")
@@ -110,21 +114,21 @@ def test_declarations_are_refused_in_any_encoding(head):
 
 def test_classes_are_vocs_own_where_there_are_no_others(tmp_path):
     text = xml(("person", (1, 1, 9, 9), 0))
-    data = voc_folder.get(write(tmp_path, {"a": text, "b": text}, {"train": "a", "test": "b"}))
+    data = get(write(tmp_path, {"a": text, "b": text}, {"train": "a", "test": "b"}))
     assert data.class_names == voc_folder.CLASSES and len(data.class_names) == 20
     assert data.splits.train.objects[0][0, 4] == voc_folder.CLASSES.index("person")
 
 
 def test_without_lists_a_fifth_is_tested_on(tmp_path):
-    data = voc_folder.get(write(tmp_path, {f"image{number}": GOOD for number in range(10)}, {}))
+    data = get(write(tmp_path, {f"image{number}": GOOD for number in range(10)}, {}))
     assert (data.train_examples, data.test_examples) == (8, 2)
     assert not set(data.splits.train.images) & set(data.splits.test.images)
 
 
 def test_the_fingerprint_follows_boxes(tmp_path):
     lists = {"train": "a", "test": "b"}
-    prints = [voc_folder.get(write(tmp_path, {"a": GOOD, "b": GOOD}, lists)).fingerprint for _ in range(2)]
-    prints.append(voc_folder.get(write(tmp_path, {"a": GOOD.replace(">20<", ">21<"), "b": GOOD}, lists)).fingerprint)
+    prints = [get(write(tmp_path, {"a": GOOD, "b": GOOD}, lists)).fingerprint for _ in range(2)]
+    prints.append(get(write(tmp_path, {"a": GOOD.replace(">20<", ">21<"), "b": GOOD}, lists)).fingerprint)
     assert prints[0] == prints[1] != prints[2]
 
 
@@ -132,15 +136,15 @@ def test_mistakes_are_named(tmp_path):
     with pytest.raises(BibenchError, match="voc_folder:FOLDER"):
         datasets.get("voc_folder")
     with pytest.raises(BibenchError, match="no folders JPEGImages"):
-        voc_folder.get(tmp_path)
+        get(tmp_path)
     with pytest.raises(BibenchError, match="both splits"):
-        voc_folder.get(write(tmp_path / "1", {"a": GOOD}, {"train": "a", "test": "a"}))
+        get(write(tmp_path / "1", {"a": GOOD}, {"train": "a", "test": "a"}))
     with pytest.raises(BibenchError, match="no usable training"):
-        voc_folder.get(write(tmp_path / "2", {"a": "x", "b": GOOD}, {"train": "a", "test": "b"}))
+        get(write(tmp_path / "2", {"a": "x", "b": GOOD}, {"train": "a", "test": "b"}))
     with pytest.raises(BibenchError, match="usable object"):
-        voc_folder.get(write(tmp_path / "3", {"a": xml(), "b": xml()}, {"train": "a", "test": "b"}))
+        get(write(tmp_path / "3", {"a": xml(), "b": xml()}, {"train": "a", "test": "b"}))
     with pytest.raises(BibenchError, match="no test images"):
-        voc_folder.get(write(tmp_path / "4", {"a": GOOD}, {"train": "a"}))
+        get(write(tmp_path / "4", {"a": GOOD}, {"train": "a"}))
 
 
 def test_real_photos(shared):

@@ -4,8 +4,8 @@ import dataclasses
 import shutil
 
 import pytest
+import tiny_data  # noqa: F401  registers the data set
 
-from bibench_tf import datasets, files
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import runs, stores
@@ -98,22 +98,8 @@ def test_urls_that_cannot_be_used(machine, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_run_goes_on_on_another_machine(machine, tmp_path, monkeypatch):
-    import numpy as np
-
     from bibench_tf.training import loop
 
-    def tiny(data_dir=None, download=False):
-        labels = np.arange(64, dtype=np.int32) % 4
-        images = np.repeat(50 * labels[:, None], 64, 1).reshape(64, 8, 8, 1).astype(np.uint8)
-        arrays = datasets.Splits(images, labels, images[:32], labels[:32])
-        sizes = {"train_examples": 64, "test_examples": 32}
-        about = {"name": "tiny", "title": "", "source": "", "licence": "", "class_names": tuple("abcd")}
-        numbers = {"input_shape": (8, 8, 1), "mean": (90.0,), "std": (60.0,), "padding": None}
-        return datasets.ArrayImages(
-            **about, **sizes, **numbers, fingerprint=files.fingerprint_arrays(arrays), load=lambda: arrays
-        )
-
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     one = machine("one")
     write_checkpoint, epochs = loop._save, []
 
@@ -138,7 +124,6 @@ def test_a_run_goes_on_on_another_machine(machine, tmp_path, monkeypatch):
     stored = {name.split("/")[-1] for name in names_in(tmp_path / "store")}
     assert stored == {"model.keras", "result.json"}, "checkpoints go when there is a result"
     monkeypatch.undo()
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     queue.execute([SPEC], Session(tmp_path / "reference", quiet=True))
     reference = RunStore(tmp_path / "reference").result(SPEC)
     found = two.result(SPEC)

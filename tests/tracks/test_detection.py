@@ -33,7 +33,7 @@ def canvases(data_dir=None, download=False):
         title="A few canvases",
         source="made by the tests",
         licence="none",
-        class_names=fashion_mini.get().class_names,
+        class_names=datasets.get("fashion_mini").class_names,
         train_examples=32,
         test_examples=8,
         fingerprint="c",

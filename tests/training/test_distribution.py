@@ -23,7 +23,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bibench_tf import cli, datasets, files, networks, recipes
+from bibench_tf import cli, networks, recipes
 from bibench_tf.algorithms.recu import tau_at
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
@@ -32,6 +32,9 @@ from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.training import distribution, queue
 from bibench_tf.training.loop import Progress
 from bibench_tf.training.session import Session
+
+sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the child processes
+import tiny_data  # noqa: E402
 
 RECIPE = Recipe("tiny", epochs=2, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 START = dataclasses.replace(RECIPE, name="tiny_float", optimizer="sgd", weight_decay=1e-3)
@@ -50,30 +53,8 @@ CASES = {
 }
 
 
-def tiny(data_dir=None, download=False):
-    """128 training and 32 test images of four classes, which differ in brightness."""
-
-    def split(count):
-        labels = np.arange(count) % 4
-        images = np.random.default_rng(count).integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
-        return images.astype(np.uint8), labels.astype(np.int32)
-
-    arrays = datasets.Splits(*split(128), *split(32))
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=128,
-        test_examples=32,
-        mean=(90.0,),
-        std=(60.0,),
-        fingerprint=files.fingerprint_arrays(arrays),
-        load=lambda: arrays,
-        padding=1,
-    )
+def tiny(options=None):
+    return tiny_data.tiny(train=128)
 
 
 def build(algorithm):
@@ -157,7 +138,7 @@ def train_on_two_processors(folder):
 
 def register(patch):
     """Make the data, the network and the recipe of these tests known to the command line."""
-    patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
+    tiny_data.register(patch, "tiny", tiny)
     patch.setattr(networks, "build", lambda name, algorithm, **options: build(algorithm))
     patch.setitem(recipes._RECIPES, "tiny", dataclasses.replace(START, name="tiny", epochs=3))
 

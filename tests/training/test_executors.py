@@ -1,6 +1,5 @@
 """Runs several at a time: the order, deaths, and what is recorded; then with real processes."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -8,12 +7,11 @@ import sys
 import threading
 import time
 from concurrent.futures import Future
-from pathlib import Path
 
 import psutil
 import pytest
+import tiny_data
 
-from bibench_tf import datasets
 from bibench_tf.errors import BibenchError
 from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results.runs import RunResult, RunStore
@@ -21,11 +19,6 @@ from bibench_tf.training import executors, queue
 from bibench_tf.training.executors import local
 from bibench_tf.training.run import Run
 from bibench_tf.training.session import Session
-
-_spec = importlib.util.spec_from_file_location("tiny_data", Path(__file__).parents[1] / "chaos" / "tiny_data.py")
-tiny_data = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_data)
-datasets._ENTRIES.pop("tiny")  # for the tests alone that ask for it
 
 SPECS = tiny_data.specs("bnn", "xnor", "dorefa")
 
@@ -171,8 +164,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_two_processes_give_the_scores_of_one_and_survive_a_kill(tmp_path, monkeypatch):
-    monkeypatch.setenv(PLUGINS_VARIABLE, str(Path(tiny_data.__file__)))
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny_data.tiny, "image_classification", ""))
+    monkeypatch.setenv(PLUGINS_VARIABLE, tiny_data.__file__)
     specs = tiny_data.specs("bnn", "recu")
     core = min(os.sched_getaffinity(0))
     monkeypatch.setattr(local, "places", lambda session, runs: [local.Place((core,))] * 2)

@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_data
 
-from bibench_tf import algorithms, datasets, files, names, recipes
+from bibench_tf import algorithms, names, recipes
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results.runs import RunSpec, RunStore
@@ -17,30 +18,7 @@ RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate
 MIXED = ("mixed_float16", "mixed_bfloat16")
 
 
-def tiny(data_dir=None, download=False):
-    """64 training and 32 test images of four classes, which differ in brightness."""
-
-    def split(count):
-        labels = np.arange(count) % 4
-        images = np.random.default_rng(count).integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
-        return images.astype(np.uint8), labels.astype(np.int32)
-
-    arrays = datasets.Splits(*split(64), *split(32))
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=64,
-        test_examples=32,
-        mean=(90.0,),
-        std=(60.0,),
-        fingerprint=files.fingerprint_arrays(arrays),
-        load=lambda: arrays,
-        padding=None,
-    )
+TINY = tiny_data.tiny(padding=None)
 
 
 def build(algorithm="bnn"):
@@ -56,7 +34,7 @@ def train(folder, recipe=RECIPE, data=None, algorithm="bnn", twin=None, executio
     """The trained network and its progress."""
     folder.mkdir(exist_ok=True)
     model = loop.initial_model(lambda: build(algorithm), 0)
-    trainee, data, hooks = loop.Trainee(model, twin), data or tiny(), loop.Hooks(**hooks)
+    trainee, data, hooks = loop.Trainee(model, twin), data or TINY, loop.Hooks(**hooks)
     return model, loop.train(trainee, data, recipe, seed=0, folder=folder, execution=execution, hooks=hooks)
 
 
@@ -111,7 +89,7 @@ def test_callbacks_evaluation_checkpoints_and_pauses_are_not_in_the_step_time(tm
     clock = Clock(5e-3)
     save = loop._save
     monkeypatch.setattr(loop, "_save", lambda *arguments: clock.pause() or save(*arguments))
-    data = Slow(tiny(), test_pause=clock.pause)
+    data = Slow(TINY, test_pause=clock.pause)
     _, progress = train(tmp_path / "run", data=data, on_step=clock.pause, on_epoch=clock.pause, clock=clock)
     assert clock.now_s > 18_000  # 12 steps, 3 evaluations, 3 checkpoints, 3 epochs
     assert [epoch["train_step_time_ms"] for epoch in progress.history] == [None, 5.0, 5.0]
@@ -142,7 +120,7 @@ def test_waiting_for_the_next_batch_is_a_part_of_the_step(tmp_path):
     def wait():
         clock.now_s += 7e-3
 
-    _, progress = train(tmp_path / "run", data=Slow(tiny(), before_batch=wait), clock=clock)
+    _, progress = train(tmp_path / "run", data=Slow(TINY, before_batch=wait), clock=clock)
     assert [epoch["train_step_time_ms"] for epoch in progress.history] == [None, 7.0, 7.0]
 
 
@@ -245,7 +223,7 @@ def test_logits_and_loss_are_float32_and_the_loss_is_scaled_in_float16_only():
     for precision, scaled in (("float32", False), ("mixed_float16", True), ("mixed_bfloat16", False)):
         recipe = dataclasses.replace(RECIPE, precision=precision)
         model = loop.in_precision(build, precision)
-        trainer = loop._compiled(loop.Trainee(model), tiny(), recipe, loop.HERE)
+        trainer = loop._compiled(loop.Trainee(model), TINY, recipe, loop.HERE)
         assert trainer.outputs[0].dtype == tf.float32
         assert isinstance(trainer.optimizer, tf.keras.mixed_precision.LossScaleOptimizer) == scaled
     assert tf.keras.mixed_precision.global_policy().name == "float32"
@@ -253,7 +231,6 @@ def test_logits_and_loss_are_float32_and_the_loss_is_scaled_in_float16_only():
 
 @pytest.mark.parametrize("precision", MIXED)
 def test_a_run_in_mixed_precision_saves_the_float32_network_it_was_scored_by(tmp_path, monkeypatch, precision):
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     spec = RunSpec("tiny", "vgg_small", "bnn", dataclasses.replace(RECIPE, precision=precision), width=0.0625)
     queue.execute([spec], Session(results=tmp_path, quiet=True))
     store = RunStore(tmp_path)
@@ -262,8 +239,8 @@ def test_a_run_in_mixed_precision_saves_the_float32_network_it_was_scored_by(tmp
     assert spec.id != dataclasses.replace(spec, recipe=RECIPE).id
     model = store.model(spec)
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
-    predictions = model.predict(tiny().test_batches(16), verbose=0).argmax(-1)
-    labels = np.concatenate([labels for _, labels in tiny().test_batches(16).as_numpy_iterator()])
+    predictions = model.predict(TINY.test_batches(16), verbose=0).argmax(-1)
+    labels = np.concatenate([labels for _, labels in TINY.test_batches(16).as_numpy_iterator()])
     assert (predictions == labels).mean() == pytest.approx(result.accuracy)
     assert result.accuracy > 0.4  # four classes that differ in brightness: something was learned
 
@@ -313,7 +290,6 @@ def test_a_recipe_knows_its_precision():
 
 
 def test_xla_trains_and_results_name_the_options_their_times_depend_on(tmp_path, monkeypatch):
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
     spec = RunSpec("tiny", "vgg_small", "bnn", dataclasses.replace(RECIPE, epochs=1), width=0.0625)
     compiled = []
     compile_ = loop._compiled
@@ -349,7 +325,7 @@ def test_energy_is_that_of_the_timed_steps(tmp_path, monkeypatch):
         use(2)
 
     monkeypatch.setattr(loop, "EnergyMeter", Meter)
-    data = Slow(tiny(), test_pause=lambda: use(100), before_batch=wait)
+    data = Slow(TINY, test_pause=lambda: use(100), before_batch=wait)
     _, progress = train(tmp_path / "run", data=data, on_step=lambda: use(100))
     # Five steps to warm up, of 4 an epoch.
     assert [epoch["energy_j"] for epoch in progress.history] == [None, 6.0, 8.0]

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf import datasets
 from bibench_tf.errors import BibenchError
 from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results import checkpoints
@@ -21,18 +20,14 @@ from bibench_tf.training import queue
 from bibench_tf.training.executors import local
 from bibench_tf.training.session import Session
 
+sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the script
+import tiny_data  # noqa: E402
+
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
-_path = Path(__file__).parents[1] / "chaos" / "tiny_data.py"
-_spec = importlib.util.spec_from_file_location("tiny_data", _path)
-tiny_data = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tiny_data)
-datasets._ENTRIES.pop("tiny")  # for the tests alone that ask for it
-TINY = datasets.Entry(tiny_data.tiny, "image_classification", "")
 SPECS = tiny_data.specs("bnn", "recu", epochs=12)
 
 if __name__ == "__main__":
-    datasets._ENTRIES["tiny"] = TINY
     results, address = sys.argv[1:]
     session = Session(Path(results), quiet=True, executor="ray", ray_address=address, cpus_per_run=1)
     queue.execute(SPECS, session)
@@ -40,8 +35,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
-def test_without_ray_the_message_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", TINY)
+def test_without_ray_the_message_says_what_to_install(tmp_path):
     with pytest.raises(BibenchError, match=r"bibench-tf\[ray\]"):
         queue.execute(tiny_data.specs(), Session(tmp_path, quiet=True, executor="ray"))
 
@@ -50,7 +44,7 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
     pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    monkeypatch.setenv(PLUGINS_VARIABLE, str(_path))
+    monkeypatch.setenv(PLUGINS_VARIABLE, tiny_data.__file__)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")  # the tests may have to share their cores
     store = RunStore(tmp_path / "ray")
@@ -69,7 +63,6 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
     finally:
         benchmark.kill()
         cluster.shutdown()
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", TINY)
     monkeypatch.setattr(local, "places", lambda *_: [local.Place((min(os.sched_getaffinity(0)),))] * 2)
     queue.execute(SPECS, Session(tmp_path / "local", quiet=True))
     wanted = RunStore(tmp_path / "local")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import datasets, files, networks, recipes, zoo
+from bibench_tf import networks, recipes, zoo
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import records
@@ -23,56 +23,24 @@ from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.training import loop, queue
 from bibench_tf.training.session import Session
 
+sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the script
+from tiny_data import tiny  # noqa: E402
+
 RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 # FDA has everything a resume must restore: optimizer slots, batch-norm statistics, schedules and noise weights.
 SPEC = RunSpec("tiny", "vgg_small", "fda", RECIPE, width=0.0625)
 
 
-def tiny(data_dir=None, download=False):
-    """64 training and 32 test images of four classes, which differ in brightness."""
-    rng = np.random.default_rng(0)
-
-    def split(count):
-        labels = np.arange(count) % 4
-        images = rng.integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
-        return images.astype(np.uint8), labels.astype(np.int32)
-
-    arrays = datasets.Splits(*split(64), *split(32))
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=64,
-        test_examples=32,
-        mean=(90.0,),
-        std=(60.0,),
-        fingerprint=files.fingerprint_arrays(arrays),
-        load=lambda: arrays,
-        padding=1,
-    )
-
-
 if __name__ == "__main__":
-    datasets.register("tiny", tiny)
     queue.execute([SPEC], Session(results=Path(sys.argv[1]), quiet=True))
     sys.exit()
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    monkeypatch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """The store of the run, trained without interruption."""
     folder = tmp_path_factory.mktemp("reference")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._ENTRIES, "tiny", datasets.Entry(tiny, "image_classification", ""))
-        queue.execute([SPEC], Session(results=folder, quiet=True))
+    queue.execute([SPEC], Session(results=folder, quiet=True))
     return RunStore(folder)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_data
 
 from bibench_tf import datasets, networks, zoo
 from bibench_tf.errors import BibenchError
@@ -92,7 +93,7 @@ def test_networks_of_the_zoo_take_turns(tmp_path):
 
     times = step_timing.measure(
         ("full_precision", "bnn"),
-        tiny_images(),
+        tiny_data.tiny(),
         step_timing.Steps("vgg_small@0.0625", batch_size=4, optimizer="sgd"),
         rounds=2,
         progress=progress,
@@ -126,24 +127,6 @@ def test_networks_with_several_inputs_take_turns(monkeypatch):
     assert len(times.rounds_ms["full_precision"]) == 2 and times.options == {"points": 3}
     bias = built[0].layers[-1].bias.numpy()
     assert bias[0] > 0 > bias[1], "the steps have learnt that all labels are 0"
-
-
-def tiny_images():
-    images, labels = np.zeros((8, 8, 8, 1), np.uint8), np.arange(8) % 4
-    return datasets.ArrayImages(
-        name="tiny",
-        title="Tiny",
-        source="made by the tests",
-        licence="none",
-        input_shape=(8, 8, 1),
-        class_names=tuple("abcd"),
-        train_examples=8,
-        test_examples=8,
-        mean=(0.0,),
-        std=(1.0,),
-        fingerprint="f",
-        load=lambda: datasets.Splits(images, labels, images, labels),
-    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])

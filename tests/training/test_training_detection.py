@@ -43,7 +43,6 @@ def canvases():
         fingerprint="f",
         load=lambda: splits,
         view=View((128, 192), keep_ratio=True, divisor=32, augmentation="flip"),
-        views={"ssd_lite": View((64, 64))},
         protocol="voc2007",
     )
 
@@ -54,7 +53,7 @@ def data():
 
 
 def train(data, name, folder, recipe=RECIPE, algorithm="full_precision", **hooks):
-    data = data.for_network(name)
+    data = dataclasses.replace(data, view=View((64, 64))) if name == "ssd_lite" else data.for_network(name)
 
     def build():
         return zoo.build(name, algorithm, width=0.125 if name != "ssd_lite" else 0.5, **data.network_options)

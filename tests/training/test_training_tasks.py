@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import tensorflow as tf
+import tiny_data
 
 from bibench_tf import algorithms, datasets, networks, tasks
 from bibench_tf.errors import BibenchError
@@ -419,15 +420,15 @@ def texts(tmp_path, monkeypatch):
     """A data set of texts and a network for it, which note the files they get."""
     seen = {"vocabularies": [], "inits": []}
 
-    def get(data_dir, download, vocabulary=None):
-        seen["vocabularies"].append(vocabulary)
+    def get(options):
+        seen["vocabularies"].append(options.vocabulary)
         return array_data()
 
     def build(name, algorithm, width, checkpoint=None):
         seen["inits"].append(checkpoint)
         return dense_model(algorithm=algorithm)
 
-    monkeypatch.setitem(datasets._ENTRIES, "texts", datasets.Entry(get, "text_classification", ""))
+    tiny_data.register(monkeypatch, "texts", get, "text_classification")
     monkeypatch.setattr(networks, "build", build)
     (tmp_path / "checkpoint").mkdir()
     (tmp_path / "checkpoint" / "model").write_text("weights")

@@ -74,7 +74,7 @@ def charts(
         return []
     sizes = [(name, record.size_bytes / 1024) for name, record in deployed.items()]
     return [
-        *(_latency_chart(benchmark.first.task.example, deployed, measured, target) for target in devices),
+        *(_latency_chart(benchmark.first.task.unit, deployed, measured, target) for target in devices),
         Chart("bars", "Size of the file", "algorithm", "file size (KiB)", {"the network": sizes}),
     ]
 
@@ -97,7 +97,7 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
-    setup, example = benchmark.first, benchmark.first.task.example
+    setup, example = benchmark.first, benchmark.first.task.unit
     said = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         said[f"device: {target}"] = _all_of(_device(record) for _, record in found)

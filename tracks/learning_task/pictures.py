@@ -56,7 +56,7 @@ def pictures(benchmark: ResolvedBenchmark, store: RunStore) -> list[Picture]:
 def _runs(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple[Setup, RunSpec]]:
     """The completed runs of detectors, with their setups."""
     for setup in benchmark.setups:
-        if setup.task.key != "detection":
+        if not setup.task.has_pictures:
             continue
         for spec in benchmark.specs(setup).values():
             with contextlib.suppress(RecordError):  # the score says which

@@ -36,7 +36,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         for setup in benchmark.setups
     }
     trained = [one for of_dataset in results.values() for found in of_dataset.values() for one in found]
-    only_images = all(setup.task.has_images for setup in benchmark.setups)
+    only_images = all(setup.task.is_of_images for setup in benchmark.setups)
     overall = {algorithm: _overall(benchmark, algorithm, results, failures) for algorithm in benchmark.all_algorithms}
     ranks = seeds.ranks(overall, f"rank by {track.metric}", benchmark)
     rows = [

@@ -73,7 +73,7 @@ def training_conditions(
     }
     for result in filter(None, results):
         data = result.dataset
-        examples = tasks.get(datasets.task_of(result.spec.dataset)).example + "s"
+        examples = tasks.get(datasets.task_of(result.spec.dataset)).unit + "s"
         conditions[f"data: {data['name']}"] = (
             f"{data['train_examples']:,} training and {data['test_examples']:,} test {examples}, "
             f"fingerprint {data['fingerprint'][:12]}"

@@ -46,7 +46,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         conditions={
             "network": benchmark.first.network,
             "input": "; ".join(sorted(inputs)),
-            "counted": f"multiply-accumulates of kernels for one {benchmark.first.task.example}; deployed parameters, "
+            "counted": f"multiply-accumulates of kernels for one {benchmark.first.task.unit}; deployed parameters, "
             "two for each channel of batch norm",
         },
         notes=[

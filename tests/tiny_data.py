@@ -1,14 +1,20 @@
-"""Data that are learnt in a moment, and runs on them. Processes load this file as they load a user's algorithms."""
+"""Data that are learnt in a moment, and runs on them. Processes load this file as they load a user's plug-in."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bibench_tf import datasets, files
 from bibench_tf.recipes import Recipe
 from bibench_tf.results.runs import RunResult, RunSpec
+
+if TYPE_CHECKING:
+    import pytest
+
+    from bibench_tf.datasets.base import Factory
 
 START = Recipe("tiny_start", epochs=3, batch_size=8, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 RECIPE = dataclasses.replace(START, name="tiny_binary", start=START)
@@ -22,15 +28,15 @@ def specs(*algorithms: str, epochs: int = START.epochs) -> list[RunSpec]:
     return [start, *(dataclasses.replace(start, algorithm=name, recipe=binary) for name in algorithms)]
 
 
-def tiny(data_dir=None, download=False):
-    """64 training and 32 test images of four classes, which differ in brightness."""
+def tiny(options: datasets.LoadOptions | None = None, *, train: int = 64, padding: int | None = 1):
+    """`train` training and 32 test images of four classes, which differ in brightness."""
 
     def split(count):
         labels = np.arange(count) % 4
         images = np.random.default_rng(count).integers(0, 40, (count, 8, 8, 1)) + 50 * labels[:, None, None, None]
         return images.astype(np.uint8), labels.astype(np.int32)
 
-    arrays = datasets.Splits(*split(64), *split(32))
+    arrays = datasets.Splits(*split(train), *split(32))
     return datasets.ArrayImages(
         name="tiny",
         title="Tiny",
@@ -38,14 +44,22 @@ def tiny(data_dir=None, download=False):
         licence="none",
         input_shape=(8, 8, 1),
         class_names=tuple("abcd"),
-        train_examples=64,
+        train_examples=train,
         test_examples=32,
         mean=(90.0,),
         std=(60.0,),
         fingerprint=files.fingerprint_arrays(arrays),
         load=lambda: arrays,
-        padding=1,
+        padding=padding,
     )
+
+
+def register(patch: pytest.MonkeyPatch, name: str, factory: Factory, task: str = "image_classification") -> None:
+    """Make `factory` the data set `name`, also in place of another of that name, until `patch` is undone."""
+    datasets.names()
+    others = {key: entry for key, entry in datasets.DATASETS._entries.items() if key != name}
+    patch.setattr(datasets.DATASETS, "_entries", others)
+    datasets.register(name, task=task)(factory)
 
 
 def outcome(result: RunResult) -> dict:
@@ -56,7 +70,7 @@ def outcome(result: RunResult) -> dict:
         "status": result.status,
         "accuracy": result.accuracy,
         "test_loss": result.test_loss,
-        "figures": result.metrics,
+        "metrics": result.metrics,
         "history": history,
     }
 
@@ -67,4 +81,4 @@ def losses(result: RunResult) -> list[float]:
 
 
 if "tiny" not in datasets.names():
-    datasets.register("tiny", tiny)
+    datasets.register("tiny", task="image_classification", description="64 / 32 images of 8x8, of the tests")(tiny)
