@@ -33,8 +33,8 @@ class Detection(Task):
     Labels are float32 [B, M, 11], a row for each object (`bibench_tf.detection.annotations`). Networks give a
     dictionary for at most N detections per image, the highest score first: `boxes` float32 [B, N, 4] as (y0, x0, y1,
     x1) in pixels of the image they see, `scores` float32 [B, N], `classes` int32 [B, N], -1 in rows without a
-    detection. The training graph (`bibench_tf.detection.training_graph`) computes the loss of each image from labels and
-    predictions.
+    detection. The training graph (`bibench_tf.detection.training_graph`) computes the loss of each image from labels
+    and predictions.
 
     Main metric by the data set's `protocol`: `voc2007` is the mean over classes of the 11-point average precision at
     IoU 0.5, `voc2012` that of the area under the curve, `coco` the mean of COCO's average precision over the IoU
@@ -46,7 +46,6 @@ class Detection(Task):
     group = "cnn"
     network = "ssd_lite"
     default_data = "canvas_mini"
-    quick_recipe = "quick_detection"
     has_pictures = True
     class_metric = OF_CLASS
     gives_logits = False

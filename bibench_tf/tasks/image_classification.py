@@ -15,7 +15,6 @@ class ImageClassification(Classification):
     group = "cnn"
     network = "resnet20@0.5"
     default_data = "fashion_mini"
-    quick_recipe = "quick"
     zoo_options = {"input_shape": (224, 224, 3), "num_classes": 1000}
     is_of_images = True
     unit = "image"

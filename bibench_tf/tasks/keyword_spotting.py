@@ -15,4 +15,3 @@ class KeywordSpotting(Classification):
     group = "mlp"
     network = "dfsmn_small@0.5"
     default_data = "keywords_mini"
-    quick_recipe = "quick_speech"

@@ -39,7 +39,6 @@ class PartSegmentation(Task):
     group = "mlp"
     network = "pointnet_vanilla_segmentation@0.125"
     default_data = "shapes_mini_parts"
-    quick_recipe = "quick_parts"
 
     def metric(self, data: Dataset) -> str:
         """Instance mIoU."""

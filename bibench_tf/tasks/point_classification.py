@@ -15,4 +15,3 @@ class PointClassification(Classification):
     group = "mlp"
     network = "pointnet_vanilla@0.25"
     default_data = "shapes_mini"
-    quick_recipe = "quick_points"

@@ -31,7 +31,6 @@ class TextClassification(Classification):
     group = "transformer"
     network = "bert_tiny2@0.5"
     default_data = "sentiment_mini"
-    quick_recipe = "quick_text"
     takes_vocabulary = True
 
     def metric(self, data: TextDataset) -> str:
