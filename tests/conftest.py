@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Before anything imports TensorFlow.
@@ -16,6 +18,8 @@ os.environ["MPLBACKEND"] = "Agg"
 import pytest
 
 import bibench_tf  # noqa: F401  chooses Keras 2 where TensorFlow would take Keras 3
+from bibench_tf import datasets
+from bibench_tf.registry import Registry
 from bibench_tf.training import memory
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and the processes they start inherit that.
@@ -41,6 +45,34 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder 'shared' is not beside the repository")
     return SHARED
+
+
+@contextlib.contextmanager
+def _registered(registry: Registry, name: str, thing: object):
+    registry.names()  # the package's own are there, and stay
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_entries", {key: entry for key, entry in registry._entries.items() if key != name})
+        registry.register(name, thing, origin="tests")
+        yield
+
+
+@contextlib.contextmanager
+def _registered_data(name: str, factory: Callable[..., datasets.Dataset], task: str, description: str = "of the tests"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(datasets._ENTRIES, name, datasets.Entry(factory, task, description))
+        yield
+
+
+@pytest.fixture(scope="session")
+def registered():
+    """A context (registry, name, thing) in which a registry has a thing of the tests."""
+    return _registered
+
+
+@pytest.fixture(scope="session")
+def registered_data():
+    """A context (name, factory, task) in which there is a data set of the tests."""
+    return _registered_data
 
 
 @pytest.fixture(autouse=True, scope="module")

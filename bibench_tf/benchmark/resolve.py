@@ -35,8 +35,8 @@ class Setup:
 class ResolvedBenchmark:
     """A benchmark with all that follows from it.
 
-    `setups` has one setup for each data set, in their order. Raises BibenchError for unknown names and for a network
-    that none of the data sets fits.
+    `setups` has one setup for each data set, in their order. Raises BibenchError for unknown names and options, and for
+    a network that none of the data sets fits.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -51,6 +51,8 @@ class ResolvedBenchmark:
         self.setups = tuple(self._setup(name, self._network_for(name)) for name in benchmark.data)
         for network in benchmark.networks:
             self.setup_of(network)
+        for track in benchmark.options:
+            self.options(track)
 
     @property
     def first(self) -> Setup:

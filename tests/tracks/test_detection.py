@@ -6,20 +6,24 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from bibench_tf import datasets
 from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.cli import predict
 from bibench_tf.datasets import canvas_mini, fashion_mini
 from bibench_tf.datasets.kinds.detection import DetectionDataset, DetectionSplits, View
 from bibench_tf.results.runs import RunStore
-from bibench_tf.tracks import base
 from bibench_tf.tracks.hardware_inference import record as inference_record
 from bibench_tf.tracks.learning_task import pictures
 from bibench_tf.training.session import Session
 
 TRACKS = ("task", "complexity", "inference")
-BENCHMARK = Benchmark(data=("tiny_canvases",), architecture=("ssd_lite@0.5",), algorithms=("bnn",), epochs=1)
+BENCHMARK = Benchmark(data=("tiny_canvases",), networks=("ssd_lite@0.5",), algorithms=("bnn",), epochs=1)
+
+
+def main_specs():
+    resolved = ResolvedBenchmark(BENCHMARK)
+    return resolved.specs(resolved.first)
 
 
 def canvases(data_dir=None, download=False):
@@ -44,14 +48,11 @@ def canvases(data_dir=None, download=False):
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._ENTRIES, "tiny_canvases", datasets.Entry(canvases, "detection", "A few canvases"))
+def done(tmp_path_factory, registered_data):
+    with registered_data("tiny_canvases", canvases, "detection"):
         session = Session(tmp_path_factory.mktemp("results"), quiet=True)
-        engine.execute(TRACKS, BENCHMARK, session)
-        scores = engine.score(TRACKS, BENCHMARK, session.results)
-        report = engine.write_report(scores, BENCHMARK, session.results)
-        yield session.results, {score.track: score for score in scores}, report
+        outcome = engine.run(BENCHMARK, session, TRACKS)
+        yield session.results, outcome.scores, outcome.report
 
 
 @pytest.mark.slow
@@ -66,7 +67,7 @@ def test_trained_counted_and_converted(done):
     chart = next(chart for chart in scores["task"].charts if chart.kind == "heat")
     assert set(chart.series) == {"full_precision", "bnn"}
     store = RunStore(results)
-    for spec in base.main_specs(BENCHMARK).values():
+    for spec in main_specs().values():
         record = inference_record.read(store.folder(spec) / inference_record.FILE)
         assert record.parity.same and record.parity.images == 8 and record.parity.metric == "mAP@0.5"
         assert record.parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy, abs=1e-3)
@@ -88,16 +89,16 @@ def test_the_report_shows_what_is_found(done):
     assert page.count('src="data:image/jpeg;base64,') == 3 and "img-src data:" in page
     assert "![tiny_canvases: found by bnn](task-picture-3.jpg)" in (report.parent / "report.md").read_text()
     # What is there is not drawn again.
-    drawn = RunStore(results).folder(base.main_specs(BENCHMARK)["bnn"]) / pictures.FOUND
+    drawn = RunStore(results).folder(main_specs()["bnn"]) / pictures.FOUND
     before = drawn.stat().st_mtime_ns
-    pictures.draw(BENCHMARK, Session(results, quiet=True))
+    pictures.draw(Job(ResolvedBenchmark(BENCHMARK), Session(results, quiet=True)))
     assert drawn.stat().st_mtime_ns == before
 
 
 @pytest.mark.slow
 def test_predictions_are_drawn(done, tmp_path):
     results, *_ = done
-    folder = RunStore(results).folder(base.main_specs(BENCHMARK)["bnn"])
+    folder = RunStore(results).folder(main_specs()["bnn"])
     options = ["--limit", "3", "--csv", str(tmp_path / "found.csv"), "--draw", str(tmp_path / "drawings")]
     run = CliRunner().invoke(predict.predict, [str(folder), *options])
     assert run.exit_code == 0, run.output

@@ -10,28 +10,30 @@ import pytest
 import tensorflow as tf
 from click.testing import CliRunner
 
-from bibench_tf import algorithms, datasets, zoo
+from bibench_tf import algorithms, datasets, prediction
 from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
-from bibench_tf.cli import predict, tracks
+from bibench_tf.benchmark.track import TRACKS, names
+from bibench_tf.cli import predict
 from bibench_tf.errors import BibenchError
+from bibench_tf.networks import NETWORKS, Network
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
-from bibench_tf.tracks import NAMES, base
 from bibench_tf.tracks.hardware_inference import record
-from bibench_tf.tracks.hardware_inference import track as inference
 from bibench_tf.training.session import Session
 
 layers = tf.keras.layers
 BENCHMARK = Benchmark(
     data=("tiny_points", "tiny_images"),
-    architecture=("tiny_net", "vgg_small@0.0625"),
-    architectures=("vgg_small@0.0625", "tiny_net"),
+    networks=("tiny_net", "vgg_small@0.0625"),
     algorithms=("bnn",),
     epochs=1,
-    corruptions=("contrast",),
-    corrupted_images=50,
-    grid=("adam-2e-3-cosine", "sgd-1e-1-cosine"),
+    options={
+        "architecture": {"networks": ("vgg_small@0.0625", "tiny_net")},
+        "robustness": {"corruptions": ("contrast",), "images": 50},
+        "training": {"grid": ("adam-2e-3-cosine", "sgd-1e-1-cosine"), "retime": True, "retime_rounds": 3},
+    },
 )
 
 
@@ -94,28 +96,30 @@ def images(data_dir=None, download=False):
 
 
 @pytest.fixture(scope="module")
-def registered():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._ENTRIES, "tiny_points", datasets.Entry(points, "point_classification", "Two clouds"))
-        patch.setitem(datasets._ENTRIES, "tiny_images", datasets.Entry(images, "image_classification", "Dark, bright"))
-        patch.setitem(zoo._BUILDERS, "tiny_net", tiny_net)
-        patch.setitem(zoo._TASKS, "tiny_net", "point_classification")
-        yield patch
+def tiny(registered, registered_data):
+    """The two data sets and the network, by name."""
+    with (
+        registered_data("tiny_points", points, "point_classification"),
+        registered_data("tiny_images", images, "image_classification"),
+        registered(NETWORKS, "tiny_net", Network("tiny_net", tiny_net, "point_classification")),
+    ):
+        yield
 
 
 @pytest.fixture(scope="module")
-def done(registered, tmp_path_factory):
+def done(tiny, tmp_path_factory):
     """All six tracks."""
-    session = Session(tmp_path_factory.mktemp("results"), quiet=True, retime_rounds=3)
-    engine.execute(NAMES, BENCHMARK, session)
-    return session.results, {score.track: score for score in engine.score(NAMES, BENCHMARK, session.results)}
+    session = Session(tmp_path_factory.mktemp("results"), quiet=True)
+    outcome = engine.run(BENCHMARK, session)
+    assert outcome.failures == 0 and outcome.report.is_file()
+    return session.results, outcome.scores
 
 
 @pytest.mark.slow
 def test_every_track_is_scored_on_the_data_it_takes(done):
     _, scores = done
     assert not [failure for score in scores.values() for failure in score.failures]
-    for name in set(NAMES) - {"robustness"}:
+    for name in set(names()) - {"robustness"}:
         assert scores[name].scores["full_precision"] == pytest.approx(1)
         assert scores[name].scores["bnn"] > 0
     assert scores["architecture"].metric == "OM_arch (CNN, MLP)"
@@ -126,7 +130,7 @@ def test_every_track_is_scored_on_the_data_it_takes(done):
         assert scores[name].conditions["network"] == "tiny_net"
     assert scores["complexity"].conditions["input"] == "16 x 3, 2 classes"
     assert "one example" in scores["complexity"].conditions["counted"]
-    assert "in turns" in scores["training"].conditions["step times"]
+    assert "interleaved" in scores["training"].conditions["step times"]
 
 
 @pytest.mark.slow
@@ -135,7 +139,7 @@ def test_a_file_with_two_inputs_computes_what_keras_does(done):
     table = scores["inference"].table.set_index("algorithm")
     assert list(table["run on bits"]) == [0, 1]
     store = RunStore(results)
-    for spec in inference.plan(BENCHMARK):
+    for spec in TRACKS.get("inference").plan(ResolvedBenchmark(BENCHMARK)):
         parity = record.read(store.folder(spec) / record.FILE).parity
         assert parity.same and parity.median_difference < 1e-5 and parity.images == 60
         assert parity.keras_accuracy == parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy)
@@ -144,16 +148,17 @@ def test_a_file_with_two_inputs_computes_what_keras_does(done):
 @pytest.mark.slow
 def test_the_title_names_data_and_networks(done):
     results, scores = done
-    path = engine.write_report(list(scores.values()), BENCHMARK, results)
+    path = engine.write_report(list(scores.values()), ResolvedBenchmark(BENCHMARK), results)
     assert "tiny_points, tiny_images, tiny_net, vgg_small@0.0625" in path.read_text()
-    alone = engine.write_report([scores["robustness"]], BENCHMARK, results)
+    alone = engine.write_report([scores["robustness"]], ResolvedBenchmark(BENCHMARK), results)
     assert "benchmark: tiny_images, vgg_small@0.0625" in alone.read_text()
 
 
 @pytest.fixture
-def run(registered, tmp_path):
+def run(tiny, tmp_path):
     """The folder of a run, with a network that nobody trained."""
-    spec = base.main_specs(BENCHMARK)["bnn"]
+    benchmark = ResolvedBenchmark(BENCHMARK)
+    spec = benchmark.specs(benchmark.first)["bnn"]
     folder = RunStore(tmp_path).folder(spec)
     records.write(folder / "result.json", RunResult(spec.id, dataclasses.asdict(spec), "completed"))
     tf.keras.utils.set_random_seed(3)
@@ -186,14 +191,15 @@ def test_predictions_of_other_data_are_refused(run):
     assert isinstance(said, BibenchError) and "--data" in str(said)
     three = tiny_net("bnn", (16, 3), 3)
     with pytest.raises(BibenchError, match="gives 3 numbers, and .* needs 2"):
-        predict.predictions(three, points())
+        prediction.predictions(three, points())
 
 
-def test_a_benchmark_without_images_leaves_the_robustness_track_out(registered, monkeypatch):
+def test_a_benchmark_without_images_leaves_the_robustness_track_out(tiny, tmp_path, monkeypatch, capsys):
     asked = []
-    monkeypatch.setattr(tracks, "_run_tracks", lambda tracks, *given: asked.append(tuple(tracks)) or 0)
-    answer = CliRunner().invoke(tracks.run, ["--tasks", "tiny_points"])
-    assert asked.pop() == ("task", "architecture", "training", "complexity", "inference")
-    assert "robustness track" in answer.output and "left out" in answer.output
-    CliRunner().invoke(tracks.run, ["--tasks", "tiny_points,tiny_images"])
-    assert asked.pop() == NAMES
+    monkeypatch.setattr(engine, "train", lambda tracks, job: asked.append([track.name for track in tracks]) or [])
+    session = Session(tmp_path, quiet=True, shard=(1, 1))
+    engine.run(Benchmark(data=("tiny_points",), networks=("tiny_net",)), session)
+    assert asked.pop() == ["task", "architecture", "training", "complexity", "inference"]
+    assert "the robustness track is left out: it corrupts images" in capsys.readouterr().err
+    engine.run(Benchmark(data=("tiny_points", "tiny_images")), session)
+    assert asked.pop() == list(names())

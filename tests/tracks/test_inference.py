@@ -13,7 +13,9 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from bibench_tf import algorithms, datasets, files
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.cli import tracks
 from bibench_tf.deploy import convert, flatbuffer, host
 from bibench_tf.deploy.target import Device, Measurement, Round, Settings
@@ -21,15 +23,15 @@ from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
-from bibench_tf.tracks import base
+from bibench_tf.tracks.hardware_inference import Options, measuring, tables
 from bibench_tf.tracks.hardware_inference import record as inference_record
-from bibench_tf.tracks.hardware_inference import tables
-from bibench_tf.tracks.hardware_inference import track as inference
 from bibench_tf.training.session import Session
 
 layers = tf.keras.layers
-BENCHMARK = Benchmark(algorithms=("bnn", "xnor"))
-SPECS = base.main_specs(BENCHMARK)
+ASKED = Benchmark(algorithms=("bnn", "xnor"))
+BENCHMARK = ResolvedBenchmark(ASKED)
+SPECS = BENCHMARK.specs(BENCHMARK.first)
+TRACK = TRACKS.get("inference")
 FINGERPRINT = "f1"
 
 
@@ -53,13 +55,13 @@ def write_record(store, algorithm, **changes):
     """The record of a file of which the digest is the name of the algorithm."""
     spec = SPECS[algorithm]
     record = dataclasses.replace(
-        inference._settings(store, spec),
+        inference_record.settings(store, spec),
         input_shape=(32, 32, 3),
         file_sha256=algorithm,
         size_bytes=SIZES[algorithm],
         binary_layers=18,
         binary_operations=18,
-        parity=inference.Parity(60, 1e-7, 2e-3, 1.0, 0.5, 0.5),
+        parity=inference_record.Parity(60, 1e-7, 2e-3, 1.0, 0.5, 0.5),
     )
     path = store.folder(spec) / inference_record.FILE
     records.write(path, dataclasses.replace(record, **changes))
@@ -104,11 +106,11 @@ def add_phone(store, *algorithms):
 
 
 def test_plan_is_the_main_runs():
-    assert inference.plan(BENCHMARK) == list(SPECS.values())
+    assert TRACK.plan(BENCHMARK) == list(SPECS.values())
 
 
 def test_scores_by_hand(store):
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores == {
         "full_precision": 1,
         "bnn": pytest.approx(metrics.om_infer([3], [1], [4000], [400])),
@@ -125,7 +127,7 @@ def test_scores_by_hand(store):
 
 def test_the_score_is_over_all_devices(store):
     add_phone(store, *SPECS)
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert not score.failures
     # T is the mean over both devices, S the same on both.
     assert score.scores["bnn"] == pytest.approx((((3 / 1 + 20 / 2) / 2) ** 2 / 2 + 10**2 / 2) ** 0.5)
@@ -142,7 +144,7 @@ def test_the_score_is_over_all_devices(store):
 
 def test_without_one_of_the_devices_there_is_no_score(store):
     add_phone(store, "full_precision", "bnn")
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["xnor"] is None
     assert score.scores["bnn"] > 1
     assert score.failures[0].startswith("xnor: not measured on adb:SER/1, where other networks are")
@@ -151,16 +153,16 @@ def test_without_one_of_the_devices_there_is_no_score(store):
 def test_a_device_that_failed_is_told(store):
     add_phone(store, "full_precision", "bnn")
     write_device(store, "xnor", PHONE, 5.0, network=None, error="The device vanished.")
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert "xnor on adb:SER/1: The device vanished." in score.failures
     assert score.scores["xnor"] is None
 
 
 def test_an_emulator_is_neither_shown_nor_scored(store):
-    before = inference.score(BENCHMARK, store)
+    before = TRACK.score(BENCHMARK, store)
     write_device(store, "full_precision", STUB, 123.456)
     write_device(store, "bnn", STUB, 0.001, 123.456)
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores == before.scores
     assert score.table.equals(before.table)
     assert score.charts == before.charts
@@ -169,12 +171,12 @@ def test_an_emulator_is_neither_shown_nor_scored(store):
 
 
 def test_published_figures_stand_beside_the_same_network_only(store):
-    assert not any(note.startswith("published") for note in inference.score(BENCHMARK, store).notes)
+    assert not any(note.startswith("published") for note in TRACK.score(BENCHMARK, store).notes)
     deployed = {
         "bnn": inference_record.Inference("id", "r", "d", 1, inference_record.VERSION, input_shape=(224, 224, 3))
     }
     for network, shown in (("resnet18", True), ("resnet18@0.5", False), ("vgg_small", False)):
-        benchmark = dataclasses.replace(BENCHMARK, architecture=network)
+        benchmark = ResolvedBenchmark(dataclasses.replace(ASKED, networks=(network,)))
         notes = tables._published(benchmark, deployed)
         assert bool(notes) == shown
         assert all(note.startswith("published: ") and "@" in note for note in notes)
@@ -189,12 +191,12 @@ def test_files_of_devices():
 
 def test_layers_that_run_as_float_are_told(store):
     write_record(store, "bnn", binary_operations=17)
-    assert any("bnn: 17 of its 18" in note for note in inference.score(BENCHMARK, store).notes)
+    assert any("bnn: 17 of its 18" in note for note in TRACK.score(BENCHMARK, store).notes)
 
 
 def test_a_failed_conversion_has_no_score(store):
     write_record(store, "xnor", error="The converter crashed (SIGSEGV).")
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["xnor"] is None
     assert score.failures == ["xnor: not converted: The converter crashed (SIGSEGV)."]
     assert list(score.table["algorithm"]) == ["full_precision", "bnn"]
@@ -202,21 +204,21 @@ def test_a_failed_conversion_has_no_score(store):
 
 def test_a_flipped_sign_is_no_wrong_conversion(store):
     for median, agreement in ((0.04, 0.99), (1e-6, 0.9)):
-        write_record(store, "bnn", parity=inference.Parity(60, median, 0.3, agreement, 0.5, 0.5))
-        assert inference.score(BENCHMARK, store).scores["bnn"] is not None
+        write_record(store, "bnn", parity=inference_record.Parity(60, median, 0.3, agreement, 0.5, 0.5))
+        assert TRACK.score(BENCHMARK, store).scores["bnn"] is not None
 
 
 def test_a_wrong_conversion_has_no_score(store):
     for difference in (0.2, float("nan")):
-        write_record(store, "bnn", parity=inference.Parity(60, difference, difference, 0.1, 0.5, 0.1))
-        score = inference.score(BENCHMARK, store)
+        write_record(store, "bnn", parity=inference_record.Parity(60, difference, difference, 0.1, 0.5, 0.1))
+        score = TRACK.score(BENCHMARK, store)
         assert score.scores["bnn"] is None
         assert "bnn: the file does not compute what the trained network does" in score.failures[0]
 
 
 def test_without_a_baseline_there_is_no_score(store):
     (store.folder(SPECS["full_precision"]) / inference_record.FILE).unlink()
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert set(score.scores.values()) == {None}
     assert score.failures[0] == "full_precision: trained, but its inference is not measured yet."
     assert any("bnn" in failure and "measured with other files" in failure for failure in score.failures)
@@ -224,7 +226,7 @@ def test_without_a_baseline_there_is_no_score(store):
 
 def test_another_file_needs_another_measurement(store):
     write_record(store, "bnn", file_sha256="another")
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert "measured with other files: measure again on host" in score.failures[0]
 
@@ -233,7 +235,7 @@ def test_runs_that_are_not_there(store):
     write_result(store, SPECS["bnn"], status="diverged", error="the loss is NaN")
     path = store.folder(SPECS["xnor"]) / inference_record.FILE
     path.write_text(path.read_text().replace("500", "5"))
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores == {"full_precision": 1, "bnn": None, "xnor": None}
     assert any("bnn: the training diverged (the loss is NaN)" in failure for failure in score.failures)
     assert any(str(path) in failure for failure in score.failures)
@@ -242,7 +244,7 @@ def test_runs_that_are_not_there(store):
 def test_a_damaged_device_record_is_named(store):
     path = store.folder(SPECS["bnn"]) / "latency-host.json"
     path.write_text(path.read_text().replace("host", "toast"))
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert any(str(path) in failure and "checksum" in failure for failure in score.failures)
 
@@ -257,9 +259,9 @@ def newer_schema(path):
 def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
     newer_schema(store.folder(SPECS["bnn"]) / name)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
-        inference.score(BENCHMARK, store)
+        TRACK.score(BENCHMARK, store)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
-        list(inference._to_measure(BENCHMARK, store, "host"))
+        list(measuring._to_measure(BENCHMARK, store, "host"))
     if name != "latency-host.json":
         with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
             measure(store)
@@ -268,7 +270,7 @@ def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
 def test_a_newer_version_of_this_track_is_refused_too(store):
     write_record(store, "bnn", version=inference_record.VERSION + 1)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
-        inference.score(BENCHMARK, store)
+        TRACK.score(BENCHMARK, store)
 
 
 def test_what_an_earlier_version_measured_is_told_and_measured_again(store):
@@ -278,34 +280,42 @@ def test_what_an_earlier_version_measured_is_told_and_measured_again(store):
     earlier = {"run_id": spec.id, "result": "r", "baseline": "b", "version": 1, "latency": {"median_ms": 1.0}}
     content = {**records.read_envelope(path), "data": earlier}
     path.write_text(json.dumps({**content, "sha256": files.digest(content)}))
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert f"{path} was measured by an earlier version" in score.failures[0]
-    assert [each.algorithm for each, _ in inference._to_convert(BENCHMARK, store)][1:] == ["bnn", "xnor"]
+    assert [each.algorithm for each, _ in measuring._to_convert(BENCHMARK, store)][1:] == ["bnn", "xnor"]
 
 
 def test_a_new_training_needs_a_new_measurement(store):
     write_result(store, SPECS["bnn"], accuracy=0.6)
-    score = inference.score(BENCHMARK, store)
+    score = TRACK.score(BENCHMARK, store)
     assert score.scores["bnn"] is None
     assert "other settings" in score.failures[0]
 
 
 def test_the_same_device_twice_is_refused(tmp_path):
     with pytest.raises(BibenchError, match="named twice: host, host"):
-        inference.check_targets(Session(tmp_path, targets=("host", "host")))
+        check(tmp_path, targets=("host", "host"))
+
+
+def check(folder, **options):
+    TRACK.check(job(folder, **options))
+
+
+def job(folder, **options):
+    benchmark = dataclasses.replace(ASKED, options={"inference": Options(**options)})
+    return Job(ResolvedBenchmark(benchmark), Session(folder, quiet=True))
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_training(tmp_path):
-    result = CliRunner().invoke(tracks.inference, ["--target", "toaster", "--results", str(tmp_path / "r")])
+    result = CliRunner().invoke(tracks.command_of(TRACK), ["--target", "toaster", "--results", str(tmp_path / "r")])
     assert "There is no target 'toaster'" in str(result.exception)
     assert not (tmp_path / "r").exists()
 
 
 def test_programs_are_one_for_all_or_one_for_each(tmp_path):
-    binaries = (tmp_path / "a", tmp_path / "b")
     with pytest.raises(BibenchError, match="2 programs for 1 devices"):
-        inference.check_targets(Session(tmp_path, targets=("host", "adb"), binaries=binaries))
+        check(tmp_path, targets=("host", "adb"), binaries=(str(tmp_path / "a"), str(tmp_path / "b")))
 
 
 def network(algorithm, seed):
@@ -340,8 +350,8 @@ def trained(tmp_path, monkeypatch):
         network(algorithm, number).save(store.model_path(spec))
     monkeypatch.setattr(datasets, "get", lambda *arguments: Tiny())
     settings = Settings(warm_up_s=0.0, minimum_runs=5, minimum_s=0.0, rounds=2)
-    monkeypatch.setattr(inference, "HOST_SETTINGS", settings)
-    monkeypatch.setattr(inference, "DEVICE_SETTINGS", settings)
+    monkeypatch.setattr(measuring, "HOST_SETTINGS", settings)
+    monkeypatch.setattr(measuring, "DEVICE_SETTINGS", settings)
     return store
 
 
@@ -365,7 +375,7 @@ class Fake:
 
 
 def measure(store, **devices):
-    inference.measure(BENCHMARK, Session(store.root, quiet=True, **devices))
+    TRACK.measure(job(store.root, **devices))
 
 
 def snapshot(store, name):
@@ -374,7 +384,7 @@ def snapshot(store, name):
 
 def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     measure(trained)
-    score = inference.score(BENCHMARK, trained)
+    score = TRACK.score(BENCHMARK, trained)
     assert not score.failures
     assert score.scores["full_precision"] == 1
     assert all(value > 0 for value in score.scores.values())
@@ -399,12 +409,12 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
 
     # A device more, of which only the times are missing.
     phone = Fake(PHONE, refused=((trained.folder(SPECS["xnor"]) / inference_record.MODEL_FILE).read_bytes(),))
-    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(phone))
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(phone))
     before = snapshot(trained, "latency-host.json")
     measure(trained, targets=("adb:SER/1",))
     assert snapshot(trained, "latency-host.json") == before
     assert phone.measured == 3
-    score = inference.score(BENCHMARK, trained)
+    score = TRACK.score(BENCHMARK, trained)
     assert score.scores["bnn"] > score.scores["full_precision"]
     assert score.scores["xnor"] is None
     assert "xnor on adb:SER/1: The device ran out of memory." in score.failures
@@ -413,41 +423,41 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     phone.refused = ()
     measure(trained, targets=("adb:SER/1",))
     assert phone.measured == 4
-    assert not inference.score(BENCHMARK, trained).failures
+    assert not TRACK.score(BENCHMARK, trained).failures
 
     # An emulator is stored as one.
-    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(STUB)))
-    before = inference.score(BENCHMARK, trained).scores
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(Fake(STUB)))
+    before = TRACK.score(BENCHMARK, trained).scores
     measure(trained, targets=("ssh:me@stub",))
     path = trained.folder(SPECS["bnn"]) / inference_record.device_file("ssh:me@stub")
     assert records.read_envelope(path)["provenance"] == "emulated"
-    assert inference.score(BENCHMARK, trained).scores == before
+    assert TRACK.score(BENCHMARK, trained).scores == before
 
 
 def test_what_is_missing_is_done_again(trained, monkeypatch):
-    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
     measure(trained)
     before = snapshot(trained, inference_record.FILE)
     (trained.folder(SPECS["bnn"]) / inference_record.MODEL_FILE).write_bytes(b"something else")
     measure(trained)
     after = snapshot(trained, inference_record.FILE)
     assert [name for name in SPECS if before[name] != after[name]] == ["bnn"]
-    assert not inference.score(BENCHMARK, trained).failures
+    assert not TRACK.score(BENCHMARK, trained).failures
 
 
 def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch):
-    monkeypatch.setattr(inference, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
     spec = SPECS["bnn"]
     image = layers.Input((4, 4, 1), name="image")
     tf.keras.Model(image, layers.DepthwiseConv2D(2, dtype="mixed_float16")(image)).save(trained.model_path(spec))
     measure(trained)
-    score = inference.score(BENCHMARK, trained)
+    score = TRACK.score(BENCHMARK, trained)
     assert score.scores["bnn"] is None
     assert score.scores["xnor"] > 0
     assert "bnn: not converted:" in score.failures[0]
     network("bnn", 0).save(trained.model_path(spec))
     measure(trained)
-    assert inference.score(BENCHMARK, trained).scores["bnn"] > 0
+    assert TRACK.score(BENCHMARK, trained).scores["bnn"] > 0
 
 
 def test_other_data_are_refused(trained, monkeypatch):

@@ -10,20 +10,35 @@ import numpy as np
 import pytest
 
 from bibench_tf import corruptions, datasets, files
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.cli import tracks
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import bootstrap, metrics
-from bibench_tf.tracks import base
-from bibench_tf.tracks.corruption_robustness import resampling as figures
-from bibench_tf.tracks.corruption_robustness import track as robustness
+from bibench_tf.tracks.corruption_robustness import Options, measuring, resampling, table_for
+from bibench_tf.tracks.corruption_robustness.record import FILE, Answers, keys_of, read, settings
 from bibench_tf.training.session import Session
 
 NAMES = ("brightness", "contrast", "gaussian_noise")
-BENCHMARK = Benchmark(data=("tiny",), algorithms=("bnn", "xnor"), corruptions=NAMES, corrupted_images=200)
+OPTIONS = Options(corruptions=NAMES, images=200, severity_table="cifar10")
+TRACK = TRACKS.get("robustness")
 FINGERPRINT = "f1"
+
+
+def benchmark_with(algorithms=("bnn", "xnor"), **options):
+    options = dataclasses.replace(OPTIONS, **options)
+    return ResolvedBenchmark(Benchmark(data=("tiny",), algorithms=algorithms, options={"robustness": options}))
+
+
+def score_of(store, **options):
+    return TRACK.score(benchmark_with(**options), store)
+
+
+def measure(session, **options):
+    TRACK.measure(Job(benchmark_with(**options), session))
 
 
 def write_result(store, spec, **changes):
@@ -48,19 +63,19 @@ def write_result(store, spec, **changes):
 
 def write_record(store, spec, clean, accuracies, seen="same", labels="order", **changes):
     """Answers of 200 images, the first of them right; an accuracy is a multiple of 0.5 %."""
-    settings = robustness._settings(BENCHMARK, spec, store.result(spec))
+    expected = settings(OPTIONS, 0, spec, store.result(spec))
 
     def answers(accuracy):
-        return robustness.Answers.pack(np.arange(200) < round(200 * accuracy), seen, labels)
+        return Answers.pack(np.arange(200) < round(200 * accuracy), seen, labels)
 
     sets = {"clean": answers(clean)} | {
         f"{name}-{severity}": answers(accuracy)
         for name, row in accuracies.items()
         for severity, accuracy in enumerate(row, 1)
     }
-    record = dataclasses.replace(settings, answers=sets, **changes)
-    records.write(store.folder(spec) / robustness.FILE, record)
-    return store.folder(spec) / robustness.FILE
+    path = store.folder(spec) / FILE
+    records.write(path, dataclasses.replace(expected, answers=sets, **changes))
+    return path
 
 
 ACCURACIES = {
@@ -74,30 +89,34 @@ ACCURACIES = {
 
 
 @pytest.fixture(autouse=True)
-def tiny_is_known(monkeypatch):
+def tiny_is_known(registered_data):
     """The data set of the records is registered; nothing loads it."""
-    entry = datasets.Entry(lambda data_dir, download: pytest.fail("not for scoring"), "image_classification", "")
-    monkeypatch.setattr(datasets, "_ENTRIES", {"tiny": entry})
+    with registered_data("tiny", lambda *given: pytest.fail("not for scoring"), "image_classification"):
+        yield
 
 
 @pytest.fixture
-def store(tmp_path):
+def specs(tiny_is_known):
+    benchmark = benchmark_with()
+    return benchmark.specs(benchmark.first)
+
+
+@pytest.fixture
+def store(tmp_path, specs):
     store = RunStore(tmp_path)
-    for algorithm, spec in base.main_specs(BENCHMARK).items():
+    for algorithm, spec in specs.items():
         write_result(store, spec)
         write_record(store, spec, *ACCURACIES[algorithm])
     return store
 
 
-@pytest.fixture
-def specs():
-    return base.main_specs(BENCHMARK)
+def test_the_plan_is_the_main_runs(specs):
+    assert TRACK.plan(benchmark_with()) == list(specs.values())
 
 
-def test_the_plan_is_the_main_runs_and_knows_the_corruptions(specs):
-    assert robustness.plan(BENCHMARK) == list(specs.values())
+def test_unknown_corruptions_are_refused_before_anything_is_trained(session):
     with pytest.raises(BibenchError, match="Did you mean 'contrast'"):
-        robustness.plan(dataclasses.replace(BENCHMARK, corruptions=("contrats",)))
+        TRACK.check(Job(benchmark_with(corruptions=("contrats",)), session[0]))
 
 
 def test_groups_stand_for_their_corruptions():
@@ -108,15 +127,15 @@ def test_groups_stand_for_their_corruptions():
 
 
 def test_the_table_follows_the_size_of_the_images():
-    assert robustness.table_for((32, 32, 3)) == robustness.table_for((28, 28, 1)) == "cifar10"
-    assert robustness.table_for((63, 200, 3)) == "cifar10"
-    assert robustness.table_for((64, 64, 3)) == robustness.table_for((224, 224, 3)) == "imagenet"
+    assert table_for((32, 32, 3)) == table_for((28, 28, 1)) == "cifar10"
+    assert table_for((63, 200, 3)) == "cifar10"
+    assert table_for((64, 64, 3)) == table_for((224, 224, 3)) == "imagenet"
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 200])
 def test_answers_are_packed_without_loss(count):
     right = np.random.default_rng(count).random(count) < 0.5
-    packed = robustness.Answers.pack(right, "0" * 64, "1" * 64)
+    packed = Answers.pack(right, "0" * 64, "1" * 64)
     np.testing.assert_array_equal(packed.unpack(count), right)
     assert len(packed.right) <= 4 * (count // 24 + 1) and (packed.images, packed.labels) == ("0" * 16, "1" * 16)
     with pytest.raises(ValueError):
@@ -124,7 +143,7 @@ def test_answers_are_packed_without_loss(count):
 
 
 def test_scores_follow_the_formula(store):
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     gaps = {
         algorithm: np.array([1 - np.mean(rows[name]) / clean for name in NAMES])
         for algorithm, (clean, rows) in ACCURACIES.items()
@@ -151,7 +170,7 @@ def test_scores_follow_the_formula(store):
 
 
 def test_charts_show_curves_intervals_and_the_gap_of_every_corruption(store):
-    curves, overall, gaps, scores, lost = robustness.score(BENCHMARK, store).charts
+    curves, overall, gaps, scores, lost = score_of(store).charts
     assert [chart.kind for chart in (curves, overall, gaps, scores, lost)] == ["lines", *["bars"] * 3, "heat"]
     assert curves.series["bnn"][0] == (0, pytest.approx(80)) and curves.series["bnn"][5] == (5, pytest.approx(10))
     assert dict(overall.series["corrupted images"])["xnor"] == pytest.approx(110 / 3)
@@ -172,10 +191,10 @@ def test_charts_show_curves_intervals_and_the_gap_of_every_corruption(store):
 
 def test_networks_are_ranked_with_ties(store, specs):
     write_record(store, specs["xnor"], *ACCURACIES["bnn"])
-    table = robustness.score(BENCHMARK, store).table.set_index("algorithm")
+    table = score_of(store).table.set_index("algorithm")
     assert list(table["rank by accuracy"]) == ["1", "2-3", "2-3"]
     assert list(table["rank by OM_robust"]) == ["1", "2-3", "2-3"]
-    notes = " ".join(robustness.score(BENCHMARK, store).notes)
+    notes = " ".join(score_of(store).notes)
     assert list(table["rank by mean gap"]) == ["1", "2-3", "2-3"]
     assert "smaller for none; larger for bnn, xnor; not told apart from it: none." in notes
 
@@ -184,7 +203,7 @@ def test_a_network_that_keeps_more_than_full_precision_is_named(store, specs):
     steady = {name: [0.4, 0.4, 0.4, 0.4, 0.35] for name in NAMES}
     write_record(store, specs["bnn"], 0.4, steady)
     write_record(store, specs["xnor"], *ACCURACIES["full_precision"])
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] > 5 and score.scores["xnor"] == 1
     notes = " ".join(score.notes)
     assert "smaller for bnn; larger for none; not told apart from it: xnor." in notes
@@ -194,7 +213,7 @@ def test_a_network_that_keeps_more_than_full_precision_is_named(store, specs):
 
 def test_a_network_that_loses_nothing_has_no_score_and_a_note(store, specs):
     write_record(store, specs["bnn"], 0.4, {name: [0.4] * 5 for name in NAMES})
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] is None and score.scores["xnor"] is not None
     assert any("bnn has no OM_robust" in note for note in score.notes)
     assert score.table.set_index("algorithm").loc["bnn", "relative mCE (%)"] == pytest.approx(0, abs=1e-9)
@@ -202,21 +221,21 @@ def test_a_network_that_loses_nothing_has_no_score_and_a_note(store, specs):
 
 def test_without_the_baseline_nothing_is_scored(store, specs):
     (store.folder(specs["full_precision"]) / "result.json").unlink()
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert set(score.scores.values()) == {None} and len(score.failures) == 1
     table = score.table.set_index("algorithm")
     assert table.loc["bnn", "rank by accuracy"] == "1" and "mCE low (%)" not in table
 
 
 def test_without_any_record_there_is_a_table_of_names(tmp_path):
-    score = robustness.score(BENCHMARK, RunStore(tmp_path))
+    score = score_of(RunStore(tmp_path))
     assert list(score.table["algorithm"]) == ["full_precision", "bnn", "xnor"] and not score.charts
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])
 def test_runs_that_failed_are_named_and_not_scored(store, specs, status):
     write_result(store, specs["bnn"], status=status, error="NaN loss")
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] is None and score.scores["xnor"] is not None
     assert len(score.failures) == 1 and "bnn" in score.failures[0] and status in score.failures[0]
 
@@ -240,19 +259,19 @@ def with_data(path, change):
     ],
 )
 def test_damaged_and_missing_records_are_named_and_not_scored(store, specs, damage, said):
-    damage(store.folder(specs["bnn"]) / robustness.FILE)
-    score = robustness.score(BENCHMARK, store)
+    damage(store.folder(specs["bnn"]) / FILE)
+    score = score_of(store)
     assert score.scores["bnn"] is None and score.scores["xnor"] is not None
     assert len(score.failures) == 1 and said in score.failures[0]
 
 
 def test_a_record_of_a_newer_version_stops_the_score_and_the_measurement(session, specs):
     session, store, *_ = session
-    robustness.measure(BENCHMARK, session)
-    path = store.folder(specs["bnn"]) / robustness.FILE
+    measure(session)
+    path = store.folder(specs["bnn"]) / FILE
     with_data(path, lambda content: content.update(schema=records.SCHEMA + 1))
     before = path.read_text()
-    for call in (lambda: robustness.score(BENCHMARK, store), lambda: robustness.measure(BENCHMARK, session)):
+    for call in (lambda: score_of(store), lambda: measure(session)):
         with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
             call()
     assert path.read_text() == before
@@ -264,30 +283,30 @@ def test_a_record_of_a_newer_version_stops_the_score_and_the_measurement(session
 )
 def test_records_of_other_settings_are_not_scored(store, specs, change):
     write_record(store, specs["bnn"], *ACCURACIES["bnn"], **change)
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] is None and "other settings" in score.failures[0]
 
 
 def test_a_network_trained_again_is_not_scored_by_its_old_record(store, specs):
     write_result(store, specs["bnn"], accuracy=0.51)
-    assert "other settings" in robustness.score(BENCHMARK, store).failures[0]
+    assert "other settings" in score_of(store).failures[0]
 
 
 @pytest.mark.parametrize("change", [{"seen": "other"}, {"labels": "other"}])
 def test_a_network_that_saw_other_images_is_not_compared(store, specs, change):
     write_record(store, specs["bnn"], *ACCURACIES["bnn"], **change)
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] is None and score.scores["xnor"] is not None
     (failure,) = score.failures
     assert "bnn saw other images than full_precision (clean)" in failure
 
 
 def test_another_order_of_the_published_images_is_told_and_drawn_apart(store, specs):
-    together = robustness.score(BENCHMARK, store)
+    together = score_of(store)
     for algorithm, spec in specs.items():
         path = write_record(store, spec, *ACCURACIES[algorithm])
         with_data(path, lambda content: content["data"]["answers"]["clean"].update(labels="clean order"))
-    apart = robustness.score(BENCHMARK, store)
+    apart = score_of(store)
     assert apart.scores == together.scores
     assert any("order of their own" in note for note in apart.notes)
     assert not any("order of their own" in note for note in together.notes)
@@ -303,7 +322,7 @@ def test_orders_that_differ_between_corruptions_leave_no_intervals(store, specs)
     for algorithm, spec in specs.items():
         path = write_record(store, spec, *ACCURACIES[algorithm])
         with_data(path, lambda content: content["data"]["answers"]["contrast-2"].update(labels="x"))
-    score = robustness.score(BENCHMARK, store)
+    score = score_of(store)
     assert score.scores["bnn"] is not None and "rank by accuracy" not in score.table
     assert any("different orders" in note for note in score.notes)
     assert not any(list(chart.intervals.get("bnn", ())) for chart in score.charts)
@@ -322,7 +341,7 @@ class Threshold:
 
 
 @pytest.fixture
-def session(tmp_path, monkeypatch, specs):
+def session(tmp_path, monkeypatch, specs, registered_data):
     """Three trained networks without measurements, on 400 grey test images of two levels."""
     levels = np.random.default_rng(0).integers(0, 256, 400)
     images = np.broadcast_to(levels[:, None, None, None], (400, 5, 5, 1)).astype(np.uint8)
@@ -341,23 +360,22 @@ def session(tmp_path, monkeypatch, specs):
         fingerprint=FINGERPRINT,
         load=lambda: datasets.Splits(images[:8], labels[:8], images, labels),
     )
-    entry = datasets.Entry(lambda data_dir, download: dataset, "image_classification", "")
-    monkeypatch.setattr(datasets, "_ENTRIES", {"tiny": entry})
     models = {spec.id: Threshold(limit) for spec, limit in zip(specs.values(), (127, 150, 90), strict=True)}
     monkeypatch.setattr(RunStore, "model", lambda store, spec: models[spec.id])
     store = RunStore(tmp_path)
     for spec in specs.values():
         write_result(store, spec)
     session = Session(results=tmp_path, quiet=True)
-    return session, store, models, images[:200], labels[:200]
+    with registered_data("tiny", lambda *given: dataset, "image_classification"):
+        yield session, store, models, images[:200], labels[:200]
 
 
 def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
     session, store, models, images, labels = session
-    robustness.measure(BENCHMARK, session)
+    measure(session)
     for spec in specs.values():
-        path = store.folder(spec) / robustness.FILE
-        record = robustness._read(path)
+        path = store.folder(spec) / FILE
+        record = read(path)
         limit = models[spec.id].limit
         np.testing.assert_array_equal(record.right("clean"), (images.mean(axis=(1, 2, 3)) > limit) == labels)
         assert len(record.answers) == 1 + 5 * len(NAMES) and record.images == 200
@@ -366,17 +384,16 @@ def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
             expected = (corrupted.mean(axis=(1, 2, 3)) > limit) == labels
             np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
             assert record.accuracies(name)[severity - 1] == expected.mean()
-        assert len({record.answers[key].images for key in robustness.keys_of(["brightness"])}) == 5
+        assert len({record.answers[key].images for key in keys_of(["brightness"])}) == 5
         assert len({each.labels for each in record.answers.values()}) == 1
     assert "cpu" in records.read_envelope(path)["environment"]
-    assert not robustness.score(BENCHMARK, store).failures
+    assert not score_of(store).failures
 
 
 def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
     session, store, models, images, labels = session
-    benchmark = dataclasses.replace(BENCHMARK, corruptions=("brightness",), severities="imagenet")
-    robustness.measure(benchmark, session)
-    record = robustness._read(store.folder(specs["bnn"]) / robustness.FILE)
+    measure(session, corruptions=("brightness",), severity_table="imagenet")
+    record = read(store.folder(specs["bnn"]) / FILE)
     corrupted = corruptions.apply("brightness", images, 5, table="imagenet").astype(np.float32)
     assert not np.array_equal(corrupted, corruptions.apply("brightness", images, 5))
     expected = (corrupted.mean(axis=(1, 2, 3)) > models[specs["bnn"].id].limit) == labels
@@ -394,26 +411,26 @@ def test_every_corrupted_batch_is_made_once_for_all_networks(session, monkeypatc
             made.append((name, severity, options["first_index"])) or apply(name, images, severity, **options)
         ),
     )
-    robustness.measure(BENCHMARK, session)
+    measure(session)
     assert sorted(made) == sorted(itertools.product(NAMES, corruptions.SEVERITIES, [0]))
     assert {model.calls for model in models.values()} == {1 + 5 * len(NAMES)}
 
 
 def test_what_is_measured_is_not_measured_again(session, monkeypatch):
     session, store, models, *_ = session
-    robustness.measure(BENCHMARK, session)
+    measure(session)
     calls = [model.calls for model in models.values()]
     monkeypatch.setattr(datasets, "get", lambda *arguments: pytest.fail("nothing is left to measure"))
-    robustness.measure(BENCHMARK, session)
-    robustness.measure(dataclasses.replace(BENCHMARK, corruptions=NAMES[:1]), session)
+    measure(session)
+    measure(session, corruptions=NAMES[:1])
     assert [model.calls for model in models.values()] == calls
 
 
 def test_an_interrupted_measurement_goes_on_with_the_next_severity(session, specs, monkeypatch):
     session, store, models, *_ = session
-    path = store.folder(specs["bnn"]) / robustness.FILE
+    path = store.folder(specs["bnn"]) / FILE
     steps = iter(range(1 + 5 + 3))
-    measured = robustness._measure_set
+    measured = measuring._measure_set
 
     def interrupted(*arguments):
         if next(steps, None) is None:
@@ -421,17 +438,17 @@ def test_an_interrupted_measurement_goes_on_with_the_next_severity(session, spec
         return measured(*arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(robustness, "_measure_set", interrupted)
+        patched.setattr(measuring, "_measure_set", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            robustness.measure(BENCHMARK, session)
-    before = robustness._read(path)
+            measure(session)
+    before = read(path)
     done = ["clean", *(f"brightness-{severity}" for severity in range(1, 6)), "contrast-1", "contrast-2", "contrast-3"]
     assert list(before.answers) == done
-    said = robustness.score(BENCHMARK, store).failures[0]
+    said = score_of(store).failures[0]
     assert "to contrast-4, contrast-5, gaussian_noise-1 and 4 more has not been measured" in said
     # One network is a step ahead, as if the end had come between two records.
-    ahead = store.folder(specs["xnor"]) / robustness.FILE
-    record = robustness._read(ahead)
+    ahead = store.folder(specs["xnor"]) / FILE
+    record = read(ahead)
     record.answers["contrast-4"] = dataclasses.replace(
         record.answers["contrast-3"], right=record.answers["clean"].right
     )
@@ -439,54 +456,31 @@ def test_an_interrupted_measurement_goes_on_with_the_next_severity(session, spec
 
     for model in models.values():
         model.calls = 0
-    robustness.measure(BENCHMARK, session)
-    after = robustness._read(path)
+    measure(session)
+    after = read(path)
     assert {key: after.answers[key] for key in done} == before.answers and not after.lacks(NAMES)
     assert [models[specs[algorithm].id].calls for algorithm in ("bnn", "xnor")] == [7, 6]
-    assert robustness._read(ahead).answers["contrast-4"] == record.answers["contrast-4"]
+    assert read(ahead).answers["contrast-4"] == record.answers["contrast-4"]
 
 
 def test_a_damaged_record_is_set_aside_and_made_again(session, specs, capsys):
     session, store, models, *_ = session
-    robustness.measure(BENCHMARK, session)
-    path = store.folder(specs["bnn"]) / robustness.FILE
-    before = robustness._read(path)
+    measure(session)
+    path = store.folder(specs["bnn"]) / FILE
+    before = read(path)
     path.write_text(path.read_text()[:-40])
     calls = models[specs["xnor"].id].calls
-    robustness.measure(BENCHMARK, session)
-    assert robustness._read(path) == before and models[specs["xnor"].id].calls == calls
+    measure(session)
+    assert read(path) == before and models[specs["xnor"].id].calls == calls
     assert str(path) in capsys.readouterr().err and path.with_suffix(".json.damaged").exists()
-
-
-def test_a_record_of_the_older_version_is_measured_again_without_complaint(session, specs, capsys):
-    session, store, *_ = session
-    robustness.measure(BENCHMARK, session)
-    path = store.folder(specs["bnn"]) / robustness.FILE
-    measured = robustness._read(path)
-    old = {
-        "run_id": specs["bnn"].id,
-        "result": measured.result,
-        "dataset": FINGERPRINT,
-        "images": 200,
-        "seed": 0,
-        "version": 1,
-        "clean_accuracy": 0.5,
-        "accuracies": {name: [0.5] * 5 for name in NAMES},
-    }
-    with_data(path, lambda content: content.update(data=old))
-    (failure,) = robustness.score(BENCHMARK, store).failures
-    assert "older version" in failure and "bnn" in failure
-    robustness.measure(BENCHMARK, session)
-    assert robustness._read(path) == measured
-    assert not capsys.readouterr().err and not path.with_suffix(".json.damaged").exists()
 
 
 def test_networks_that_did_not_complete_are_left_out(session, specs):
     session, store, *_ = session
     write_result(store, specs["bnn"], status="diverged", error="NaN loss")
     (store.folder(specs["xnor"]) / "result.json").unlink()
-    robustness.measure(BENCHMARK, session)
-    found = [algorithm for algorithm, spec in specs.items() if (store.folder(spec) / robustness.FILE).exists()]
+    measure(session)
+    found = [algorithm for algorithm, spec in specs.items() if (store.folder(spec) / FILE).exists()]
     assert found == ["full_precision"]
 
 
@@ -495,12 +489,12 @@ def test_other_data_than_those_of_the_training_are_refused(session, specs):
     dataset = {"name": "tiny", "fingerprint": "other", "train_examples": 8, "test_examples": 400}
     write_result(store, specs["bnn"], dataset=dataset)
     with pytest.raises(BibenchError, match="trained on"):
-        robustness.measure(BENCHMARK, session)
+        measure(session)
 
 
 def test_a_corruption_that_does_not_fit_the_images_is_refused(session):
     with pytest.raises(BibenchError, match="colour"):
-        robustness.measure(dataclasses.replace(BENCHMARK, corruptions=("saturate",)), session[0])
+        measure(session[0], corruptions=("saturate",))
 
 
 # Published sets
@@ -511,7 +505,7 @@ def publish(folder, corrupted, labels):
     for name in NAMES:
         np.save(folder / f"{name}.npy", np.concatenate([corrupted(name, severity) for severity in range(1, 6)]))
     np.save(folder / "labels.npy", np.tile(labels, 5))
-    return dataclasses.replace(BENCHMARK, corrupted=str(folder))
+    return str(folder)
 
 
 def test_the_authors_folder_is_measured_in_its_own_order(session, specs, tmp_path, monkeypatch):
@@ -523,28 +517,28 @@ def test_the_authors_folder_is_measured_in_its_own_order(session, specs, tmp_pat
     def corrupted(name, severity):
         return corruptions.apply(name, images, severity, seed=7)
 
-    benchmark = publish(tmp_path / "CIFAR-10-C", corrupted, labels)
+    source = publish(tmp_path / "CIFAR-10-C", corrupted, labels)
     with monkeypatch.context() as patch:
         patch.setattr(corruptions, "apply", lambda *given, **options: pytest.fail("nothing is to be made"))
-        robustness.measure(benchmark, session)
-    record = robustness._read(store.folder(specs["xnor"]) / robustness.FILE)
+        measure(session, source=source)
+    record = read(store.folder(specs["xnor"]) / FILE)
     limit = models[specs["xnor"].id].limit
     for name, severity in itertools.product(NAMES, range(1, 6)):
         expected = (corrupted(name, severity)[:200].mean(axis=(1, 2, 3)) > limit) == labels[:200]
         np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
     assert (record.source, record.seed, record.severities, record.version) == ("folder", None, None, None)
-    score = robustness.score(benchmark, store)
+    score = score_of(store, source=source)
     assert not score.failures and not score.complete and "noise seed" not in score.conditions
     assert any("order of their own" in note for note in score.notes)
-    assert any("other settings" in failure for failure in robustness.score(BENCHMARK, store).failures)
+    assert any("other settings" in failure for failure in score_of(store).failures)
 
 
 def test_a_missing_published_set_is_refused_before_anything_is_measured(session, specs, tmp_path):
     session, store, *_ = session
     for source, said in ((tmp_path / "none", "lacks brightness.npy"), ("tfds", "no corrupted images of 'tiny'")):
         with pytest.raises(BibenchError, match=said):
-            robustness.measure(dataclasses.replace(BENCHMARK, corrupted=str(source)), session)
-    assert not (store.folder(specs["bnn"]) / robustness.FILE).exists()
+            measure(session, source=str(source))
+    assert not (store.folder(specs["bnn"]) / FILE).exists()
 
 
 def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(session, specs, tmp_path):
@@ -552,15 +546,15 @@ def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(sessi
     dataset = datasets.get("tiny")
 
     def corrupted(name, severity):
-        return corruptions.apply(name, dataset.splits.test_images, severity, seed=BENCHMARK.seed)
+        return corruptions.apply(name, dataset.splits.test_images, severity, seed=0)
 
-    robustness.measure(BENCHMARK, session)
-    path = store.folder(specs["bnn"]) / robustness.FILE
-    made, score = robustness._read(path), robustness.score(BENCHMARK, store)
-    benchmark = publish(tmp_path / "C", corrupted, dataset.splits.test_labels)
-    robustness.measure(benchmark, session)
-    assert robustness._read(path).answers == made.answers and robustness._read(path) != made
-    again = robustness.score(benchmark, store)
+    measure(session)
+    path = store.folder(specs["bnn"]) / FILE
+    made, score = read(path), score_of(store)
+    source = publish(tmp_path / "C", corrupted, dataset.splits.test_labels)
+    measure(session, source=source)
+    assert read(path).answers == made.answers and read(path) != made
+    again = score_of(store, source=source)
     assert again.scores == score.scores and again.table.equals(score.table)
 
 
@@ -568,36 +562,34 @@ def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(sessi
     "change, complete",
     [
         ({}, True),
-        ({"corrupted": "made"}, False),
-        ({"corrupted": "CIFAR-10-C"}, False),
-        ({"corrupted_images": 200}, False),
+        ({"source": "made"}, False),
+        ({"source": "CIFAR-10-C"}, False),
+        ({"images": 200}, False),
         ({"corruptions": NAMES}, False),
     ],
 )
 def test_only_the_whole_published_set_is_complete(tmp_path, change, complete):
-    asked = {"corrupted": "tfds", "corrupted_images": None, "corruptions": corruptions.STANDARD, **change}
-    benchmark = dataclasses.replace(BENCHMARK, algorithms=(), **asked)
+    options = {"source": "tfds", "images": None, "corruptions": corruptions.STANDARD, **change}
+    benchmark = benchmark_with((), **options)
     store = RunStore(tmp_path)
-    (spec,) = base.main_specs(benchmark).values()
+    (spec,) = benchmark.specs(benchmark.first).values()
     write_result(store, spec)
-    record = robustness._settings(benchmark, spec, store.result(spec))
-    answers = robustness.Answers.pack(np.arange(record.images) < 99, "a", "b")
-    keys = ("clean", *robustness.keys_of(benchmark.corruptions))
-    records.write(
-        store.folder(spec) / robustness.FILE, dataclasses.replace(record, answers=dict.fromkeys(keys, answers))
-    )
-    assert robustness.score(benchmark, store).complete is complete
+    record = settings(benchmark.options("robustness"), 0, spec, store.result(spec))
+    answers = Answers.pack(np.arange(record.images) < 99, "a", "b")
+    keys = ("clean", *keys_of(benchmark.options("robustness").corruptions))
+    records.write(store.folder(spec) / FILE, dataclasses.replace(record, answers=dict.fromkeys(keys, answers)))
+    assert TRACK.score(benchmark, store).complete is complete
 
 
-# Figures over resamples
+# Values over resamples
 
 
-def test_figures_over_resamples_are_those_of_the_metrics():
+def test_values_over_resamples_are_those_of_the_metrics():
     random = np.random.default_rng(0)
     names = ("a", "b", "c", "d")
     clean = random.random((60, 3)) < 0.9
     corrupted = random.random((60, 3, 4, 5)) < np.array([0.5, 0.7, 0.6])[:, None, None]
-    samples = figures.resampled(clean, corrupted, paired=True, seed=3, resamples=30)
+    samples = resampling.resampled(clean, corrupted, paired=True, seed=3, resamples=30)
     drawn = np.random.default_rng(3).integers(0, 60, (30, 60))
     for draw in range(30):
         one, many = clean[drawn[draw]], corrupted[drawn[draw]]
@@ -627,14 +619,14 @@ def test_images_are_drawn_together_only_where_they_are_the_same():
     clean = np.random.default_rng(0).random((500, 1)) < 0.7
     corrupted = np.repeat(clean, 10, axis=1).reshape(500, 1, 2, 5)  # every answer as on the clean image
     together, apart = (
-        figures.resampled(clean, corrupted, paired=paired, seed=0, resamples=200) for paired in (True, False)
+        resampling.resampled(clean, corrupted, paired=paired, seed=0, resamples=200) for paired in (True, False)
     )
     np.testing.assert_allclose(together.gaps, 0, atol=1e-9)
     assert apart.gaps.max() > 0.03 and apart.clean.std() == pytest.approx(together.clean.std(), rel=0.3)
 
 
 def test_resamples_where_nothing_is_lost_count_as_in_the_metric():
-    means = figures.Means(
+    means = resampling.Means(
         clean=np.array([0.5, 0.5, 0.5]),
         by_corruption=np.array([[0.6, 0.25], [0.5, 0.25], [0.5, 0.5]]),
         by_severity=np.zeros((3, 5)),
@@ -653,9 +645,9 @@ def test_a_score_that_is_infinite_in_some_resamples_is_told_apart_all_the_same()
     clean = random.random((300, 2)) < [0.85, 0.8]
     corrupted = random.random((300, 2, 2, 5)) < accuracies
     algorithms = ["bnn", "full_precision"]
-    found = figures.certainty(algorithms, ("noise", "blur"), clean, corrupted, paired=True)
-    assert found.intervals[figures.OM]["bnn"].high == np.inf and found.intervals[figures.OM]["bnn"].low > 1
-    assert found.ranks[figures.OM] == {"bnn": (1, 1), "full_precision": (2, 2)}
+    found = resampling.certainty(algorithms, ("noise", "blur"), clean, corrupted, paired=True)
+    assert found.intervals[resampling.OM]["bnn"].high == np.inf and found.intervals[resampling.OM]["bnn"].low > 1
+    assert found.ranks[resampling.OM] == {"bnn": (1, 1), "full_precision": (2, 2)}
     assert found.against_baseline == {"bnn": "smaller"}
 
 
@@ -663,10 +655,10 @@ def test_the_worst_corruption_is_named_with_those_that_may_be_worse():
     random = np.random.default_rng(0)
     names = ("mild", "bad", "worse", "as bad")
     right = random.random((400, 1, 4, 5)) < np.array([0.9, 0.5, 0.2, 0.2])[:, None]
-    found = figures.certainty(["bnn"], names, np.ones((400, 1), bool), right, paired=True)
+    found = resampling.certainty(["bnn"], names, np.ones((400, 1), bool), right, paired=True)
     assert set(found.worst["bnn"]) == {"worse", "as bad"}
     assert found.worst["bnn"][0] == names[right.mean(axis=(0, 1, 3)).argmin()]
-    clear = figures.certainty(["bnn"], names[:3], np.ones((400, 1), bool), right[:, :, :3], paired=True)
+    clear = resampling.certainty(["bnn"], names[:3], np.ones((400, 1), bool), right[:, :, :3], paired=True)
     assert clear.worst["bnn"] == ["worse"] and not clear.against_baseline
 
 
@@ -677,6 +669,6 @@ def test_the_guide_is_true(capsys):
     interval, certain = capsys.readouterr().out.splitlines()
     assert certain == "True" and re.fullmatch(r"0\.\d+ to 0\.\d+", interval)
     assert f"{bootstrap.RESAMPLES:,} times" in text and f"at {bootstrap.LEVEL:.0%}".replace("%", " %") in text
-    command = tracks.robustness
+    command = tracks.command_of(TRACK)
     options = {option for parameter in command.params for option in parameter.opts}
     assert set(re.findall(r"^\| `(--[\w-]+)`", text, re.M)) <= options

@@ -5,23 +5,32 @@ import math
 
 import pytest
 
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
-from bibench_tf.tracks import base
-from bibench_tf.tracks.learning_task import track as task
-from bibench_tf.tracks.neural_architecture import track as architecture
+from bibench_tf.tracks.shared.conditions import training_conditions
 from bibench_tf.tracks.training_consumption import grid
-from bibench_tf.tracks.training_consumption import track as training
 
-BENCHMARK = Benchmark(
+GRID = ("adam-2e-3-cosine", "sgd-1e-1-step", "adam-1e-4-cosine")
+ASKED = Benchmark(
     data=("fashion_mini", "cifar10"),
-    architecture="resnet20",
-    architectures=("resnet20", "vgg_small@0.25"),
+    networks=("resnet20",),
     algorithms=("bnn", "recu"),
-    grid=("adam-2e-3-cosine", "sgd-1e-1-step", "adam-1e-4-cosine"),
+    options={"architecture": {"networks": ("resnet20", "vgg_small@0.25")}, "training": {"grid": GRID}},
 )
+BENCHMARK = ResolvedBenchmark(ASKED)
+task, architecture, training = map(TRACKS.get, ("task", "architecture", "training"))
+
+
+def asked(**changes):
+    return ResolvedBenchmark(dataclasses.replace(ASKED, **changes))
+
+
+def main_specs(benchmark, seed=None):
+    return benchmark.specs(benchmark.first, seed)
 
 
 @pytest.fixture
@@ -48,8 +57,8 @@ def fill(store, specs, accuracies):
 
 
 def test_task_score(store):
-    fill(store, base.main_specs(BENCHMARK), {"full_precision": 0.8, "bnn": 0.6, "recu": 0.8})
-    fill(store, base.main_specs(BENCHMARK, task="cifar10"), {"full_precision": 0.5, "bnn": 0.3, "recu": 0.4})
+    fill(store, main_specs(BENCHMARK), {"full_precision": 0.8, "bnn": 0.6, "recu": 0.8})
+    fill(store, BENCHMARK.specs(BENCHMARK.setups[1]), {"full_precision": 0.5, "bnn": 0.3, "recu": 0.4})
     score = task.score(BENCHMARK, store)
     expected = {
         "full_precision": 1.0,
@@ -63,11 +72,11 @@ def test_task_score(store):
 
 
 def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
-    specs = base.main_specs(BENCHMARK)
+    specs = main_specs(BENCHMARK)
     fill(store, specs, {"full_precision": 0.8})
     put(store, specs["bnn"], status="diverged", error="the loss was not finite")
     put(store, specs["recu"], status="failed", error="no memory")
-    score = task.score(dataclasses.replace(BENCHMARK, data=("fashion_mini",)), store)
+    score = task.score(asked(data=("fashion_mini",)), store)
     assert score.scores == {"full_precision": 1.0, "bnn": None, "recu": None}
     assert any("bnn" in line and "diverged" in line for line in score.failures)
     assert any("recu" in line and "no memory" in line for line in score.failures)
@@ -77,14 +86,14 @@ def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
 
 
 def test_without_the_baseline_nothing_is_scored(store):
-    fill(store, base.main_specs(BENCHMARK), {"bnn": 0.6, "recu": 0.7})
-    score = task.score(dataclasses.replace(BENCHMARK, data=("fashion_mini",)), store)
+    fill(store, main_specs(BENCHMARK), {"bnn": 0.6, "recu": 0.7})
+    score = task.score(asked(data=("fashion_mini",)), store)
     assert set(score.scores.values()) == {None}
 
 
 def test_architecture_gives_the_convolutional_part_and_says_so(store):
-    fill(store, base.main_specs(BENCHMARK), {"full_precision": 0.8, "bnn": 0.6, "recu": 0.8})
-    specs = base.main_specs(BENCHMARK, architecture="vgg_small@0.25")
+    fill(store, main_specs(BENCHMARK), {"full_precision": 0.8, "bnn": 0.6, "recu": 0.8})
+    specs = BENCHMARK.specs(BENCHMARK.setup_of("vgg_small@0.25"))
     assert {spec.width for spec in specs.values()} == {0.25}
     fill(store, specs, {"full_precision": 0.5, "bnn": 0.4})
     score = architecture.score(BENCHMARK, store)
@@ -96,8 +105,8 @@ def test_architecture_gives_the_convolutional_part_and_says_so(store):
 def test_training_score(store):
     accuracies = {"full_precision": (0.8, 0.7, 0.6), "bnn": (0.6, 0.4, 0.2), "recu": (0.5, 0.5, 0.5)}
     times_ms = {"full_precision": (10, 11, 12), "bnn": (20, 22, 30), "recu": (10, 10, 10)}
-    for index, setting in enumerate(BENCHMARK.grid):
-        for algorithm, spec in training.grid_specs(BENCHMARK, setting).items():
+    for index, setting in enumerate(GRID):
+        for algorithm, spec in training.specs(BENCHMARK, setting, 0).items():
             put(store, spec, accuracies[algorithm][index], times_ms[algorithm][index])
     score = training.score(BENCHMARK, store)
     assert score.scores["full_precision"] == pytest.approx(1)
@@ -107,8 +116,8 @@ def test_training_score(store):
 
 
 def test_a_diverged_setting_leaves_no_training_score(store):
-    for setting in BENCHMARK.grid:
-        for algorithm, spec in training.grid_specs(BENCHMARK, setting).items():
+    for setting in GRID:
+        for algorithm, spec in training.specs(BENCHMARK, setting, 0).items():
             if algorithm == "bnn" and "sgd" in setting:
                 put(store, spec, status="diverged", error="the loss was not finite")
             else:
@@ -118,25 +127,25 @@ def test_a_diverged_setting_leaves_no_training_score(store):
 
 
 def test_the_grid_shares_the_main_runs_and_follows_bibench():
-    main = base.main_specs(BENCHMARK)
-    shared = training.grid_specs(BENCHMARK, "adam-2e-3-cosine")
+    main = main_specs(BENCHMARK)
+    shared = training.specs(BENCHMARK, "adam-2e-3-cosine", 0)
     assert shared == main, "the recipe's own setting is the main run"
-    spec = training.grid_specs(BENCHMARK, "sgd-1e-1-step")["bnn"]
+    spec = training.specs(BENCHMARK, "sgd-1e-1-step", 0)["bnn"]
     recipe = spec.recipe
     assert (recipe.optimizer, recipe.learning_rate, recipe.schedule) == ("sgd", 0.1, "step")
     assert (recipe.momentum, recipe.weight_decay, recipe.start) == (0.9, 1e-4, None)
-    assert len({s.id for setting in BENCHMARK.grid for s in training.grid_specs(BENCHMARK, setting).values()}) == 9
+    assert len({s.id for setting in GRID for s in training.specs(BENCHMARK, setting, 0).values()}) == 9
 
 
 @pytest.mark.parametrize("setting", ["adam", "adam-x-cosine", "lion-1e-3-cosine", "sgd-1e-1-linear", "sgd--1-step", ""])
 def test_a_bad_setting_is_one_sentence(setting):
     with pytest.raises(BibenchError, match="OPTIMIZER-RATE-SCHEDULE"):
-        grid.recipe_for(base.main_recipe(BENCHMARK), setting)
+        grid.recipe_for(BENCHMARK.first.recipe, setting)
 
 
 def test_the_baseline_of_a_recipe_with_a_start_is_that_start():
-    benchmark = dataclasses.replace(BENCHMARK, recipe="bibench_cifar10", epochs=2)
-    specs = base.main_specs(benchmark)
+    benchmark = asked(recipe="bibench_cifar10", epochs=2)
+    specs = main_specs(benchmark)
     assert specs["full_precision"].recipe.name == "bibench_cifar10_float"
     assert specs["bnn"].parent == specs["full_precision"]
     assert specs["bnn"].recipe.epochs == specs["full_precision"].recipe.epochs == 2
@@ -146,25 +155,38 @@ def test_the_baseline_of_a_recipe_with_a_start_is_that_start():
 SEEDS = {"full_precision": (0.79, 0.81), "bnn": (0.60, 0.602), "recu": (0.70, 0.701), "xnor": (0.5995, 0.6015)}
 
 
+SEEDED = {
+    "data": ("fashion_mini",),
+    "algorithms": ("bnn", "recu", "xnor"),
+    "seeds": 2,
+    "options": {"architecture": {"networks": ("resnet20",)}},
+}
+
+
+def fill_seeds(store, accuracies):
+    for seed in (0, 1):
+        fill(
+            store, main_specs(asked(**SEEDED), seed), {algorithm: both[seed] for algorithm, both in accuracies.items()}
+        )
+
+
 @pytest.fixture
 def seeded(store):
-    benchmark = dataclasses.replace(
-        BENCHMARK, data=("fashion_mini",), architectures=("resnet20",), algorithms=("bnn", "recu", "xnor"), seeds=2
-    )
-    for index, one in enumerate(benchmark.by_seed):
-        fill(store, base.main_specs(one), {algorithm: both[index] for algorithm, both in SEEDS.items()})
-    return benchmark, store
+    fill_seeds(store, SEEDS)
+    return asked(**SEEDED), store
 
 
-@pytest.mark.parametrize("track", [task, architecture])
+@pytest.mark.parametrize("track", [task, architecture], ids=lambda track: track.name)
 def test_every_seed_is_planned(track, seeded):
     benchmark, _ = seeded
     specs = track.plan(benchmark)
     assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4
-    assert specs[:4] == track.plan(dataclasses.replace(benchmark, seeds=1))
+    assert specs[:4] == track.plan(asked(**SEEDED | {"seeds": 1}))
 
 
-@pytest.mark.parametrize(("track", "metric"), [(task, "OM_task"), (architecture, "CNN mean relative accuracy")])
+@pytest.mark.parametrize(
+    ("track", "metric"), [(task, "OM_task"), (architecture, "CNN mean relative accuracy")], ids=["task", "architecture"]
+)
 def test_scores_of_seeds_by_hand(track, metric, seeded):
     benchmark, store = seeded
     score = track.score(benchmark, store)
@@ -184,17 +206,15 @@ def test_scores_of_seeds_by_hand(track, metric, seeded):
 def test_ranks_tie_where_intervals_overlap(seeded):
     benchmark, store = seeded
     # Seeds that move with full precision: narrow intervals for the ratio, except that bnn and xnor overlap.
-    for index, one in enumerate(benchmark.by_seed):
-        factor = (0.79, 0.81)[index]
-        shares = {"full_precision": 1, "bnn": 0.751 - 0.0005 * index, "recu": 0.875, "xnor": 0.75 + 0.0005 * index}
-        fill(store, base.main_specs(one), {key: factor * share for key, share in shares.items()})
+    shares = {"full_precision": (1, 1), "bnn": (0.751, 0.7505), "recu": (0.875, 0.875), "xnor": (0.75, 0.7505)}
+    fill_seeds(store, {key: (0.79 * one, 0.81 * two) for key, (one, two) in shares.items()})
     table = task.score(benchmark, store).table.set_index("algorithm")
     assert dict(table["rank by OM_task"]) == {"full_precision": "1", "bnn": "3-4", "recu": "2", "xnor": "3-4"}
 
 
 def test_a_seed_that_is_missing_leaves_no_score_and_is_named(seeded):
     benchmark, store = seeded
-    put(store, base.main_specs(benchmark.by_seed[1])["bnn"], status="failed", error="no memory")
+    put(store, main_specs(benchmark, 1)["bnn"], status="failed", error="no memory")
     score = task.score(benchmark, store)
     assert score.scores["bnn"] is None and score.scores["recu"] is not None
     row = score.table.set_index("algorithm").loc["bnn"]
@@ -202,17 +222,16 @@ def test_a_seed_that_is_missing_leaves_no_score_and_is_named(seeded):
     assert any("bnn" in line and "seed 1" in line for line in score.failures)
 
 
-@pytest.mark.parametrize("track", [task, architecture])
+@pytest.mark.parametrize("track", [task, architecture], ids=lambda track: track.name)
 def test_one_seed_is_shown_as_one_seed(track, seeded):
-    benchmark, store = seeded
-    one = dataclasses.replace(benchmark, seeds=1)
-    score = track.score(one, store)
+    _, store = seeded
+    score = track.score(asked(**SEEDED | {"seeds": 1}), store)
     assert not [name for name in score.table if "±" in name or "rank" in name]
     assert any("One seed (0)" in note for note in score.notes) and score.conditions["seed"] == "0"
     assert not [bounds for chart in score.charts for bounds in chart.intervals.values() if bounds]
 
 
-@pytest.mark.parametrize("track", [task, architecture])
+@pytest.mark.parametrize("track", [task, architecture], ids=lambda track: track.name)
 def test_charts_carry_the_intervals(track, seeded):
     chart = track.score(*seeded).charts[0]
     (bounds,) = chart.intervals.values()
@@ -223,10 +242,10 @@ def test_charts_carry_the_intervals(track, seeded):
 
 
 def test_curves_over_epochs_are_means_of_seeds(store):
-    benchmark = dataclasses.replace(BENCHMARK, data=("fashion_mini",), algorithms=("bnn",), epochs=2, seeds=2)
-    for index, one in enumerate(benchmark.by_seed):
-        for spec in base.main_specs(one).values():
-            history = [{"epoch": 1, "accuracy": 0.2 + 0.2 * index}, {"epoch": 2, "accuracy": 0.5}]
+    benchmark = asked(data=("fashion_mini",), algorithms=("bnn",), epochs=2, seeds=2)
+    for seed in (0, 1):
+        for spec in main_specs(benchmark, seed).values():
+            history = [{"epoch": 1, "accuracy": 0.2 + 0.2 * seed}, {"epoch": 2, "accuracy": 0.5}]
             put(store, spec, 0.5, history=history)
     curves = task.score(benchmark, store).charts[-1]
     assert curves.series["bnn"] == [(1, pytest.approx(30)), (2, pytest.approx(50))]
@@ -235,5 +254,5 @@ def test_curves_over_epochs_are_means_of_seeds(store):
 
 
 def test_other_tracks_say_that_their_networks_are_of_the_first_seed():
-    benchmark = dataclasses.replace(BENCHMARK, seeds=3)
-    assert base.training_conditions(benchmark, [])["seed"] == "0, the networks of the first of 3 seeds"
+    benchmark = asked(seeds=3)
+    assert training_conditions(benchmark, [], [benchmark.first])["seed"] == "0, the networks of the first of 3 seeds"

@@ -1,4 +1,4 @@
-"""The training track: BiBench's grid, the score by hand, seeds apart from settings, steps timed in turns."""
+"""The training track: BiBench's grid, the score by hand, seeds apart from settings, interleaved steps."""
 
 from __future__ import annotations
 
@@ -12,19 +12,27 @@ import pytest
 
 from bibench_tf import report
 from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE, BIBENCH
 from bibench_tf.recipes import Recipe, learning_rate
 from bibench_tf.results import records, status
 from bibench_tf.results.runs import RunResult, RunStore
-from bibench_tf.tracks import base
-from bibench_tf.tracks.training_consumption import grid, record, track
+from bibench_tf.tracks.training_consumption import grid, retiming, scoring
 from bibench_tf.training import loop, optimizers, runner, step_timing
 from bibench_tf.training.session import Session
 
-BIBENCH = Benchmark(
-    data=("cifar10",), architecture="resnet18", recipe="bibench_training", grid=("bibench",), algorithms=BIBENCH
+TRACK = TRACKS.get("training")
+WHOLE = ResolvedBenchmark(
+    Benchmark(
+        data=("cifar10",),
+        networks=("resnet18",),
+        recipe="bibench_training",
+        algorithms=BIBENCH,
+        options={"training": {"grid": ("bibench",)}},
+    )
 )
 GUIDE = Path(__file__).parents[2] / "docs" / "training.md"
 # (optimizer, rate, schedule, weight decay), as the reference's configurations state them.
@@ -38,13 +46,19 @@ STATED = {
     )
     for schedule in ("cosine", "step")
 }
-TWO = Benchmark(
+ASKED = Benchmark(
     data=("fashion_mini",),
-    architecture="resnet20",
+    networks=("resnet20",),
     algorithms=("bnn",),
-    grid=("adam-2e-3-cosine", "sgd-1e-1-step"),
     seeds=2,
+    options={"training": {"grid": ("adam-2e-3-cosine", "sgd-1e-1-step")}},
 )
+TWO = ResolvedBenchmark(ASKED)
+
+
+def two(*settings, **changes):
+    options = {"options": {"training": {"grid": settings}}} if settings else {}
+    return ResolvedBenchmark(dataclasses.replace(ASKED, **options, **changes))
 
 
 @pytest.fixture
@@ -60,10 +74,10 @@ def put(store, spec, accuracy, step_time_ms=10.0, **fields):
 
 
 def fill(store, benchmark, accuracies, times_ms=None, **fields):
-    """Records of all runs; both figures are by algorithm, setting and seed."""
-    for seed, one in enumerate(benchmark.by_seed):
-        for index, setting in enumerate(grid.expand(benchmark.grid)):
-            for algorithm, spec in track.grid_specs(one, setting).items():
+    """Records of all runs; accuracies and times are by algorithm, setting and seed."""
+    for seed in benchmark.every_seed:
+        for index, setting in enumerate(TRACK.settings(benchmark)):
+            for algorithm, spec in TRACK.specs(benchmark, setting, seed).items():
                 time_ms = times_ms[algorithm][index][seed] if times_ms else 10.0
                 put(store, spec, accuracies[algorithm][index][seed], time_ms, **fields)
 
@@ -78,7 +92,7 @@ def row(score, algorithm):
 
 
 def test_bibenchs_grid_is_72_runs_each_as_stated():
-    specs = track.plan(BIBENCH)
+    specs = TRACK.plan(WHOLE)
     assert len(specs) == len({spec.id for spec in specs}) == 72
     for algorithm in (BASELINE, *BIBENCH):
         of_algorithm = [spec.recipe for spec in specs if spec.algorithm == algorithm]
@@ -113,7 +127,7 @@ def test_the_binary_networks_of_bibenchs_grid_have_hardtanh():
 
 def test_the_released_grid_differs_in_the_momentum_of_sgd_with_steps_alone():
     ours, released = (
-        {setting: grid.recipe_for(base.main_recipe(BIBENCH), setting) for setting in grid.GRIDS[name]}
+        {setting: grid.recipe_for(WHOLE.first.recipe, setting) for setting in grid.GRIDS[name]}
         for name in ("bibench", "bibench-released")
     )
     for (setting, one), other in zip(ours.items(), released.values(), strict=True):
@@ -123,9 +137,9 @@ def test_the_released_grid_differs_in_the_momentum_of_sgd_with_steps_alone():
 
 
 def test_the_quick_grid_is_two_by_two_and_shares_the_quick_run():
-    benchmark = Benchmark()
-    specs = [list(track.grid_specs(benchmark, setting).values()) for setting in grid.expand(benchmark.grid)]
-    assert specs[0] == list(base.main_specs(benchmark).values())
+    benchmark = ResolvedBenchmark(Benchmark())
+    specs = [list(TRACK.specs(benchmark, setting, 0).values()) for setting in TRACK.settings(benchmark)]
+    assert specs[0] == list(benchmark.specs(benchmark.first).values())
     recipes = [of_setting[0].recipe for of_setting in specs]
     assert [(one.optimizer, one.schedule) for one in recipes] == [
         ("adam", "cosine"),
@@ -189,19 +203,19 @@ def test_a_grid_can_be_mixed_with_settings_and_names_each_once():
 @pytest.mark.parametrize("setting", ["sgd_plain-inf-step", "sgd-nan-step", "bibench-paper", "adam-1e-3-quick"])
 def test_what_is_neither_a_setting_nor_a_grid_is_named(setting):
     with pytest.raises(BibenchError, match=f"'{setting}'.*bibench-released"):
-        grid.recipe_for(base.main_recipe(BIBENCH), setting)
+        grid.recipe_for(WHOLE.first.recipe, setting)
 
 
 def test_every_seed_is_planned_and_the_first_shared():
-    specs = track.plan(TWO)
+    specs = TRACK.plan(TWO)
     assert len(specs) == 2 * 2 * 2
     assert [spec.seed for spec in specs] == [0] * 4 + [1] * 4
-    assert specs[:4] == track.plan(dataclasses.replace(TWO, seeds=1))
-    assert {spec.seed for spec in track.plan(dataclasses.replace(TWO, seed=7, seeds=3))} == {7, 8, 9}
+    assert specs[:4] == TRACK.plan(two(seeds=1))
+    assert {spec.seed for spec in TRACK.plan(two(seed=7, seeds=3))} == {7, 8, 9}
 
 
 def test_status_lists_every_seed(tmp_path):
-    planned = [status.Planned.of(spec) for spec in engine.planned(["training", "robustness"], TWO)]
+    planned = [status.Planned.of(spec) for spec in engine.planned([TRACK, TRACKS.get("robustness")], TWO)]
     rows = status.of(planned, tmp_path).runs
     assert len(rows) == 8, "the robustness track needs no seed but the first"
     assert sum("seed 1" in run.text for _, run in rows) == 4 and {state for state, _ in rows} == {"waiting"}
@@ -209,7 +223,7 @@ def test_status_lists_every_seed(tmp_path):
 
 def test_the_score_of_two_seeds_by_hand(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     # Ratios of pairs: 1.5, 2, 2, 1.5, median 1.75; the spread of the means is twice that of full precision.
     assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.75) ** 2 + 0.5**2) / 2))
     assert score.scores[BASELINE] == pytest.approx(1)
@@ -229,9 +243,9 @@ def test_the_score_of_two_seeds_by_hand(store):
 
 
 def test_one_seed_is_shown_as_one_seed(store):
-    one = dataclasses.replace(TWO, seeds=1)
+    one = two(seeds=1)
     fill(store, one, ACCURACIES, TIMES_MS)
-    score = track.score(one, store)
+    score = TRACK.score(one, store)
     # Spreads 0.1 and 0.15, ratios 1.5 and 2.
     assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.75) ** 2 + (0.1 / 0.15) ** 2) / 2))
     assert not [name for name in score.table if "±" in name or "rank" in name or "seeds" in name]
@@ -242,7 +256,7 @@ def test_one_seed_is_shown_as_one_seed(store):
 
 
 def test_scores_that_overlap_share_their_ranks(store):
-    benchmark = dataclasses.replace(TWO, algorithms=("bnn", "xnor", "recu"))
+    benchmark = two(algorithms=("bnn", "xnor", "recu"))
     accuracies = {
         BASELINE: [[0.80, 0.80], [0.60, 0.60]],
         "bnn": [[0.50, 0.50], [0.25, 0.251]],
@@ -250,14 +264,14 @@ def test_scores_that_overlap_share_their_ranks(store):
         "recu": [[0.50, 0.50], [0.10, 0.101]],
     }
     fill(store, benchmark, accuracies)
-    score = track.score(benchmark, store)
+    score = TRACK.score(benchmark, store)
     assert list(score.table["rank by OM_train"]) == ["1", "2-3", "2-3", "4"]
 
 
 def test_the_strip_shows_a_dot_for_each_run_and_settings_apart(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
-    strip, times, spreads = track.score(TWO, store).charts
-    assert strip.kind == "strip" and set(strip.series) == set(TWO.grid)
+    strip, times, spreads = TRACK.score(TWO, store).charts
+    assert strip.kind == "strip" and set(strip.series) == set(TRACK.settings(TWO))
     assert [x for x, _ in strip.series["sgd-1e-1-step"]] == [BASELINE, BASELINE, "bnn", "bnn"]
     assert [y for _, y in strip.series["sgd-1e-1-step"]] == pytest.approx([58, 62, 15, 5])
     assert dict(times.series["step time"]) == {BASELINE: 1.0, "bnn": 1.75}
@@ -267,9 +281,9 @@ def test_the_strip_shows_a_dot_for_each_run_and_settings_apart(store):
 
 def test_a_diverged_seed_leaves_no_score_and_no_spread(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
-    lost = track.grid_specs(TWO.by_seed[1], "sgd-1e-1-step")["bnn"]
+    lost = TRACK.specs(TWO, "sgd-1e-1-step", 1)["bnn"]
     put(store, lost, None, status="diverged", error="the loss was not finite")
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     found = row(score, "bnn")
     assert score.scores["bnn"] is None and score.scores[BASELINE] == pytest.approx(1)
     assert found["runs completed"] == 3 and found["accuracy mean (%)"] == pytest.approx((45 + 55 + 15) / 3)
@@ -280,70 +294,70 @@ def test_a_diverged_seed_leaves_no_score_and_no_spread(store):
 
 def test_runs_without_a_step_time_have_no_score_and_the_reason_is_given(store):
     fill(store, TWO, ACCURACIES, {BASELINE: [[10, 10]] * 2, "bnn": [[None, None]] * 2})
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     assert score.scores["bnn"] is None and any("no run with a known step time" in line for line in score.failures)
 
 
 def test_energy_and_gpu_memory_are_shown_where_the_platform_tells_them(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     assert not [name for name in score.table if "energy" in name or "GPU" in name]
     assert score.conditions["energy"].startswith("not measured")
     fill(store, TWO, ACCURACIES, TIMES_MS, energy_j=12.5, peak_gpu_memory_mib=80.0)
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     assert row(score, "bnn")["energy of a run (J)"] == 12.5 and row(score, "bnn")["peak GPU memory (MiB)"] == 80
     assert "energy" not in score.conditions
 
 
 @pytest.mark.parametrize(("grid", "complete"), [("quick", False), ("bibench", True), ("bibench-released", True)])
 def test_only_bibenchs_settings_are_the_whole_track(grid, complete, store):
-    assert track.score(dataclasses.replace(TWO, grid=(grid,)), store).complete is complete
+    assert TRACK.score(two(grid), store).complete is complete
 
 
 def test_a_schedule_that_says_nothing_is_told(store):
-    score = track.score(dataclasses.replace(TWO, recipe="cifar10_short", epochs=1), store)
+    score = TRACK.score(two(recipe="cifar10_short", epochs=1), store)
     assert any("schedule alone are the same training" in note for note in score.notes)
-    assert not any("same training" in note for note in track.score(TWO, store).notes)
+    assert not any("same training" in note for note in TRACK.score(TWO, store).notes)
 
 
 def retimed(benchmark, store, rounds_ms):
-    recipe = base.main_recipe(benchmark)
+    recipe = benchmark.first.recipe
     options = {"input_shape": (28, 28, 1), "num_classes": 10}
     times = step_timing.StepTimes("resnet20", options, recipe.batch_size, recipe.optimizer, rounds_ms)
-    path = record.path(store.root, "fashion_mini", "resnet20", recipe)
-    records.write(path, record.Retiming("fashion_mini", times))
+    path = retiming.path(store.root, benchmark.first)
+    records.write(path, retiming.Retiming("fashion_mini", times))
     return path
 
 
-def test_steps_timed_in_turns_take_the_place_of_those_of_the_runs(store):
+def test_interleaved_steps_take_the_place_of_those_of_the_runs(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
     path = retimed(TWO, store, {BASELINE: (10, 20, 10), "bnn": (11, 24, 13)})
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     # The rounds' ratios are 1.1, 1.2 and 1.3.
     assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.2) ** 2 + 0.5**2) / 2))
     found = row(score, "bnn")
     quartiles = [found[name] for name in ("lower quartile", "step / full precision", "upper quartile")]
     assert quartiles == pytest.approx([1.15, 1.2, 1.25])
-    assert found["step in turns (ms)"] == 13 and found["step (ms)"] == 20
-    assert "in turns" in score.conditions["step times"] and "3 rounds" in score.conditions["step times"]
-    assert any("measured in turns" in note for note in score.notes)
+    assert found["interleaved step (ms)"] == 13 and found["step (ms)"] == 20
+    assert "interleaved" in score.conditions["step times"] and "3 rounds" in score.conditions["step times"]
+    assert any("interleaved" in note for note in score.notes)
     # Of another batch size they are not these runs'.
-    assert track._retiming(dataclasses.replace(TWO, recipe="cifar10_short"), store, []) is None
+    assert scoring._times(two(recipe="cifar10_short"), store, []) is None
     path.write_text(path.read_text().replace("24", "25"))
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     assert any(str(path) in line for line in score.failures)
     assert row(score, "bnn")["step / full precision"] == 1.75
 
 
-def test_times_in_turns_that_lack_an_algorithm_are_not_used(store):
+def test_interleaved_times_that_lack_an_algorithm_are_not_used(store):
     fill(store, TWO, ACCURACIES, TIMES_MS)
     retimed(TWO, store, {BASELINE: (10, 20, 10)})
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     assert row(score, "bnn")["step / full precision"] == 1.75
     assert any("lack bnn" in line and "--retime" in line for line in score.failures)
 
 
-def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
+def test_interleaved_times_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
     calls = []
 
     def measure(networks, *, network, data, batch_size, optimizer, rounds, precision, progress, **_):
@@ -353,26 +367,28 @@ def test_times_in_turns_are_measured_once_and_again_for_more_rounds_or_algorithm
 
     monkeypatch.setattr(step_timing, "measure", measure)
     session = Session(tmp_path, quiet=True)
-    track.measure(TWO, session)
+
+    def retime(rounds, session=session, **changes):
+        options = {"training": {"retime": True, "retime_rounds": rounds}}
+        TRACK.measure(Job(two(options=options, **changes), session))
+
+    TRACK.measure(Job(TWO, session))
     assert not calls, "nothing is timed unless it is asked for"
     for rounds in (3, 3, 5):
-        track.measure(TWO, dataclasses.replace(session, retime_rounds=rounds))
+        retime(rounds)
     assert [call[1:] for call in calls] == [(3, 64, "float32"), (5, 64, "float32")]
-    track.measure(
-        dataclasses.replace(TWO, precision="mixed_bfloat16"),
-        dataclasses.replace(session, results=tmp_path / "mixed", retime_rounds=3),
-    )
+    retime(3, dataclasses.replace(session, results=tmp_path / "mixed"), precision="mixed_bfloat16")
     assert calls[-1][1:] == (3, 64, "mixed_bfloat16")
-    track.measure(dataclasses.replace(TWO, algorithms=("bnn", "fda")), dataclasses.replace(session, retime_rounds=3))
+    retime(3, algorithms=("bnn", "fda"))
     assert calls[-1][0] == (BASELINE, "bnn", "fda")
-    (path,) = (tmp_path / record.FOLDER).glob("*.json")
-    assert record.read(path).rounds == 3
+    (path,) = (tmp_path / retiming.FOLDER).glob("*.json")
+    assert retiming.read(path).rounds == 3
     assert records.read_envelope(path)["environment"]["cpu"]
 
 
 def test_the_report_of_seeds_is_written_in_all_forms(store, tmp_path):
     fill(store, TWO, ACCURACIES, TIMES_MS)
-    score = track.score(TWO, store)
+    score = TRACK.score(TWO, store)
     path = report.write([score], tmp_path / "report", title="Seeds", conditions={})
     assert "OM_train ±" in path.read_text() and "variance components" in path.read_text()
     text = report.to_text([score])
@@ -380,8 +396,8 @@ def test_the_report_of_seeds_is_written_in_all_forms(store, tmp_path):
 
 
 def test_runs_of_other_settings_are_trained_only_once(tmp_path):
-    benchmark = dataclasses.replace(TWO, grid=("quick", "adam-2e-3-cosine"))
-    planned = runner.ordered([*track.plan(benchmark), *base.main_specs(benchmark).values()])
+    benchmark = two("quick", "adam-2e-3-cosine")
+    planned = runner.ordered([*TRACK.plan(benchmark), *benchmark.specs(benchmark.first).values()])
     assert len(planned) == 4 * 2 * 2
 
 
