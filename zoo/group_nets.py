@@ -102,7 +102,8 @@ def group_net(
     if not (isinstance(branches, int) and branches > 0):
         raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
     stem = choose_stem(stem, input_shape)
-    network = _Blocks(algorithms.get(algorithm), branches, soft_gates, binary_downsample)
+    algorithm = algorithms.get(algorithm)
+    network = _Blocks(algorithm, branches, soft_gates, binary_downsample, pad_with_one(algorithm))
     image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
 
     x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
@@ -121,12 +122,13 @@ def group_net(
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The blocks of one network. The fields are the options of `group_net`."""
+    """The blocks of one network: options of `group_net`, and the padding of 3x3 convolutions."""
 
     algorithm: Algorithm
     branches: int
     soft_gates: bool
     binary_downsample: bool
+    padding: dict[str, Any]
 
     def inputs(self, outputs: Sequence[tf.Tensor] | None, mean: tf.Tensor, stage: int, name: str) -> list[tf.Tensor]:
         """The input of each branch of a block, from the branches of the block before and their mean."""
@@ -156,6 +158,5 @@ class _Blocks:
 
     def convolve(self, x: tf.Tensor, channels: int, strides: int, branch: str, number: int) -> tf.Tensor:
         """Binary 3x3 convolution, ReLU, BN."""
-        padding = pad_with_one(self.algorithm)
-        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **padding)(x)
+        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **self.padding)(x)
         return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))
