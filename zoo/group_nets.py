@@ -18,11 +18,10 @@ from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
     pad_with_one,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -101,10 +100,9 @@ def group_net(
     """
     if not (isinstance(branches, int) and branches > 0):
         raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
     network = _Blocks(algorithm, branches, soft_gates, binary_downsample, pad_with_one(algorithm))
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
 
     x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
     if stem == "imagenet":
@@ -116,8 +114,7 @@ def group_net(
             inputs = network.inputs(outputs, mean, stage, block)
             outputs = network.block(inputs, scaled(wide, width), strides, block)
             mean = tf.keras.layers.Average(name=f"{block}_mean")(outputs) if branches > 1 else outputs[0]
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(mean)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, mean, num_classes, name)
 
 
 @dataclass(frozen=True)
