@@ -13,9 +13,8 @@ from bibench_tf.networks import register
 from bibench_tf.zoo.blocks import (
     Activation,
     batch_norm,
-    choose_stem,
-    classifier,
-    image_input,
+    image_and_stem,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -53,18 +52,16 @@ def abc_net(
 
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 1711.11294, section 4.
     """
-    stem = choose_stem(stem, input_shape)
     algorithm = _with_bases(algorithms.get(algorithm), weight_bases=weight_bases, activation_bases=activation_bases)
     blocks = ResidualBlocks(algorithm, activation)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="abc_net")
+    image, stem = image_and_stem(input_shape, stem, "abc_net")
 
     x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
     if stem == "imagenet":
         x = stem_pool(x, "same")
     x = blocks.activate(batch_norm("stem_bn")(x), "stem_activation")
     x = blocks.stages(x, blocks_of(depth), [scaled(wide, width) for wide in CHANNELS])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name="abc_net")
+    return pooled_classifier(image, x, num_classes, "abc_net")
 
 
 def _with_bases(algorithm: Algorithm, **bases: int | None) -> Algorithm:

@@ -14,7 +14,7 @@ from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.zoo import stems
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, float_conv, is_binary, scaled
+from bibench_tf.zoo.blocks import activation_layer, batch_norm, float_conv, is_binary, pooled_classifier, scaled
 
 # The authors' binarization: gradients pass, and weights live, within 1.3 of zero.
 CLIPPED = BNN(clip_value=1.3)
@@ -76,8 +76,7 @@ def dense_network(
         for number in range(1, count + 1):
             x = stages.block(x, algorithm, channels, dilation, f"stage{stage}_block{number}")
     x = _normalized(x, "last")
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, x, num_classes, name)
 
 
 def dense_block(x: tf.Tensor, algorithm: Algorithm, channels: int, dilation: int, name: str) -> tf.Tensor:

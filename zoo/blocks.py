@@ -69,6 +69,15 @@ def choose_stem(
     return large if sizes and min(sizes) >= 96 else small
 
 
+def image_and_stem(input_shape: tuple[int, ...], stem: str, network: str) -> tuple[tf.Tensor, str]:
+    """The Keras input of a network for images, and its kind of stem, `cifar` or `imagenet`.
+
+    Raises InvalidOption for another `stem`, and for images below 32 x 32 pixels, or 8 x 8 with the `cifar` stem.
+    """
+    kind = choose_stem(stem, input_shape)
+    return image_input(input_shape, 32 if kind == "imagenet" else 8, network), kind
+
+
 def batch_norm(name: str, **options: Any) -> tf.keras.layers.Layer:
     """Batch normalization with PyTorch's constants (epsilon 1e-5, momentum 0.9); `options` are those of Keras."""
     return tf.keras.layers.BatchNormalization(name=name, **{**BATCH_NORM, **options})
@@ -97,6 +106,12 @@ def classifier(features: tf.Tensor, num_classes: int, use_bias: bool = True) -> 
     """The full-precision head: logits of shape (B, num_classes)."""
     check_classes(num_classes)
     return tf.keras.layers.Dense(num_classes, use_bias=use_bias, name="head")(features)
+
+
+def pooled_classifier(image: tf.Tensor, features: tf.Tensor, num_classes: int, name: str) -> tf.keras.Model:
+    """The network from `image` to the head on the mean of the features (B, H, W, C) over their positions."""
+    pooled = tf.keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    return tf.keras.Model(image, classifier(pooled, num_classes), name=name)
 
 
 def float_conv(

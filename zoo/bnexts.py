@@ -17,10 +17,9 @@ from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
     channel_gate,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
+    pooled_classifier,
     scaled,
 )
 
@@ -119,8 +118,7 @@ def bnext(
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2211.12933.
     """
     algorithm = algorithms.get(algorithm)
-    stem = choose_stem(stem, input_shape)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
     channels = scaled(stem_channels, width)
     x = batch_norm("stem_bn")(float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
     block = 0
@@ -135,8 +133,7 @@ def bnext(
             halves = [_unit(x, algorithm, 1, 1, f"block{block}_pointwise{half}") for half in (1, 2)]
             x = tf.keras.layers.Concatenate(name=f"block{block}_concat")(halves)
     x = activation_layer("prelu", "last_activation")(x)
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, x, num_classes, name)
 
 
 def _unit(

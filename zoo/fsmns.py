@@ -93,12 +93,12 @@ def _dfsmn(
     spectrogram, x = network.front_end(input_shape, width, layers)
     channels = x.shape[-1]
     for number in range(1, layers + 1):
-        name = f"layer{number}"
-        memory = network.normalized(network.memory(channels, f"{name}_memory")(x), f"{name}_memory")
-        x = tf.keras.layers.Add(name=f"{name}_memory_add")([memory, x])
-        wide = network.normalized(network.dense(scaled(256, width), f"{name}_expand")(x), f"{name}_expand")
-        narrow = network.normalized(network.dense(channels, f"{name}_reduce")(wide), f"{name}_reduce")
-        x = tf.keras.layers.Add(name=f"{name}_add")([narrow, x])
+        layer = f"layer{number}"
+        memory = network.normalized(network.memory(channels, f"{layer}_memory")(x), f"{layer}_memory")
+        x = tf.keras.layers.Add(name=f"{layer}_memory_add")([memory, x])
+        wide = network.normalized(network.dense(scaled(256, width), f"{layer}_expand")(x), f"{layer}_expand")
+        narrow = network.normalized(network.dense(channels, f"{layer}_reduce")(wide), f"{layer}_reduce")
+        x = tf.keras.layers.Add(name=f"{layer}_add")([narrow, x])
     return tf.keras.Model(spectrogram, _head(x, num_classes), name=name)
 
 

@@ -18,11 +18,10 @@ from bibench_tf.operations import Operations
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
     pad_with_one,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -101,9 +100,9 @@ def group_net(
     """
     if not (isinstance(branches, int) and branches > 0):
         raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
-    stem = choose_stem(stem, input_shape)
-    network = _Blocks(algorithms.get(algorithm), branches, soft_gates, binary_downsample)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    algorithm = algorithms.get(algorithm)
+    network = _Blocks(algorithm, branches, soft_gates, binary_downsample, pad_with_one(algorithm))
+    image, stem = image_and_stem(input_shape, stem, name)
 
     x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
     if stem == "imagenet":
@@ -115,18 +114,18 @@ def group_net(
             inputs = network.inputs(outputs, mean, stage, block)
             outputs = network.block(inputs, scaled(wide, width), strides, block)
             mean = tf.keras.layers.Average(name=f"{block}_mean")(outputs) if branches > 1 else outputs[0]
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(mean)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, mean, num_classes, name)
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The blocks of one network. The fields are the options of `group_net`."""
+    """The blocks of one network: options of `group_net`, and the padding of 3x3 convolutions."""
 
     algorithm: Algorithm
     branches: int
     soft_gates: bool
     binary_downsample: bool
+    padding: dict[str, Any]
 
     def inputs(self, outputs: Sequence[tf.Tensor] | None, mean: tf.Tensor, stage: int, name: str) -> list[tf.Tensor]:
         """The input of each branch of a block, from the branches of the block before and their mean."""
@@ -156,6 +155,5 @@ class _Blocks:
 
     def convolve(self, x: tf.Tensor, channels: int, strides: int, branch: str, number: int) -> tf.Tensor:
         """Binary 3x3 convolution, ReLU, BN."""
-        padding = pad_with_one(self.algorithm)
-        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **padding)(x)
+        x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **self.padding)(x)
         return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))

@@ -12,10 +12,9 @@ from bibench_tf.zoo.blocks import (
     Activation,
     activation_layer,
     batch_norm,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
+    pooled_classifier,
     scaled,
 )
 
@@ -52,10 +51,10 @@ def mobilenet_v1(
 
     Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv 1704.04861, table 1.
     """
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
     activation = algorithm.activation if activation is None else activation
-    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="mobilenet_v1")
+    image, stem = image_and_stem(input_shape, stem, "mobilenet_v1")
+    x = image
 
     def normalized(x: tf.Tensor, name: str) -> tf.Tensor:
         return activation_layer(activation, f"{name}_activation")(batch_norm(f"{name}_bn")(x))
@@ -67,5 +66,4 @@ def mobilenet_v1(
         x = normalized(depthwise(x), name)
         name = f"block{number}_pointwise"
         x = normalized(algorithm.conv2d(scaled(channels, width), 1, name=f"{name}_conv")(x), name)
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name="mobilenet_v1")
+    return pooled_classifier(image, x, num_classes, "mobilenet_v1")

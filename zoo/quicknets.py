@@ -15,11 +15,10 @@ from bibench_tf.networks import Preset, register_family
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
     pad_with_one,
+    pooled_classifier,
     scaled,
 )
 
@@ -87,10 +86,10 @@ def _quicknet(
     Input (B, H, W, C) float32, output logits (B, num_classes). Source: arXiv 2011.09398; layers as in Larq Zoo's
     QuickNet 1.0.
     """
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
     padding = pad_with_one(algorithm)
-    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
+    x = image
     x = _stem(x, scaled(channels[0], width), 2 if stem == "imagenet" else 1)
     for stage, (count, wide) in enumerate(zip(layers, channels, strict=True), start=1):
         wide = scaled(wide, width)
@@ -101,8 +100,7 @@ def _quicknet(
             y = algorithm.conv2d(wide, 3, name=f"{block}_conv", **padding)(x)
             y = batch_norm(f"{block}_bn")(activation_layer("relu", f"{block}_activation")(y))
             x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(activation_layer("relu", "head_activation")(x))
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, activation_layer("relu", "head_activation")(x), num_classes, name)
 
 
 def _stem(x: tf.Tensor, channels: int, strides: int) -> tf.Tensor:

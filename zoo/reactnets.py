@@ -11,7 +11,7 @@ from bibench_tf import algorithms
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import batch_norm, choose_stem, classifier, float_conv, image_input, scaled
+from bibench_tf.zoo.blocks import batch_norm, float_conv, image_and_stem, pooled_classifier, scaled
 
 STEM_CHANNELS = 32
 # The output channels of the blocks, in multiples of the stem's.
@@ -99,8 +99,7 @@ def reactnet(
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2003.03488; the authors' code has A only.
     """
     algorithm = algorithms.get(algorithm)
-    stem = choose_stem(stem, input_shape)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
     channels = scaled(STEM_CHANNELS, width)
     x = batch_norm("stem_bn")(float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
     for number, multiple in enumerate(MULTIPLES, start=1):
@@ -108,8 +107,7 @@ def reactnet(
         strides = 2 if grows and number > 1 else 1
         x = _spatial(x, algorithm, strides, f"block{number}")
         x = _pointwise(x, algorithm, channels * multiple, widening_groups if grows else None, f"block{number}")
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, x, num_classes, name)
 
 
 def _spatial(x: tf.Tensor, algorithm: Algorithm, strides: int, name: str) -> tf.Tensor:

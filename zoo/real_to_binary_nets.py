@@ -11,10 +11,9 @@ from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
     channel_gate,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -49,9 +48,9 @@ def real_to_binary(
     65.4 / 86.2 % (the paper), 65.0 / 85.7 % (Larq Zoo). Input (B, H, W, C) float32, output logits (B, num_classes).
     Source: arXiv 2003.11535, section 4.3 and figure 1; layers as in Larq Zoo's RealToBinaryNet.
     """
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
-    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="real_to_binary")
+    image, stem = image_and_stem(input_shape, stem, "real_to_binary")
+    x = image
     x = batch_norm("stem_bn")(stem_conv(x, stem, scaled(64, width), "same"))
     x = activation_layer("prelu", "stem_activation")(x)
     if stem == "imagenet":
@@ -60,8 +59,7 @@ def real_to_binary(
         for number in range(1, 5):
             strides = 2 if stage > 1 and number == 1 else 1
             x = _gated_block(x, algorithm, scaled(channels, width), strides, f"stage{stage}_block{number}")
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name="real_to_binary")
+    return pooled_classifier(image, x, num_classes, "real_to_binary")
 
 
 def _gated_block(x: tf.Tensor, algorithm: Algorithm, channels: int, strides: int, name: str) -> tf.Tensor:

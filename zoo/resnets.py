@@ -17,12 +17,11 @@ from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
     check_choice,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
     is_binary,
     padding_of_binary_convs,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -97,15 +96,13 @@ def resnet(
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 1512.03385, table 1 and section 4.2.
     """
     check_choice("shortcut", shortcut, ("block", "conv"))
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
     builder = ResidualBlocks(algorithm, activation, shortcut, binary_downsample, pooled_shortcut, padding)
 
     x = builder.stem(image, stem, scaled(channels[0] if stem_channels is None else stem_channels, width))
     x = builder.stages(x, blocks, [scaled(wide, width) for wide in channels])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, x, num_classes, name)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.zoo import stems
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, scaled
+from bibench_tf.zoo.blocks import activation_layer, batch_norm, pooled_classifier, scaled
 from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 # The binarization of Larq's copy: gradients pass, and weights live, within 1.25 of zero.
@@ -61,5 +61,4 @@ def resnet_e(
     builder = ResidualBlocks(algorithm, shortcut="conv", pooled_shortcut=True)
     x = builder.stages(x, blocks_of(depth), [scaled(channels, width) for channels in CHANNELS])
     x = activation_layer("relu", "last_activation")(x)
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, x, num_classes, name)

@@ -13,9 +13,8 @@ from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
     check_choice,
-    choose_stem,
     classifier,
-    image_input,
+    image_and_stem,
     padding_of_binary_convs,
     scaled,
     stem_conv,
@@ -47,9 +46,9 @@ def vgg_small(
     (B, num_classes). Source: arXiv 1702.00953; the one dense layer as in later papers (arXiv 1909.10788).
     """
     check_choice("shortcut", shortcut, ("block", "conv"))
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
-    x = image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network="vgg_small")
+    image, stem = image_and_stem(input_shape, stem, "vgg_small")
+    x = image
     activation = algorithm.activation if activation is None else activation
     binary_padding = padding_of_binary_convs(padding, algorithm)
 

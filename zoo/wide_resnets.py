@@ -15,10 +15,9 @@ from bibench_tf.networks import Preset, register, register_family
 from bibench_tf.zoo.blocks import (
     activation_layer,
     batch_norm,
-    choose_stem,
-    classifier,
     float_conv,
-    image_input,
+    image_and_stem,
+    pooled_classifier,
     scaled,
     stem_conv,
     stem_pool,
@@ -95,9 +94,8 @@ def shen_resnet18(
         raise InvalidOption(
             f"A width code has 12 factors, four for the stages and eight for the blocks, not {len(code)}."
         )
-    stem = choose_stem(stem, input_shape)
     algorithm = algorithms.get(algorithm)
-    image = image_input(input_shape, minimum=32 if stem == "imagenet" else 8, network=name)
+    image, stem = image_and_stem(input_shape, stem, name)
     widths = [scaled(wide, width * factor) for wide, factor in zip(CHANNELS, code[:4], strict=True)]
     middles = [scaled(CHANNELS[block // 2], width * factor) for block, factor in enumerate(code[4:])]
 
@@ -115,5 +113,4 @@ def shen_resnet18(
             convolve = algorithm.conv2d if binary_downsample else float_conv
             x = batch_norm(f"{shortcut}_bn")(convolve(channels, 1, strides=strides, name=f"{shortcut}_conv")(x))
         x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(activation_layer("relu", "head_activation")(x))
-    return tf.keras.Model(image, classifier(x, num_classes), name=name)
+    return pooled_classifier(image, activation_layer("relu", "head_activation")(x), num_classes, name)

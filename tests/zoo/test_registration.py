@@ -102,7 +102,9 @@ def test_builders_of_presets_are_real_functions(name):
 )
 def test_counts_of_presets(name):
     with complexity.without_memory():
-        cost = complexity.count(getattr(zoo, name)())
+        model = getattr(zoo, name)()
+        cost = complexity.count(model)
+    assert model.name == name
     assert (cost.parameters, cost.macs_binary, cost.macs_float) == NETWORKS.get(name).preset.counts
 
 
