@@ -27,7 +27,7 @@ def main(networks, csv_file) -> None:
 
     from bibench_tf import complexity, zoo
     from bibench_tf.deploy import flatbuffer
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy.conversion import Converter
     from bibench_tf.names import PAPER
 
     rows = pd.read_csv(csv_file).to_dict("records") if csv_file.exists() else []
