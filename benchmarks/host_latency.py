@@ -20,7 +20,7 @@ from pathlib import Path
 import click
 
 from bibench_tf import networks
-from bibench_tf.deploy.target import Measurement, Settings
+from bibench_tf.deploy.targets import Measurement, Settings
 from bibench_tf.names import BASELINE, BIBENCH
 
 
@@ -63,8 +63,9 @@ class Ratios:
 def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json_file, csv_file) -> None:
     """Print the table, and write it where asked."""
     from bibench_tf import zoo
-    from bibench_tf.deploy import flatbuffer, host
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy import flatbuffer
+    from bibench_tf.deploy.conversion import Converter, baselines
+    from bibench_tf.deploy.targets.host import HostTarget
     from bibench_tf.results import environment
 
     name, width = networks.parse(network)
@@ -73,14 +74,14 @@ def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json
         return zoo.build(name, algorithm=algorithm, input_shape=(size, size, 3), num_classes=classes, width=width)
 
     settings = Settings(threads=threads, warm_up_s=0.2, minimum_runs=runs, minimum_s=0.2, rounds=rounds)
-    baselines = host.baselines(build(BASELINE))
+    references = baselines(build(BASELINE))
     table, kinds = [], {}
-    target = host.HostTarget()
+    target = HostTarget()
     try:
         with Converter() as converter:
             for algorithm in algorithms.split(","):
                 content = converter.convert(build(algorithm), "lce")
-                measured = target.measure({"lce": content, **baselines}, settings)
+                measured = target.measure({"lce": content, **references}, settings)
                 table.append(ratios(algorithm, measured, content, flatbuffer))
                 click.echo(line(table[-1]), err=True)
                 if per_op:

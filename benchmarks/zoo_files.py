@@ -31,7 +31,7 @@ def main(networks: str | None, csv_file: Path) -> None:
 
     from bibench_tf import complexity, zoo
     from bibench_tf.deploy import flatbuffer
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy.conversion import Converter
     from bibench_tf.names import PAPER
     from bibench_tf.networks import NETWORKS
 

@@ -6,8 +6,8 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms.abc_net import ABC, InputBases, KernelBases, base_factors, kernel_bases
-from bibench_tf.deploy import audit, convert, flatbuffer
-from bibench_tf.deploy.convert import Converter
+from bibench_tf.deploy import audits, conversion, flatbuffer
+from bibench_tf.deploy.conversion import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 
@@ -198,13 +198,13 @@ def test_every_pair_is_a_binary_operation(weight_bases, activation_bases, rng):
     model = every_kind(ABC(weight_bases, activation_bases))
     with Converter() as converter:
         content = converter.convert(model)
-    result = audit.audit(content, model)
+    result = audits.audit(content, model)
     pairs = weight_bases * activation_bases
     counts = {layer.name: layer.operations.count(flatbuffer.BINARY_CONVOLUTION) for layer in result.layers}
     assert counts == {output: pairs for output in model.output_names}
     assert result.fallbacks == () and "CONV_2D" not in flatbuffer.operators(content)
     inputs = [rng.normal(size=(1, *tensor.shape[1:])).astype("float32") for tensor in model.inputs]
-    for expected, given in zip(model(inputs), convert.runner(content, model)(inputs), strict=True):
+    for expected, given in zip(model(inputs), conversion.runner(content, model)(inputs), strict=True):
         np.testing.assert_allclose(given, expected, rtol=0, atol=2e-5 * np.ptp(expected))
 
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from bibench_tf import algorithms
 from bibench_tf.algorithms.quantizers import ChannelScaledSign
 from bibench_tf.algorithms.wrpn import WRPN, SignedLevels, UnitLevels
-from bibench_tf.deploy import audit, convert, flatbuffer
-from bibench_tf.deploy.convert import Converter
+from bibench_tf.deploy import audits, conversion, flatbuffer
+from bibench_tf.deploy.conversion import Converter
 from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
@@ -116,13 +116,13 @@ def test_one_bit_runs_on_bits(rng):
     model = every_kind(WRPN())
     with Converter() as converter:
         content = converter.convert(model)
-    result = audit.audit(content, model)
+    result = audits.audit(content, model)
     assert {layer.name: layer.operations for layer in result.layers} == {
         name: (flatbuffer.BINARY_CONVOLUTION,) for name in model.output_names
     }
     assert result.fallbacks == ()
     inputs = [rng.normal(0.4, 0.6, size=(1, *tensor.shape[1:])).astype("float32") for tensor in model.inputs]
-    for expected, given in zip(model(inputs), convert.runner(content, model)(inputs), strict=True):
+    for expected, given in zip(model(inputs), conversion.runner(content, model)(inputs), strict=True):
         np.testing.assert_allclose(given, expected, rtol=0, atol=1e-5 * np.ptp(expected))
 
 

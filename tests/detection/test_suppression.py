@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf.deploy import convert, flatbuffer
+from bibench_tf.deploy import conversion, flatbuffer
 from bibench_tf.detection import anchors as coding
 from bibench_tf.detection import boxes
 from bibench_tf.detection.suppression import Detections, named
@@ -122,7 +122,7 @@ def detector(anchors=64, size=16):
 def test_outputs_in_larq_compute_engine_are_those_of_keras():
     tf.keras.utils.set_random_seed(3)
     model = detector()
-    file = convert.convert(model)
+    file = conversion.convert(model)
     operators = flatbuffer.operators(file)
     assert operators["TOPK_V2"] == 1
     assert operators["NON_MAX_SUPPRESSION_V4"] + operators["NON_MAX_SUPPRESSION_V5"] == 1
@@ -134,8 +134,8 @@ def test_outputs_in_larq_compute_engine_are_those_of_keras():
     assert (expected["classes"] >= 0).sum() > 30
     assert (expected["classes"][3] == -1).all()
     for runtime in ("lce", "tflite"):
-        run = convert.runner(file, model, runtime)
-        names = convert.order(model)[1]
+        run = conversion.runner(file, model, runtime)
+        names = conversion.order(model)[1]
         for image in range(len(images)):
             found = dict(zip(names, run([images[image : image + 1]]), strict=True))
             np.testing.assert_array_equal(found["classes"][0], expected["classes"][image])

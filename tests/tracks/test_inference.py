@@ -17,8 +17,8 @@ from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.cli import tracks
-from bibench_tf.deploy import convert, flatbuffer, host
-from bibench_tf.deploy.target import Device, Measurement, Round, Settings
+from bibench_tf.deploy import flatbuffer
+from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
@@ -403,7 +403,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
         assert (on_host.baseline is None) == (algorithm == "full_precision")
         envelope = records.read_envelope(trained.folder(spec) / "latency-host.json")
         assert (envelope["provenance"], envelope["environment"]["cpu"]) == ("measured", on_host.network.device.model)
-    monkeypatch.setattr(convert, "Converter", None)
+    monkeypatch.setattr(conversion, "Converter", None)
     monkeypatch.setattr(host.HostTarget, "measure", None)
     measure(trained)
 
@@ -462,6 +462,6 @@ def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch)
 
 def test_other_data_are_refused(trained, monkeypatch):
     monkeypatch.setattr(Tiny, "fingerprint", "f2")
-    monkeypatch.setattr(convert, "Converter", None)
+    monkeypatch.setattr(conversion, "Converter", None)
     with pytest.raises(BibenchError, match="'tiny' are not those"):
         measure(trained)

@@ -248,7 +248,7 @@ def test_a_run_in_mixed_precision_saves_the_float32_network_it_was_scored_by(tmp
 @pytest.mark.slow
 def test_a_network_trained_in_mixed_precision_is_converted(tmp_path):
     from bibench_tf.deploy import flatbuffer
-    from bibench_tf.deploy.convert import Converter
+    from bibench_tf.deploy.conversion import Converter
 
     twin = loop.in_precision(build, "mixed_float16")
     recipe = dataclasses.replace(RECIPE, epochs=1, precision="mixed_float16")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from bibench_tf.deploy.convert import Converter
+from bibench_tf.deploy.conversion import Converter
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import tensorflow as tf
 from bibench_tf import complexity, datasets, zoo
 from bibench_tf.complexity.counting import without_memory
 from bibench_tf.deploy import flatbuffer
-from bibench_tf.deploy.convert import runner
+from bibench_tf.deploy.conversion import runner
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 from bibench_tf.zoo.attention import (

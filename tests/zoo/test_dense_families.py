@@ -11,8 +11,8 @@ import tensorflow as tf
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.algorithms.layers import BinaryConv2D
-from bibench_tf.deploy import flatbuffer, host
-from bibench_tf.deploy.convert import Converter
+from bibench_tf.deploy import flatbuffer, interpreters
+from bibench_tf.deploy.conversion import Converter
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import PAPER
 from bibench_tf.networks import NETWORKS
@@ -310,7 +310,7 @@ def test_lce_computes_the_same(trained):
     operators = flatbuffer.operators(file)
     assert operators["LceBconv2d"] == 4
     assert operators["CONV_2D"] == 4  # three in the stem and one in the transition: grouped ones stay whole
-    np.testing.assert_allclose(host.predict(file, images), model.predict(images, verbose=0), atol=1e-4)
+    np.testing.assert_allclose(interpreters.predict(file, images), model.predict(images, verbose=0), atol=1e-4)
 
 
 def test_a_saved_network_computes_the_same(trained, tmp_path):

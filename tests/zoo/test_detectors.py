@@ -11,7 +11,7 @@ import tensorflow as tf
 from bibench_tf import datasets, tasks, zoo
 from bibench_tf.complexity.counting import count, without_memory
 from bibench_tf.deploy import flatbuffer
-from bibench_tf.deploy.convert import runner
+from bibench_tf.deploy.conversion import runner
 from bibench_tf.detection import training_graph
 from bibench_tf.detection.annotations import BOX, COLUMNS
 from bibench_tf.errors import BibenchError

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
-from bibench_tf.deploy import flatbuffer, host
+from bibench_tf.deploy import flatbuffer, interpreters
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 
@@ -141,4 +141,6 @@ def test_it_becomes_binary_but_for_the_memory_blocks(name, key, batch, converter
     assert operators["LceBconv2d"] == (0 if key == "full_precision" else CONVERTED)
     assert operators["DEPTHWISE_CONV_2D"] == 2
     expected = model.predict(batch[0], verbose=0)
-    np.testing.assert_allclose(host.predict(file, batch[0].numpy()), expected, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(
+        interpreters.predict(file, batch[0].numpy()), expected, atol=2e-3 * np.abs(expected).max()
+    )

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bibench_tf import complexity, datasets, zoo
 from bibench_tf.complexity.counting import without_memory
-from bibench_tf.deploy import flatbuffer, host
+from bibench_tf.deploy import flatbuffer, interpreters
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BIBENCH
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform, offset_of
@@ -241,4 +241,4 @@ def test_it_becomes_binary(name, key, batch, converter, after_a_training):
     file = converter.convert(model)
     assert flatbuffer.operators(file)["LceBconv2d"] == (0 if key == "full_precision" else BINARY_LAYERS[name])
     expected = model.predict(inputs, verbose=0)
-    np.testing.assert_allclose(host.predict(file, inputs), expected, atol=2e-3 * np.abs(expected).max())
+    np.testing.assert_allclose(interpreters.predict(file, inputs), expected, atol=2e-3 * np.abs(expected).max())

@@ -11,7 +11,7 @@ import tensorflow as tf
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.reactnet import ReActNet, ShiftedSign
-from bibench_tf.deploy import flatbuffer, host
+from bibench_tf.deploy import flatbuffer, interpreters
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo import bnexts, reactnets, resnets
 
@@ -298,7 +298,7 @@ def assert_same_when_converted(model, converter, binary):
     assert operators[flatbuffer.BINARY_CONVOLUTION] == binary
     assert operators["CONV_2D"] == 1  # the stem
     images = RNG.normal(size=(30, *model.input_shape[1:])).astype(np.float32)
-    expected, given = model.predict(images, verbose=0), host.predict(content, images)
+    expected, given = model.predict(images, verbose=0), interpreters.predict(content, images)
     # A value that rounding moves across zero flips a sign, and with it one image: the median image decides.
     difference = np.abs(expected - given).max(axis=1) / np.ptp(expected)
     assert np.median(difference) < 1e-5
@@ -325,7 +325,7 @@ def test_average_pooled_shortcuts_are_converted(converter):
     content = converter.convert(model)
     assert flatbuffer.operators(content)[flatbuffer.BINARY_CONVOLUTION] == 4
     images = RNG.normal(size=(30, 12, 10, 3)).astype(np.float32)
-    difference = np.abs(model.predict(images, verbose=0) - host.predict(content, images)).max(axis=1)
+    difference = np.abs(model.predict(images, verbose=0) - interpreters.predict(content, images)).max(axis=1)
     assert np.median(difference) < 1e-5
 
 
@@ -337,8 +337,8 @@ def test_files_with_layers_of_the_zoo_are_read_by_a_new_process(tmp_path, suffix
     images = RNG.normal(size=(3, 8, 8, 3)).astype(np.float32)
     np.save(tmp_path / "images.npy", images)
     code = (
-        "import sys; from bibench_tf.deploy import sources; import numpy as np; folder = sys.argv[1]\n"
-        "model = sources.load(sys.argv[2])\n"
+        "import sys; from bibench_tf import model_files; import numpy as np; folder = sys.argv[1]\n"
+        "model = model_files.load(sys.argv[2])\n"
         "np.save(folder + '/outputs.npy', model.predict(np.load(folder + '/images.npy'), verbose=0))"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path), str(path)], check=True)

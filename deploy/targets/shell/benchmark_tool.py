@@ -58,7 +58,7 @@ def arguments(graph: str, settings: Settings, csv: str | None = None) -> list[st
 
 
 def parse(output: str, minimum_runs: int) -> Log:
-    """The figures in the output of a run that ended with exit code 0.
+    """The timings in the output of a run that ended with exit code 0.
 
     Raises BibenchError when the tool did not know an option or made fewer than `minimum_runs` inferences, and
     UnreadableOutput when there is no measurement.

@@ -132,7 +132,7 @@ class ShellTarget:
             time.sleep(self._pause_s)
             turn = _once(job, graph)
             if turn.throttling:
-                notes.append(f"{label}: the device throttled again ({turn.throttling}); its figures are of that state")
+                notes.append(f"{label}: the device throttled again ({turn.throttling}); its values are of that state")
         return turn
 
 
@@ -243,7 +243,7 @@ def _benchmark(job: _Job, options: list[str]) -> tuple[Reply, Reading, Reading]:
 def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
     """Raise what the exit code of the program means."""
     code, target = reply.code, job.connection.target
-    said = benchmark_tool.errors(f"{reply.stdout}\n{reply.stderr}")
+    words = benchmark_tool.errors(f"{reply.stdout}\n{reply.stderr}")
     if code == 0:
         return
     # `timeout` returns 124, or lets through the signal that ended the program: SIGTERM, or SIGKILL after a second.
@@ -253,17 +253,17 @@ def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
             "--timeout, or lower --runs and --seconds."
         )
     # Some shells, and execvp of glibc, take a program they cannot execute for a script.
-    if re.search(r"Exec format error|not executable: \d+-bit ELF|unexpected e_machine|[Ss]yntax error", said):
-        raise BibenchError(f"{target} cannot execute this lce_benchmark_model, built for another processor? ({said})")
-    if "GLIBC" in said or "cannot open shared object file" in said or "CANNOT LINK EXECUTABLE" in said:
-        raise BibenchError(f"The libraries on {target} are not those lce_benchmark_model was built with: {said}")
+    if re.search(r"Exec format error|not executable: \d+-bit ELF|unexpected e_machine|[Ss]yntax error", words):
+        raise BibenchError(f"{target} cannot execute this lce_benchmark_model, built for another processor? ({words})")
+    if "GLIBC" in words or "cannot open shared object file" in words or "CANNOT LINK EXECUTABLE" in words:
+        raise BibenchError(f"The libraries on {target} are not those lce_benchmark_model was built with: {words}")
     if code == 126:
         raise BibenchError(
-            f"{target} does not permit to run programs in {job.connection.parent} ({said}): it may be mounted noexec."
+            f"{target} does not permit to run programs in {job.connection.parent} ({words}): it may be mounted noexec."
         )
     if code == 127:
         raise BibenchError(
-            f"{target} does not find lce_benchmark_model or its loader ({said}): the folder vanished, or an Android "
+            f"{target} does not find lce_benchmark_model or its loader ({words}): the folder vanished, or an Android "
             "build was taken for Linux or the reverse."
         )
     if code == 137:
@@ -271,5 +271,5 @@ def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
     if code > 128:
         name = _SIGNALS.get(code - 128, f"signal {code - 128}")
         hint = "the processor lacks an instruction it uses; " if name == "SIGILL" else ""
-        raise BibenchError(f"lce_benchmark_model crashed on {target} ({name}): {hint}it said: {said}")
-    raise BibenchError(f"lce_benchmark_model failed on {target} with exit code {code}: {said}")
+        raise BibenchError(f"lce_benchmark_model crashed on {target} ({name}): {hint}its output: {words}")
+    raise BibenchError(f"lce_benchmark_model failed on {target} with exit code {code}: {words}")
