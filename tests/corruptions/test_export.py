@@ -190,6 +190,17 @@ def test_the_command_line(photos, tmp_path):
     assert done.returncode == 1 and "1 images could not be read" in done.stderr and "broken.png" in done.stderr
 
 
+def test_a_corruption_of_a_plug_in_file(photos, tmp_path):
+    plugin = tmp_path / "plugin.py"
+    plugin.write_text(
+        "from bibench_tf import corruptions\n\n\n@corruptions.register(cifar10=(1, 2, 3, 4, 5))\n"
+        "def inversion(images, level, draws):\n    return 255 - images\n"
+    )
+    done = bibench(photos, tmp_path / "out", "--plugin", plugin, "--corruption", "inversion", "--severity", "1", "-q")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(image(tmp_path / "out/inversion/1/a.png"), 255 - image(photos / "a.png"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

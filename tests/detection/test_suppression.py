@@ -153,3 +153,7 @@ def test_a_detector_is_saved_and_built_in_a_graph(tmp_path):
             np.testing.assert_array_equal(loaded.predict(images, verbose=0)[name], value)
     with tf.Graph().as_default():
         assert detector().output_shape == {"boxes": (None, 40, 4), "scores": (None, 40), "classes": (None, 40)}
+
+
+def test_registered_names_carry_the_package():
+    assert tf.keras.utils.get_registered_name(Detections) == "bibench_tf>Detections"
