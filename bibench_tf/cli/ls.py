@@ -80,8 +80,7 @@ def _recipes() -> _Rows:
 def _corruptions() -> _Rows:
     from bibench_tf import corruptions
 
-    standard = corruptions.expand(["standard"])
-    return [{"name": name, "description": "standard" if name in standard else "extra"} for name in corruptions.names()]
+    return [{"name": name, "description": corruptions.get(name).group} for name in corruptions.names()]
 
 
 def _tracks() -> _Rows:

@@ -41,7 +41,7 @@ class Task(abc.ABC):
     key, title: the name in the registry, and in reports.
     group: the group of networks in which BiBench counts those of the task: `cnn`, `transformer` or `mlp`.
     network: the default network, NAME or NAME@WIDTH.
-    default_data: the data set inside the package, for which the key of the task stands on the command line; None if none.
+    default_data: the data set inside the package for which the key of the task stands on the command line, if any.
     zoo_options: options of a network that is built without a data set, as in `zoo:NAME`.
     is_of_images: whether examples are single images (`ImageDataset`), which the robustness track can corrupt.
     takes_vocabulary: whether inputs are cut by a vocabulary, and networks may start from a BERT checkpoint.

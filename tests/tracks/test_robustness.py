@@ -120,9 +120,12 @@ def test_unknown_corruptions_are_refused_before_anything_is_trained(session):
 
 
 def test_groups_stand_for_their_corruptions():
-    assert corruptions.expand(("standard",)) == corruptions.STANDARD and len(corruptions.STANDARD) == 15
-    assert corruptions.expand(("all",)) == (*corruptions.STANDARD, *corruptions.EXTRA)
-    assert corruptions.expand(("fog", "extra", "fog")) == ("fog", *corruptions.EXTRA)
+    assert (
+        corruptions.expand(("standard",)) == tuple(corruptions.names("standard"))
+        and len(tuple(corruptions.names("standard"))) == 15
+    )
+    assert corruptions.expand(("all",)) == (*tuple(corruptions.names("standard")), *corruptions.names("extra"))
+    assert corruptions.expand(("fog", "extra", "fog")) == ("fog", *corruptions.names("extra"))
     assert corruptions.expand(("fogg",)) == ("fogg",)
 
 
@@ -569,7 +572,7 @@ def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(sessi
     ],
 )
 def test_only_the_whole_published_set_is_complete(tmp_path, change, complete):
-    options = {"source": "tfds", "images": None, "corruptions": corruptions.STANDARD, **change}
+    options = {"source": "tfds", "images": None, "corruptions": tuple(corruptions.names("standard")), **change}
     benchmark = benchmark_with((), **options)
     store = RunStore(tmp_path)
     (spec,) = benchmark.specs(benchmark.first).values()

@@ -140,7 +140,7 @@ def register(patch):
     """Make the data, the network and the recipe of these tests known to the command line."""
     tiny_data.register(patch, "tiny", tiny)
     patch.setattr(networks, "build", lambda name, algorithm, **options: build(algorithm))
-    patch.setitem(recipes._RECIPES, "tiny", dataclasses.replace(START, name="tiny", epochs=3))
+    recipes.register(dataclasses.replace(START, name="tiny", epochs=3))
 
 
 def die_after_an_epoch(patch):

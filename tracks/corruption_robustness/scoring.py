@@ -71,7 +71,7 @@ def score(track: CorruptionRobustness, benchmark: ResolvedBenchmark, store: RunS
         failures=failures,
         # A folder may be the authors' or one of `bibench corrupt`; only TensorFlow Datasets vouches for its images.
         complete=options.source == "tfds"
-        and set(corruptions.STANDARD) <= set(options.corruptions)
+        and set(corruptions.names("standard")) <= set(options.corruptions)
         and images == examples,
     )
 
@@ -225,7 +225,8 @@ def _notes(
     dataset: str, options: Options, measured: Mapping[str, Robustness], certain: resampling.Certainty | None
 ) -> list[str]:
     notes = []
-    covered = f"{len(options.corruptions)} of the {len(corruptions.names())} corruptions of CIFAR-10-C"
+    published = corruptions.names("standard") + corruptions.names("extra")
+    covered = f"{len({*options.corruptions}.intersection(published))} of the {len(published)} corruptions of CIFAR-10-C"
     origin = {
         MADE: f"made on the fly from test images of {dataset}",
         "tfds": "on the published images",
