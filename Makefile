@@ -51,9 +51,11 @@ test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlo
 chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about five minutes
 	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)
 
-lint: install  ## ruff: rules and formatting
+lint: install  ## ruff: rules and formatting; mypy: types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@sh requirements/tree.sh build/tree
+	cd build/tree && $(CURDIR)/$(VENV)/bin/mypy --config-file $(CURDIR)/pyproject.toml -p bibench_tf
 
 format: install  ## ruff: mend what can be mended, and format
 	$(VENV)/bin/ruff check --fix .

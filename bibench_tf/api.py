@@ -1,4 +1,4 @@
-"""What a program calls: run a benchmark, load, convert and audit a model. `import bibench_tf as bb` has all of it."""
+"""The functions of the public API: run a benchmark, and load, convert and audit a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files: written atomically, and the digests by which contents are told apart."""
+"""Files: written atomically, and the digests of contents."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A benchmark: what is asked for (spec), what that means run by run (resolve), the tracks, and the engine."""
+"""A benchmark: the specification, its meaning run by run (resolve), the base class of tracks, and the engine."""

@@ -28,7 +28,7 @@ _NAMED_IN_TITLE = 2
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a benchmark came to.
+    """The outcome of a benchmark.
 
     `scores` are by the name of the track; they are empty, and there is no `report`, where this process trained a shard
     or followed another worker. `failures` is the number of parts that are missing or failed.
@@ -238,9 +238,9 @@ def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Pat
 
 
 def _together(tracks: Sequence[Track], benchmark: Benchmark, stored: StoredBenchmark | None) -> StoredBenchmark:
-    """What is stored next: tracks that were run before stay where the new ones are of the same benchmark.
+    """The benchmark to store: earlier tracks stay in it where the new tracks are of the same benchmark.
 
-    The options of the other tracks, and the fields that none of the new tracks takes, are left as they are stored; the
+    The options of the other tracks, and the fields that no new track takes, are left as they are stored; the
     number of seeds may change.
     """
     run = [track.name for track in tracks]

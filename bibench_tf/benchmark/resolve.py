@@ -1,4 +1,4 @@
-"""What a benchmark means: the network and the recipe of every data set, and the runs; resolved once.
+"""The meaning of a benchmark: the network and the recipe of every data set, and the runs; resolved once.
 
 Nothing here needs the data themselves or TensorFlow, but for the names of networks.
 """
@@ -36,7 +36,7 @@ class ResolvedBenchmark:
     """A benchmark with all that follows from it.
 
     `setups` has one setup for each data set, in their order. Raises BibenchError for unknown names and options, and for
-    a network that none of the data sets fits.
+    a network that fits no data set.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
@@ -155,7 +155,7 @@ def settle(benchmark: Benchmark, session: Session) -> ResolvedBenchmark:
     digests = {name: path and files_digest(path) for name, path in files.items()}
     resolved = ResolvedBenchmark(dataclasses.replace(benchmark, **digests))
     if any(files.values()) and not any(setup.task.takes_vocabulary for setup in resolved.setups):
-        raise InvalidOption("--bert-checkpoint and --vocabulary are for texts, and none of the data sets is of texts.")
+        raise InvalidOption("--bert-checkpoint and --vocabulary are for texts, and no data set has texts.")
     options = {name: TRACKS.get(name).settle(resolved.options(name), resolved, session) for name in TRACKS.names()}
     return ResolvedBenchmark(dataclasses.replace(resolved.benchmark, options=options))
 

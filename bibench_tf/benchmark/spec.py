@@ -1,4 +1,4 @@
-"""What a benchmark asks for."""
+"""The specification of a benchmark."""
 
 from __future__ import annotations
 

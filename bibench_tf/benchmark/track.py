@@ -1,4 +1,4 @@
-"""What a track is: one question of the benchmark, with its runs, its measurements, its score and its options."""
+"""The base class of tracks: one question of the benchmark, with its runs, measurements, score and options."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Option:
 def option(default: Any, flag: str, help: str, *, stored: bool = True, **further: Any) -> Any:
     """A field of a track's options; `further` are the other fields of `Option`.
 
-    What is `stored` is kept with the results and decides the score; the rest only says how this session measures.
+    A `stored` option is kept with the results and affects the score; any other option concerns this session only.
     """
     metadata = {"option": Option(flag, help, **further), "stored": stored}
     return dataclasses.field(default=default, compare=stored, metadata=metadata)
@@ -96,7 +96,7 @@ class Track(abc.ABC):
         return [spec for setup in self.setups(benchmark) for spec in benchmark.specs(setup).values()]
 
     def measure(self, job: Job) -> None:
-        """Measure what is not measured yet; by default nothing, where the trainings hold all the track needs."""
+        """Make the missing measurements; by default none, where the trainings hold all that the track needs."""
         return
 
     @abc.abstractmethod

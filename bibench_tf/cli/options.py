@@ -72,7 +72,7 @@ DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."
 )
 DOWNLOAD = click.option(
-    "--download", is_flag=True, help="Let TensorFlow Datasets download and prepare what is missing."
+    "--download", is_flag=True, help="Let TensorFlow Datasets download and prepare missing data."
 )
 VOCABULARY = click.option(
     "--vocabulary",

@@ -148,7 +148,7 @@ def _measure_set(key: str, networks: Sequence[_Network], batches: _Batches, cond
 
 
 def _answers(networks: Sequence[_Network], batches: _Batches) -> list[Answers]:
-    """What networks that are to be measured on the same images say of them."""
+    """The answers of networks that are measured on the same images."""
     right: list[list[np.ndarray]] = [[] for _ in networks]
     seen, order = hashlib.sha256(), hashlib.sha256()
     for images, labels in batches:

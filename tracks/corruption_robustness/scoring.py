@@ -192,7 +192,7 @@ def _gaps(clean_accuracy: float, accuracies: Mapping[str, Sequence[float]]) -> d
 def _certainty(
     benchmark: ResolvedBenchmark, options: Options, measured: Mapping[str, Robustness], notes: list[str]
 ) -> resampling.Certainty | None:
-    """What the bootstrap says; None where there is nothing to draw, or no saying which answers are to one image."""
+    """The bootstrap's intervals and ranks; None without records, and where answers cannot be matched to images."""
     if not measured:
         return None
     first = next(iter(measured.values()))
@@ -244,7 +244,7 @@ def _notes(
     if certain is None:
         return notes
     notes.append(
-        "Ranks are the places a network may hold: two are told apart only where a paired bootstrap of their "
+        "Ranks are the places a network may hold: two differ significantly only where a paired bootstrap of their "
         f"difference, over all pairs at once, is certain at {bootstrap.LEVEL * 100:g} %. The images vary in it, the "
         "training does not: another seed gives other networks."
     )
@@ -254,12 +254,12 @@ def _notes(
 
 
 def _against_baseline(certain: resampling.Certainty, algorithms: Sequence[str]) -> str:
-    """Which algorithms lose a smaller or larger share than full precision, and of which that cannot be said."""
+    """Which algorithms lose a smaller or larger share than full precision, and for which the difference is not significant."""
     groups: dict[str, list[str]] = {"smaller": [], "larger": [], "open": []}
     for algorithm in algorithms:
         groups[certain.against_baseline.get(algorithm, "open")].append(algorithm)
     named = {group: ", ".join(names) or "none" for group, names in groups.items()}
     return (
         "The share of the clean accuracy that is lost (mean gap), against full precision: smaller for "
-        f"{named['smaller']}; larger for {named['larger']}; not told apart from it: {named['open']}."
+        f"{named['smaller']}; larger for {named['larger']}; not significantly different: {named['open']}."
     )

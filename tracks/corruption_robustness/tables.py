@@ -11,7 +11,7 @@ import pandas as pd
 from bibench_tf import corruptions
 from bibench_tf.report.scores import Chart
 from bibench_tf.stats import bootstrap
-from bibench_tf.tracks.corruption_robustness import resampling as figures
+from bibench_tf.tracks.corruption_robustness import resampling
 from bibench_tf.tracks.corruption_robustness.record import Robustness
 
 
@@ -26,7 +26,7 @@ def table(
     measured: Mapping[str, Robustness],
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     values: Mapping[str, Mapping[str, Any]],
-    certain: figures.Certainty | None,
+    certain: resampling.Certainty | None,
 ) -> pd.DataFrame:
     """A row for each algorithm: metrics with intervals and ranks, accuracy by severity and by corruption.
 
@@ -39,18 +39,18 @@ def table(
             own = accuracies[algorithm]
             row["clean accuracy (%)"] = 100 * record.clean_accuracy
             row["mean corrupted accuracy (%)"] = 100 * float(np.mean(list(own.values())))
-            row |= _bounds(certain, figures.CORRUPTED, algorithm, "corrupted accuracy", 100)
-            row |= _rank(certain, figures.CORRUPTED, algorithm, "rank by accuracy")
+            row |= _bounds(certain, resampling.CORRUPTED, algorithm, "corrupted accuracy", 100)
+            row |= _rank(certain, resampling.CORRUPTED, algorithm, "rank by accuracy")
             if "gaps" in values[algorithm]:
                 row["mean gap"] = mean_gap(values[algorithm]["gaps"])
-                row |= _bounds(certain, figures.GAP, algorithm, "mean gap", 1)
-                row |= _rank(certain, figures.GAP, algorithm, "rank by mean gap")
-            row[figures.OM] = values[algorithm].get(figures.OM)
-            row |= _bounds(certain, figures.OM, algorithm, figures.OM, 1)
-            row |= _rank(certain, figures.OM, algorithm, f"rank by {figures.OM}")
+                row |= _bounds(certain, resampling.GAP, algorithm, "mean gap", 1)
+                row |= _rank(certain, resampling.GAP, algorithm, "rank by mean gap")
+            row[resampling.OM] = values[algorithm].get(resampling.OM)
+            row |= _bounds(certain, resampling.OM, algorithm, resampling.OM, 1)
+            row |= _rank(certain, resampling.OM, algorithm, f"rank by {resampling.OM}")
             if certain is not None:
                 row["hurt most by"] = _either(certain.worst[algorithm])
-            for name in (figures.MCE, figures.RELATIVE_MCE):
+            for name in (resampling.MCE, resampling.RELATIVE_MCE):
                 row[f"{name} (%)"] = _times(values[algorithm].get(name), 100)
                 row |= _bounds(certain, name, algorithm, name, 100)
             by_severity = 100 * np.mean(list(own.values()), axis=0)
@@ -63,19 +63,21 @@ def table(
     return pd.DataFrame(rows)
 
 
-def _bounds(certain, figure: str, algorithm: str, title: str, factor: float) -> dict[str, float | None]:
+def _bounds(
+    certain: resampling.Certainty | None, metric: str, algorithm: str, title: str, factor: float
+) -> dict[str, float | None]:
     """The two columns of an interval; empty where there is none."""
-    interval = certain.intervals.get(figure, {}).get(algorithm) if certain is not None else None
+    interval = certain.intervals.get(metric, {}).get(algorithm) if certain is not None else None
     if interval is None:
         return {}
     unit = " (%)" if factor == 100 else ""
     return {f"{title} low{unit}": factor * interval.low, f"{title} high{unit}": factor * interval.high}
 
 
-def _rank(certain, figure: str, algorithm: str, title: str) -> dict[str, str]:
-    if certain is None or algorithm not in certain.ranks.get(figure, {}):
+def _rank(certain: resampling.Certainty | None, metric: str, algorithm: str, title: str) -> dict[str, str]:
+    if certain is None or algorithm not in certain.ranks.get(metric, {}):
         return {}
-    return {title: bootstrap.rank_text(certain.ranks[figure][algorithm])}
+    return {title: bootstrap.rank_text(certain.ranks[metric][algorithm])}
 
 
 def _either(names: Sequence[str]) -> str:
@@ -90,9 +92,9 @@ def charts(
     measured: Mapping[str, Robustness],
     accuracies: Mapping[str, Mapping[str, Sequence[float]]],
     values: Mapping[str, Mapping[str, Any]],
-    certain: figures.Certainty | None,
+    certain: resampling.Certainty | None,
 ) -> list[Chart]:
-    """Curves by severity, bars of the overall figures, and the heat map of algorithms and corruptions."""
+    """Curves by severity, bars of the overall metrics, and the heat map of algorithms and corruptions."""
     if not measured:
         return []
     severities = (0, *corruptions.SEVERITIES)
@@ -102,8 +104,8 @@ def charts(
         by_severity = [record.clean_accuracy, *np.mean(list(accuracies[algorithm].values()), axis=0).tolist()]
         curves[algorithm] = [(float(at), 100 * accuracy) for at, accuracy in zip(severities, by_severity, strict=True)]
         overall.append((algorithm, 100 * float(np.mean(list(accuracies[algorithm].values())))))
-        if values[algorithm].get(figures.OM) is not None:
-            scores.append((algorithm, 100 * values[algorithm][figures.OM]))
+        if values[algorithm].get(resampling.OM) is not None:
+            scores.append((algorithm, 100 * values[algorithm][resampling.OM]))
         if "gaps" in values[algorithm]:
             gaps.append((algorithm, 100 * mean_gap(values[algorithm]["gaps"])))
             lost[algorithm] = [(name, 100 * gap) for name, gap in values[algorithm]["gaps"].items()]
@@ -127,7 +129,7 @@ def charts(
             x_label="algorithm",
             y_label="accuracy (%)",
             series={"corrupted images": overall},
-            intervals={"corrupted images": _spans(certain, figures.CORRUPTED)},
+            intervals={"corrupted images": _spans(certain, resampling.CORRUPTED)},
         ),
     ]
     if gaps:
@@ -138,25 +140,25 @@ def charts(
                 x_label="algorithm",
                 y_label="clean accuracy lost (%)",
                 series={"mean gap": gaps},
-                intervals={"mean gap": _spans(certain, figures.GAP)},
+                intervals={"mean gap": _spans(certain, resampling.GAP)},
             )
         )
     if scores:
         drawn.append(
             Chart(
                 kind="bars",
-                title=f"{figures.OM}, above 100 % where less is lost than in full precision{shown}",
+                title=f"{resampling.OM}, above 100 % where less is lost than in full precision{shown}",
                 x_label="algorithm",
-                y_label=f"{figures.OM} (%)",
-                series={figures.OM: scores},
-                intervals={figures.OM: _spans(certain, figures.OM)},
+                y_label=f"{resampling.OM} (%)",
+                series={resampling.OM: scores},
+                intervals={resampling.OM: _spans(certain, resampling.OM)},
             )
         )
     if lost:
         drawn.append(
             Chart(
                 kind="heat",
-                title="What each corruption costs: the share of its clean accuracy that a network loses",
+                title="Cost of each corruption: the share of its clean accuracy that a network loses",
                 x_label="corruption",
                 y_label="clean accuracy lost (%), mean over severities",
                 series=lost,
@@ -165,6 +167,6 @@ def charts(
     return drawn
 
 
-def _spans(certain, figure: str) -> list[tuple[str, float, float]]:
-    found = certain.intervals.get(figure, {}) if certain is not None else {}
+def _spans(certain: resampling.Certainty | None, metric: str) -> list[tuple[str, float, float]]:
+    found = certain.intervals.get(metric, {}) if certain is not None else {}
     return [(algorithm, 100 * low, 100 * high) for algorithm, (low, high) in found.items()]

@@ -64,7 +64,7 @@ def check_targets(options: Options) -> None:
 def measure(job: Job, options: Options) -> None:
     """Convert and check every completed network, and time it on every device of the session.
 
-    What has a record under the same settings is not done again. The file is kept beside the record. A network that
+    A measurement with a record under the same settings is not repeated. The file is kept beside the record. A network that
     cannot be converted or measured gets a record with the reason and is tried again the next time. Damaged records
     are left for the score to report. Raises BibenchError for data other than the networks were trained on and for a
     device that cannot be used, NewerRecordError for records of a newer version.

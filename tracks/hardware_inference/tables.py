@@ -1,4 +1,4 @@
-"""What the report shows of the inference track: table, charts, conditions and notes from its records."""
+"""Table, charts, conditions and notes of the inference track, from its records."""
 
 from __future__ import annotations
 
@@ -98,10 +98,10 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
     setup, example = benchmark.first, benchmark.first.task.unit
-    said = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
+    found = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
-        said[f"device: {target}"] = _all_of(_device(record) for _, record in found)
-        said[f"kernels on {target}"] = "; ".join(
+        found[f"device: {target}"] = _all_of(_device(record) for _, record in found)
+        found[f"kernels on {target}"] = "; ".join(
             f"{who}: {kernels}"
             for who, kernels in (
                 ("binarized", _all_of(record.network.kernel for name, record in found if name != BASELINE)),
@@ -109,14 +109,14 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
             )
             if kernels
         )
-        said[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
-    said |= {
+        found[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
+    found |= {
         "batch": f"1 {example}, float32 {'in and ' if example == 'image' else ''}out",
-        "latency": "median over rounds of the median of a round, or of its mean where the device tells no median; "
+        "latency": "median over rounds of the median of a round, or of its mean where the device reports no median; "
         "rounds interleaved with the full-precision network, each after a warm-up",
         "parity": _all_of(f"{record.parity.images} test {example}s" for record in deployed.values()),
     }
-    return said
+    return found
 
 
 def notes(
@@ -128,17 +128,17 @@ def notes(
 ) -> list[str]:
     """Notes for the reader of the table."""
     shown = [record for algorithm in deployed for record in measured[algorithm].values()]
-    said = list(dict.fromkeys(note for record in shown for note in record.network.notes))
+    lines = list(dict.fromkeys(note for record in shown for note in record.network.notes))
     if len(devices) == 1:
-        said.append("BiBench measures on several devices; this is one.")
-    said += _emulated(emulated)
+        lines.append("BiBench measures on several devices; this is one.")
+    lines += _emulated(emulated)
     for name, record in deployed.items():
         if record.binary_layers not in (None, record.binary_operations):
-            said.append(
+            lines.append(
                 f"{name}: {record.binary_operations} of its {record.binary_layers} binary layers run on "
                 "bits, the rest as float."
             )
-    return said + _published(benchmark, deployed)
+    return lines + _published(benchmark, deployed)
 
 
 def _emulated(emulated: Mapping[str, Sequence[Latency]]) -> list[str]:
@@ -159,15 +159,15 @@ def _published(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference]) 
     shapes = {record.input_shape for record in deployed.values()}
     if width != 1 or len(shapes) != 1:
         return []
-    said = []
+    lines = []
     for row in published.device_latency(name, shapes.pop())[:_PUBLISHED_SHOWN]:
         threads = "" if row.threads is None else f", {row.threads} thread{'s' * (row.threads != 1)}"
         note = f"; {row.note}" if row.note else ""
-        said.append(
+        lines.append(
             f"published: {row.network} takes {row.latency_ms:g} ms with {row.library} on {row.device}{threads} "
             f"({row.source}{note})."
         )
-    return said
+    return lines
 
 
 def _device(record: Latency) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of the learning task: what each detector finds on the first test images, beside what is there."""
+"""Pictures of the learning task: the detections of each network on the first test images, beside the labels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def draw(job: Job) -> None:
 
 
 def pictures(benchmark: ResolvedBenchmark, store: RunStore) -> list[Picture]:
-    """What `draw` has drawn, for the report."""
+    """The pictures that `draw` made, for the report."""
     drawn = []
     for setup, spec in _runs(benchmark, store):
         folder = store.folder(spec)

@@ -1,1 +1,1 @@
-"""What tracks share: results of runs and their conditions, and values over several seeds."""
+"""Shared by tracks: results of runs and their conditions, and values over several seeds."""

@@ -1,4 +1,4 @@
-"""What the tracks that train every seed share: figures over seeds, their columns, ranks and words."""
+"""Values over seeds for the tracks that train every seed: columns, ranks, intervals and notes."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:
         if result is not None and result.accuracy < 0
     )
     text = ", ".join(dict.fromkeys(named))
-    return [f"A mean figure below 0 counts as 0 in {metric}. Below 0: {text}."] if text else []
+    return [f"A mean value below 0 counts as 0 in {metric}. Below 0: {text}."] if text else []
 
 
 def mean(found: Sequence[RunResult | None], value: Callable[[RunResult], float]) -> Estimate | None:
-    """The mean of a figure over the results of all seeds; None where one of them is missing."""
+    """The mean of a value over the results of all seeds; None where one of them is missing."""
     return intervals.mean([value(result) for result in found]) if all(found) else None
 
 
 def score(
     benchmark: ResolvedBenchmark,
     needed: Iterable[RunResult | None],
-    figure: Callable[[Sequence[int]], float],
+    metric: Callable[[Sequence[int]], float],
     failures: list[str],
     what: str,
 ) -> Estimate | None:
-    """The metric that `figure` computes from the seeds of some indices: of all seeds, and its interval.
+    """The metric that `metric` computes from the seeds of some indices, over all seeds, and its interval.
 
     None where one of the results `needed` is missing, and where the metric is undefined; the reason of that goes to
     `failures`, after `what`.
@@ -64,21 +64,21 @@ def score(
     if not all(needed):
         return None
     try:
-        return intervals.jackknife(figure, benchmark.seeds)
+        return intervals.jackknife(metric, benchmark.seeds)
     except metrics.Undefined as error:
         failures.append(f"{what}: {error}")
         return None
 
 
 def values(estimates: Mapping[str, Estimate | None]) -> dict[str, float | None]:
-    """The figures without their intervals, as a track's scores."""
+    """The values without their intervals, as a track's scores."""
     return {key: None if estimate is None else estimate.value for key, estimate in estimates.items()}
 
 
 def columns(
     title: str, estimate: Estimate | None, benchmark: ResolvedBenchmark, factor: float = 1, unit: str = ""
 ) -> dict[str, float | None]:
-    """The columns of a figure in a table: the figure, and +- half its interval where there are several seeds."""
+    """The columns of a value in a table: the value, and +- half its interval where there are several seeds."""
     found = {f"{title} ({unit})" if unit else title: None if estimate is None else factor * estimate.value}
     if benchmark.seeds > 1:
         width = None if estimate is None or estimate.half_width is None else factor * estimate.half_width
@@ -108,7 +108,7 @@ def accuracy_intervals(estimates: Mapping[str | float, Estimate | None]) -> list
 
 
 def note(benchmark: ResolvedBenchmark, metric: str) -> str:
-    """What the intervals are, or that there are none."""
+    """The note on intervals and ranks, or on their absence."""
     if benchmark.seeds == 1:
         return (
             f"One seed ({benchmark.seed}): there are no intervals and no ranks, and differences between algorithms may "
@@ -118,12 +118,12 @@ def note(benchmark: ResolvedBenchmark, metric: str) -> str:
         f"Figures are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
         f"{bootstrap.LEVEL * 100:g} % interval by Student's t over the seeds (t = "
         f"{intervals.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
-        "places an algorithm may hold: two are told apart where their intervals do not overlap."
+        "places an algorithm may hold: two algorithms differ significantly where their intervals do not overlap."
     )
 
 
 def of_title(benchmark: ResolvedBenchmark) -> str:
-    """What to add to the title of a chart with intervals."""
+    """The addition to the title of a chart with intervals."""
     return (
         "" if benchmark.seeds == 1 else f"; mean of {benchmark.seeds} seeds, intervals at {bootstrap.LEVEL * 100:g} %"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bibench_tf.benchmark.track import Track, option, register
@@ -48,6 +49,10 @@ class TheoreticalComplexity(Track):
         from bibench_tf.tracks.theoretical_complexity import counting
 
         counting.measure(self, job)
+        if (path := job.benchmark.options(self.name).pareto) is not None:
+            from bibench_tf.tracks.theoretical_complexity import plot  # slow import of matplotlib
+
+            plot.write(Path(path), job.benchmark, job.session.results)
 
     def score(self, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
         from bibench_tf.tracks.theoretical_complexity import scoring

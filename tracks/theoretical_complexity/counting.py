@@ -24,7 +24,7 @@ VERSION = 2
 
 @dataclass(frozen=True)
 class Key:
-    """What decides a count. `version` changes when the way of counting does."""
+    """The settings of a count. `version` changes with the way of counting."""
 
     dataset: str
     network: str
@@ -67,11 +67,6 @@ def measure(track: Track, job: Job) -> None:
         except BibenchError as error:
             record = Complexity(key=key, options=options, error=str(error))
         records.write(_path(session.results, key), record)
-    pareto = benchmark.options(track.name).pareto
-    if pareto is not None:
-        from bibench_tf.tracks.theoretical_complexity import plot
-
-        plot.write(Path(pareto), benchmark, session.results)
 
 
 def counted(benchmark: ResolvedBenchmark, results: Path) -> dict[str, ModelCost]:

@@ -45,7 +45,7 @@ class Measured:
 
     @property
     def spread(self) -> intervals.Spread | None:
-        """The spread over settings apart from that over seeds, in points; None where that cannot be told."""
+        """The spread over settings apart from that over seeds, in points; None where they cannot be separated."""
         accuracies = self.accuracies
         return None if accuracies is None or min(accuracies.shape) < 2 else intervals.spread(accuracies)
 
@@ -168,7 +168,7 @@ def charts(
         drawn.append(
             Chart(
                 "bars",
-                "What spreads accuracy: the setting, and the seed under one setting",
+                "Sources of the spread of accuracy: the setting, and the seed under one setting",
                 "algorithm",
                 "standard deviation (points)",
                 {
@@ -181,56 +181,56 @@ def charts(
 
 
 def conditions(settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None) -> dict[str, str]:
-    """The grid, how step times were taken, and what is missing on this platform."""
-    said = {"settings": ", ".join(settings)}
+    """The grid, the way of timing steps, and the values that the platform does not provide."""
+    found = {"settings": ", ".join(settings)}
     if retiming is None:
-        said["step times"] = "of the runs, one after the other"
+        found["step times"] = "of the runs, one after the other"
     else:
         times = retiming.times
-        said["step times"] = (
+        found["step times"] = (
             f"all algorithms interleaved in one process, {retiming.rounds} rounds, batch {times.batch_size}, "
             f"{times.optimizer}, without the input pipeline"
         )
     if not _anywhere(measured, "energy_j"):
-        said["energy"] = "not measured: the platform does not show the counters of its processors"
-    return said
+        found["energy"] = "not measured: the platform does not show the counters of its processors"
+    return found
 
 
 def notes(
     benchmark: ResolvedBenchmark, settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None
 ) -> list[str]:
     """Notes for the reader of the table."""
-    said = []
+    lines = []
     if retiming is None:
-        said.append(
+        lines.append(
             "Step times are those of the runs, without evaluation, checkpoints, pauses and the first steps of a "
             "process; the ratio is the median over pairs of runs with the same setting and seed. Runs follow one "
             "another, so other load on the machine while one of them trained shows in it: bibench training --retime "
             "times all algorithms interleaved."
         )
     else:
-        said.append(
+        lines.append(
             f"The score takes the interleaved step times: the median of {retiming.rounds} rounds' "
             "ratios, beside it their quartiles. They are of one batch in memory with the recipe's own optimizer; "
             "weight decay and the input pipeline are not in them. Step and epoch of the runs stand beside them."
         )
-    said.append(
+    lines.append(
         f"The spread is the standard deviation over {len(settings)} settings, as BiBench's over eight. A network that "
         "stays near chance everywhere has a small one, too: read it next to the accuracies."
     )
     if benchmark.seeds == 1:
-        said.append("With one seed, the spread over settings holds that over seeds, which cannot be told from it.")
+        lines.append("With one seed, the spread over settings includes that over seeds; they cannot be separated.")
     else:
-        said.append(
+        lines.append(
             "The score takes the spread over settings of the accuracies averaged over seeds. Part of it is still due "
-            "to the seeds: variance components tell the two apart, the settings without the seeds (0 where seeds "
+            "to the seeds: variance components separate the two, the settings without the seeds (0 where seeds "
             "explain everything) and the seeds under one setting."
         )
     recipe = benchmark.first.recipe
     if recipe.epochs == 1 and not recipe.per_step:
-        said.append(
+        lines.append(
             f"The recipe {recipe.name} changes its rate between epochs and has one epoch: settings that differ in "
             "their schedule alone are the same training."
         )
-    said.append(seeds.note(benchmark, METRIC))
-    return said
+    lines.append(seeds.note(benchmark, METRIC))
+    return lines
