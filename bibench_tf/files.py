@@ -16,7 +16,7 @@ import numpy as np
 from bibench_tf.errors import StorageError
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Run `write` on a temporary file beside `path`, then rename it into place.
 
     The temporary name keeps the suffix of `path`. Raises StorageError when it cannot be written.

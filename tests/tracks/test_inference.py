@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from bibench_tf import algorithms, datasets, files
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.cli import tracks
-from bibench_tf.deploy import flatbuffer
+from bibench_tf.deploy import conversion, flatbuffer
 from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
