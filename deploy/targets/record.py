@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bibench_tf.deploy.targets.base import Measurement
 from bibench_tf.results import records, stores
 
@@ -68,10 +70,7 @@ def read(path: Path) -> Latency:
             raise records.NewerRecordError(
                 f"{path} has version {data['version']}, newer than the {VERSION} this version reads: update bibench-tf."
             )
-        parts = {
-            name: None if data[name] is None else Measurement.from_dict(data[name]) for name in ("network", "baseline")
-        }
-        return Latency(**{**data, **parts})
+        return msgspec.convert(data, Latency)
 
     return records.read(path, Latency, build)
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bibench_tf.deploy.targets.record import VERSION
 from bibench_tf.deploy.targets.record import Latency as DeviceMeasurement
 from bibench_tf.deploy.targets.record import file_name as device_file
@@ -92,8 +94,7 @@ def read(path: Path) -> Inference:
 
     def build(data: dict[str, Any]) -> Inference:
         _check_version(path, data)
-        parity = None if data["parity"] is None else Parity(**data["parity"])
-        return Inference(**{**data, "parity": parity, "input_shape": tuple(data["input_shape"])})
+        return msgspec.convert(data, Inference)
 
     return records.read(path, Inference, build)
 
