@@ -16,30 +16,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bibench_tf.deploy.audits import Audit as Audit
     from bibench_tf.deploy.audits import audit as audit
-    from bibench_tf.deploy.conversion import ConversionError as ConversionError
     from bibench_tf.deploy.conversion import Converter as Converter
     from bibench_tf.deploy.conversion import convert as convert
     from bibench_tf.deploy.conversion import runner as runner
     from bibench_tf.deploy.interpreters import predict as predict
     from bibench_tf.deploy.latencies import measure as measure
     from bibench_tf.deploy.targets import Settings as Settings
-    from bibench_tf.deploy.targets import open_target as open_target
 
-_MODULES = {
-    "Audit": "audits",
-    "audit": "audits",
-    "ConversionError": "conversion",
-    "Converter": "conversion",
-    "convert": "conversion",
-    "runner": "conversion",
-    "predict": "interpreters",
-    "measure": "latencies",
-    "Settings": "targets",
-    "open_target": "targets",
+_NAMES = {
+    "audits": "audit",
+    "conversion": "Converter convert runner",
+    "interpreters": "predict",
+    "latencies": "measure",
 }
-__all__ = sorted(_MODULES)
+_MODULES = {name: module for module, names in {**_NAMES, "targets": "Settings"}.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:

@@ -119,7 +119,7 @@ class Audit:
     @property
     def difference(self) -> tuple[SizePart, ...]:
         """The parts of the difference between the file and theory, in bytes; empty without theory."""
-        if self.theory_bits is None:
+        if self.theory_bits is None or self.theory_binary_bits is None:
             return ()
         sizes = {part.name: part.size_bytes for part in self.parts}
         in_theory = {"bits": self.theory_binary_bits // 8, "floats": (self.theory_bits - self.theory_binary_bits) // 8}
@@ -183,7 +183,7 @@ def audit(
     sizes = _Sizes(graph)
     rows = []
     for layer in known:
-        own = {matched: [] for matched in (True, False)}
+        own: dict[bool, list[Operation]] = {True: [], False: []}
         for operation in products:
             owner, matched = owners.get(id(operation), (None, False))
             if owner is layer:
@@ -439,7 +439,9 @@ class _Sizes:
 
     def parts(self, file_bytes: int, products: list[Operation]) -> Iterator[SizePart]:
         """The parts of the file's bytes."""
-        names, bits, seen = {}, {}, set()
+        names: dict[int, str] = {}
+        bits: dict[int, int] = {}
+        seen: set[bytes] = set()
         for operation in products:
             kernel = fallbacks.operands(operation)[1]
             for index in operation.inputs[1:]:

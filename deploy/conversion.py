@@ -90,7 +90,7 @@ class Converter:
     def __init__(self, timeout_s: float = 600) -> None:
         """`timeout_s` is the time limit of each conversion in seconds."""
         self.timeout_s = timeout_s
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Converter:
         """Start the process, which imports its libraries while the first model is prepared."""
@@ -128,9 +128,10 @@ class Converter:
             target.unlink(missing_ok=True)
 
     def _run(self, job: dict[str, str]) -> None:
-        if self._process is None or self._process.poll() is not None:
+        if self._process.poll() is not None:
             self._start()
         failure = Path(job["target"] + ".error")
+        assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()

@@ -99,8 +99,8 @@ def chips() -> Mapping[str, Chip]:
 
 
 def _chip(key: str, row: dict[str, Any]) -> Chip:
-    clusters = tuple(Cluster(**cluster) for cluster in row.pop("clusters"))
-    return Chip(key, clusters=clusters, **{name: tuple(v) if isinstance(v, list) else v for name, v in row.items()})
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
+    return Chip(key, **{**fields, "clusters": tuple(Cluster(**cluster) for cluster in row["clusters"])})
 
 
 def parse(answer: str) -> Facts:

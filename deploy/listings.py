@@ -63,7 +63,7 @@ def rows(measured: Mapping[str, Mapping[str, Measurement]], full: bool = False) 
             "file": name,
             "provenance": one.provenance,
             "latency_ms": None if one.provenance == "emulated" else one.latency_ms,
-            **(one.to_dict() if full else {"peak_memory_mib": one.peak_memory_mib, "kernel": one.kernel}),
+            **(dataclasses.asdict(one) if full else {"peak_memory_mib": one.peak_memory_mib, "kernel": one.kernel}),
         }
         for target, of_files in measured.items()
         for name, one in of_files.items()

@@ -31,7 +31,7 @@ class DeviceLatency:
     threads: int | None
     latency_ms: float
     source: str
-    note: str
+    note: str | None
 
 
 @dataclass(frozen=True)
@@ -86,14 +86,14 @@ class PublishedNetwork:
 
 def device_latency(family: str | None = None, input_shape: Iterable[int] | None = None) -> list[DeviceLatency]:
     """All published latencies, or those of one family of networks and one input shape."""
-    found = [_latency(row) for row in _rows("device_latency.csv")]
+    found = [DeviceLatency(**row) for row in _rows("device_latency.csv")]
     size = None if input_shape is None else "x".join(map(str, input_shape))
     return [row for row in found if family in (None, row.family) and size in (None, row.input)]
 
 
 def networks(builder: str | None = None) -> list[PublishedNetwork]:
     """The published values of all networks, or of one builder."""
-    found = [_network(row) for row in _rows("networks.csv")]
+    found = [PublishedNetwork(**row) for row in _rows("networks.csv")]
     return [row for row in found if builder in (None, row.builder)]
 
 
@@ -111,26 +111,17 @@ def latency_rows() -> list[dict[str, str]]:
     ]
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+# The types of columns that are no text.
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("threads", "macs_binary", "macs_float", "size_bytes", "parameters"), int),
+    **dict.fromkeys(("latency_ms", "top1_percent", "top5_percent", "operations", "size_mib"), float),
+}
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    """The rows of a table of this package; an empty cell is None."""
     text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
-    return list(csv.DictReader(text.splitlines()))
-
-
-def _latency(row: dict[str, str]) -> DeviceLatency:
-    return DeviceLatency(
-        **{
-            **row,
-            "family": row["family"] or None,
-            "threads": int(row["threads"]) if row["threads"] else None,
-            "latency_ms": float(row["latency_ms"]),
-        }
-    )
-
-
-_WHOLE = ("macs_binary", "macs_float", "size_bytes", "parameters")
-_REAL = ("top1_percent", "top5_percent", "operations", "size_mib")
-
-
-def _network(row: dict[str, str]) -> PublishedNetwork:
-    kinds = {**dict.fromkeys(_WHOLE, int), **dict.fromkeys(_REAL, float)}
-    return PublishedNetwork(**{name: kinds.get(name, str)(value) if value else None for name, value in row.items()})
+    return [
+        {column: _TYPES.get(column, str)(value) if value else None for column, value in row.items()}
+        for row in csv.DictReader(text.splitlines())
+    ]

@@ -6,13 +6,12 @@ A kind of target is one file: a function that opens a target of an address, deco
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import inspect
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.registry import Registry
@@ -140,26 +139,6 @@ class Measurement:
     def provenance(self) -> Provenance:
         """`emulated` for an emulator or a stub, else `measured`."""
         return "emulated" if self.device.emulated else "measured"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Measurement:
-        """The inverse of `to_dict`, also after a trip through JSON."""
-        settings = dict(data["settings"])
-        if settings.get("cores") is not None:
-            settings["cores"] = tuple(settings["cores"])
-        return cls(
-            device=Device(**data["device"]),
-            settings=Settings(**settings),
-            rounds=tuple(Round(**item) for item in data["rounds"]),
-            operations=tuple(OperationTime(**item) for item in data["operations"]),
-            peak_memory_mib=data["peak_memory_mib"],
-            kernel=data["kernel"],
-            notes=tuple(data["notes"]),
-        )
 
 
 class Target(Protocol):

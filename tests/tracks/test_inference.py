@@ -17,7 +17,7 @@ from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.cli import tracks
-from bibench_tf.deploy import flatbuffer
+from bibench_tf.deploy import conversion, flatbuffer
 from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records

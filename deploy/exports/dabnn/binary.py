@@ -80,7 +80,7 @@ def _binary_padding(layer: Any, shape: Any, level: Level) -> tuple[tuple[int, in
         raise Refusal(f"it pads with {value:g}, which is not a bit; {_SMALL_PADDING}")
     if any(before != after for before, after in pairs):
         raise Refusal(f"it pads {pairs}, and daBNN pads the same on both sides; {_SMALL_PADDING}")
-    return tuple(pair[0] for pair in pairs), value
+    return (pairs[0][0], pairs[1][0]), value
 
 
 def _output_scale(layer: Any) -> np.ndarray:

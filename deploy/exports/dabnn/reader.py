@@ -40,10 +40,10 @@ class Reader:
         self.level, self.image = level, model.inputs[0].node.layer.name
         self.steps: list[Step] = []
         self._names: dict[tuple, str] = {}
-        self._used = Counter()
+        self._used: Counter[str] = Counter()
         self._binary: dict[int, BinaryLayer] = {}
         self._signed: set[tuple] = set()
-        reasons = {}
+        reasons: dict[str, str] = {}
         for node in _nodes(model):
             layer = node.layer
             try:

@@ -27,7 +27,7 @@ def check(exported: onnx.ModelProto) -> list[str]:
 def notes(exported: onnx.ModelProto) -> list[str]:
     """Performance hints and obsolete rules, one sentence each."""
     graph = Graph(exported)
-    odd = {}
+    odd: dict[int, str] = {}
     for node in graph.nodes:
         if graph.is_binary(node):
             channels = graph.kernel(node).shape[1]

@@ -32,6 +32,8 @@ class WorkerProcess:
                 encoding="utf-8",
                 env={**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "2"},
             )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._jobs, self._answers = self._process.stdin, self._process.stdout
 
     def load(self, name: str, content: bytes, settings: Settings) -> str:
         """Load a network in a new process; the kernels that run it, in words. Raises BibenchError."""
@@ -51,22 +53,22 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End the process and those of the networks."""
-        self._process.stdin.close()
+        self._jobs.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         self._folder.cleanup()
 
     def _ask(self, do: str, name: str, **job) -> dict[str, Any]:
         try:
-            self._process.stdin.write(json.dumps({"do": do, "name": name, **job}) + "\n")
-            self._process.stdin.flush()
+            self._jobs.write(json.dumps({"do": do, "name": name, **job}) + "\n")
+            self._jobs.flush()
         except BrokenPipeError:
             pass  # the process has ended, and its answer is empty
-        answer = self._process.stdout.readline()
+        answer = self._answers.readline()
         if not answer:
             code = self._process.wait()
             ended = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"

@@ -45,7 +45,7 @@ class _Networks:
     """The children, by the name of the network."""
 
     def __init__(self):
-        self._children: dict[str, tuple[multiprocessing.Process, Connection]] = {}
+        self._children: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
 
     def do(self, job: Mapping[str, Any]) -> dict[str, Any]:
         name = job["name"]
@@ -64,7 +64,7 @@ class _Networks:
             return {"error": f"it was stopped after {job['timeout_s']:g} s."}
         except (EOFError, OSError):  # the other end is gone
             process.join()
-            code = process.exitcode
+            code = process.exitcode or 0
             del self._children[name]
             return {"error": f"its interpreter crashed ({signal.Signals(-code).name if code < 0 else code})."}
 
@@ -112,12 +112,13 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
         except EOFError:
             return
         times_ms = _turn(network, inputs, job["runs"], job["seconds"])
-        peak = None if peak is None else max(peak, _private_kib())
-        memory = None if peak is None else (peak - before) / 1024
+        now = _private_kib()
+        peak = None if peak is None or now is None else max(peak, now)
+        memory = None if peak is None or before is None else (peak - before) / 1024
         connection.send({"times_ms": times_ms, "peak_memory_mib": memory})
 
 
-def _turn(network, inputs: list[np.ndarray], runs: int, seconds: float) -> list[float]:
+def _turn(network: Any, inputs: list[np.ndarray], runs: int, seconds: float) -> list[float]:
     # Not timed: the caches hold another network.
     network.run(inputs)
     times_ms: list[float] = []

@@ -8,6 +8,7 @@ during which the device throttled is measured once more.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import secrets
@@ -102,7 +103,7 @@ class ShellTarget:
                     turns[name].append(self._turn(job, graphs[name], f"round {index + 1}", notes[name]))
                 order.reverse()
             for name in graphs if settings.profile else ():
-                operations[name] = _twice(job, lambda name=name: _profile(job, graphs[name]), "profile", notes[name])
+                operations[name] = _twice(job, functools.partial(_profile, job, graphs[name]), "profile", notes[name])
         if all(turn.round.clock_mhz_after is None for name in turns for turn in turns[name]):
             common.append("the clock cannot be read on this device: throttling may go unnoticed")
         if any(turn.log.stub for name in turns for turn in turns[name]):
