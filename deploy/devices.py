@@ -15,7 +15,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-from bibench_tf.deploy.targets.base import Device
 
 # Prints a description of the device, in the shell language of Android and of any Unix; parse() reads the output. Values
 # that a device does not have stay empty.
@@ -147,20 +146,6 @@ def recognise(facts: Facts) -> Chip | None:
         and (chip.top_mhz is None or (facts.top_mhz is not None and abs(facts.top_mhz / chip.top_mhz - 1) <= 0.01))
     ]
     return found[0] if len(found) == 1 else None
-
-
-def device(target: str, facts: Facts) -> Device:
-    """The device of a target from its facts."""
-    chip = recognise(facts)
-    return Device(
-        target=target,
-        model=facts.model,
-        chip=chip.key if chip else None,
-        abi=facts.abi,
-        cores=facts.cores,
-        system=facts.system,
-        emulated=bool(emulation(target, facts)),
-    )
 
 
 def emulation(target: str, facts: Facts) -> str:

@@ -71,9 +71,7 @@ RESULTS = click.option(
 DATA_DIR = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data."
 )
-DOWNLOAD = click.option(
-    "--download", is_flag=True, help="Let TensorFlow Datasets download and prepare missing data."
-)
+DOWNLOAD = click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare missing data.")
 VOCABULARY = click.option(
     "--vocabulary",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -9,8 +9,7 @@ from typing import Any
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import annotated_images, unusable
 from bibench_tf.datasets.formats.annotated_images import Picture, Thing
-from bibench_tf.datasets.formats.boxes import DetectionSplits
-from bibench_tf.datasets.kinds.detection import DetectionDataset
+from bibench_tf.datasets.kinds.detection import DetectionDataset, annotated_folder
 from bibench_tf.errors import BibenchError, MissingData
 
 # How the file name of the test split may begin; the first that exists is used.
@@ -43,21 +42,8 @@ def get(options: LoadOptions) -> DetectionDataset:
         raise BibenchError(f"{train_file} has no categories, or two of one name.")
     pictures = {file: _pictures(folder, file, content) for file, content in contents.items()}
     usable = annotated_images.check(folder, [*pictures[train_file], *pictures[test_file]], class_names)
-    splits = DetectionSplits(*(usable.split([picture.name for picture in pictures[file]]) for file in contents))
-    annotated_images.require(folder, *splits)
-    train, test = len(splits.train.images), len(splits.test.images)
-    return DetectionDataset(
-        name=f"coco_folder:{folder}",
-        title=f"{len(class_names)} classes in images with COCO annotations, {train:,} / {test:,}",
-        source="images of the user",
-        licence="as the images",
-        class_names=class_names,
-        train_examples=train,
-        test_examples=test,
-        fingerprint=usable.fingerprint(class_names, *splits),
-        load=lambda: splits,
-        protocol="coco",
-    )
+    train, test = (usable.split([picture.name for picture in pictures[file]]) for file in contents)
+    return annotated_folder(folder, "COCO", usable, class_names, train, test, protocol="coco")
 
 
 def _file(folder: Path, beginnings: tuple[str, ...]) -> Path:

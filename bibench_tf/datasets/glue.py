@@ -104,8 +104,7 @@ def _examples(
     name: str, train: tuple[Path, ...], test: tuple[Path, ...], classes: int, vocabulary: Vocabulary, length: int
 ) -> Examples:
     """All examples; cached, so that every track of a session tokenizes them only once."""
-    splits = (_texts(name, files, classes) for files in (train, test))
-    return texts.encoded(*splits, vocabulary, length)
+    return texts.encoded(_texts(name, train, classes), _texts(name, test, classes), vocabulary, length)
 
 
 def _texts(name: str, files: tuple[Path, ...], classes: int) -> texts.Texts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,8 @@ def get(options: LoadOptions) -> ArrayDataset:
 @lru_cache(maxsize=1)
 def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
     """All clouds; cached, so that a session reads them only once."""
-    arrays, order = [], points.in_fixed_order(POOL)
+    order = points.in_fixed_order(POOL)
+    arrays: list[Any] = []
     for files in (train, test):
         clouds, parts, categories = read(files, _example)
         arrays += [{"points": clouds[:, order], "category": categories.astype(np.int32)}, parts[:, order]]

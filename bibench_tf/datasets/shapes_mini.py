@@ -44,7 +44,8 @@ PARTS = {
     "table": ("top", "legs"),
 }
 
-Uniform = Callable[..., np.ndarray]
+# Draws of one number or of an array.
+Uniform = Callable[..., Any]
 
 
 class Piece(NamedTuple):
@@ -138,7 +139,7 @@ def _classified() -> Examples:
 
 
 def _segmented() -> Examples:
-    arrays = []
+    arrays: list[Any] = []
     for clouds in generate():
         inputs = {"points": _metric(clouds), "category": clouds.classes.astype(np.int32)}
         arrays += [inputs, clouds.parts.astype(np.int32)]

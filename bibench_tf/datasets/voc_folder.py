@@ -9,31 +9,12 @@ from xml.etree import ElementTree
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import annotated_images, unusable
 from bibench_tf.datasets.formats.annotated_images import Picture, Thing
-from bibench_tf.datasets.formats.boxes import DetectionSplits
-from bibench_tf.datasets.kinds.detection import DetectionDataset
+from bibench_tf.datasets.kinds.detection import DetectionDataset, annotated_folder
 from bibench_tf.errors import BibenchError, MissingData
 
 CLASSES = (
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
+    *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 # The share of the images that is the test split where there are no lists.
 TEST_SHARE = 0.2
@@ -67,21 +48,8 @@ def get(options: LoadOptions) -> DetectionDataset:
     pictures = _pictures(folder, [*train_names, *test_names], images)
     class_names = _class_names([pictures[name] for name in train_names if name in pictures])
     usable = annotated_images.check(folder, [*pictures.values()], class_names, slack_px=1.0)
-    splits = DetectionSplits(usable.split(train_names), usable.split(test_names))
-    annotated_images.require(folder, *splits)
-    train, test = len(splits.train.images), len(splits.test.images)
-    return DetectionDataset(
-        name=f"voc_folder:{folder}",
-        title=f"{len(class_names)} classes in images with VOC annotations, {train:,} / {test:,}",
-        source="images of the user",
-        licence="as the images",
-        class_names=class_names,
-        train_examples=train,
-        test_examples=test,
-        fingerprint=usable.fingerprint(class_names, *splits),
-        load=lambda: splits,
-        protocol="voc2007",
-    )
+    train, test = usable.split(train_names), usable.split(test_names)
+    return annotated_folder(folder, "VOC", usable, class_names, train, test, protocol="voc2007")
 
 
 def read(content: bytes) -> tuple[Thing, ...]:

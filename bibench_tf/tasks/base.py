@@ -16,18 +16,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
     from PIL import Image
 
-    from bibench_tf.datasets import Dataset
-
-
-# The outputs of a network for a batch: float32, or arrays by the name of the network's output.
-Outputs = np.ndarray | Mapping[str, np.ndarray]
-
 
 class Evaluation(abc.ABC):
     """The metrics of a network on a test split, computed batch by batch."""
 
     @abc.abstractmethod
-    def update(self, labels: np.ndarray, outputs: Outputs) -> None:
+    def update(self, labels: np.ndarray, outputs: Any) -> None:
         """Add a batch: the labels of the data set, and the outputs of the network for its inputs."""
 
     @abc.abstractmethod
@@ -37,6 +31,9 @@ class Evaluation(abc.ABC):
 
 class Task(abc.ABC):
     """A kind of learning; everything that other parts of the package need to know of it.
+
+    In the methods `data` is a data set of the task, `outputs` are those of a network for a batch: a float32 array, or
+    arrays by the name of the network's output.
 
     key, title: the name in the registry, and in reports.
     group: the group of networks in which BiBench counts those of the task: `cnn`, `transformer` or `mlp`.
@@ -67,10 +64,10 @@ class Task(abc.ABC):
     test_batch: ClassVar[int] = 256
 
     @abc.abstractmethod
-    def metric(self, data: Dataset) -> str:
+    def metric(self, data: Any) -> str:
         """The name of the main metric, the one BiBench calls accuracy; at most 1, and more is better."""
 
-    def loss(self, data: Dataset) -> tf.keras.losses.Loss:
+    def loss(self, data: Any) -> tf.keras.losses.Loss:
         """The training loss of labels and the output of the training graph: the softmax cross-entropy of logits.
 
         It is averaged over examples, or over all their points.
@@ -87,7 +84,7 @@ class Task(abc.ABC):
         """Batches (inputs, labels) of a data set in the form that the training graph takes."""
         return batches
 
-    def distillation_loss(self, data: Dataset, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    def distillation_loss(self, data: Any, teacher: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
         """The loss of logits against those of the teacher: the cross-entropy of their softmax distributions.
 
         -softmax(teacher) log softmax(outputs), averaged over examples and classes, as BiBench does (its GLUE code).
@@ -110,18 +107,18 @@ class Task(abc.ABC):
         return float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1)))
 
     @abc.abstractmethod
-    def evaluation(self, data: Dataset) -> Evaluation:
+    def evaluation(self, data: Any) -> Evaluation:
         """An empty evaluation."""
 
     @abc.abstractmethod
-    def predictions(self, data: Dataset, outputs: Outputs) -> pd.DataFrame:
+    def predictions(self, data: Any, outputs: Any) -> pd.DataFrame:
         """The answers of a network in its outputs, a row for each example."""
 
-    def draw_labels(self, inputs: np.ndarray, labels: np.ndarray, data: Dataset) -> Image.Image:
+    def draw_labels(self, inputs: np.ndarray, labels: np.ndarray, data: Any) -> Image.Image:
         """The first example of a batch with its labels. Raises InvalidOption for tasks without pictures."""
         raise InvalidOption(f"{self.title} has no pictures.")
 
-    def draw_outputs(self, inputs: np.ndarray, model: tf.keras.Model, data: Dataset) -> Image.Image:
+    def draw_outputs(self, inputs: np.ndarray, model: tf.keras.Model, data: Any) -> Image.Image:
         """The first example of a batch with the answers of `model`. Raises InvalidOption as `draw_labels` does."""
         raise InvalidOption(f"{self.title} has no pictures.")
 

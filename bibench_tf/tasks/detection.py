@@ -166,10 +166,8 @@ class DetectionEvaluation(Evaluation):
         without objects are left out; the main metric is NaN without any object. There is no `loss`, which needs the
         training graph.
         """
-        truth, found = (
-            kind(*map(np.concatenate, zip(*batches, strict=True)))
-            for kind, batches in ((Truth, self._truths), (Found, self._founds))
-        )
+        truth = Truth(*map(np.concatenate, zip(*self._truths, strict=True)))
+        found = Found(*map(np.concatenate, zip(*self._founds, strict=True)))
         if self._protocol == "coco":
             return {coco.MAP: float("nan")} | coco.metrics(truth, found)
         precisions = average_precision.average_precisions(

@@ -12,7 +12,6 @@ from PIL import Image
 
 from bibench_tf.datasets.formats import unusable
 from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated
-from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
 
 # The last bytes of a complete file.
@@ -109,15 +108,6 @@ def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str],
     unusable.note(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
     unusable.note(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
     return usable
-
-
-def require(folder: Path, train: Annotated, test: Annotated) -> None:
-    """Raises BibenchError unless there are training and test images and an object to learn from."""
-    for part, split in (("training", train), ("test", test)):
-        if not split.images:
-            raise BibenchError(f"There are no usable {part} images in {folder}.")
-    if not any((objects[:, 5] == 0).any() for objects in train.objects):
-        raise BibenchError(f"No training image in {folder} has a usable object.")
 
 
 def _measured(file: Path | None) -> tuple[int, int, int]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bibench_tf.datasets.base import Dataset
+from bibench_tf.datasets.formats.annotated_images import Usable
 from bibench_tf.datasets.formats.boxes import Annotated, DetectionSplits, View
 from bibench_tf.errors import BibenchError, UnknownName
 from bibench_tf.networks import NETWORKS
@@ -109,3 +111,36 @@ class DetectionDataset(Dataset):
         from bibench_tf.datasets.pipelines import detection
 
         return detection.test_batches(self.splits.test, self._form, batch_size, limit)
+
+
+def annotated_folder(
+    folder: Path,
+    layout: str,
+    usable: Usable,
+    class_names: tuple[str, ...],
+    train: Annotated,
+    test: Annotated,
+    protocol: str,
+) -> DetectionDataset:
+    """The data set of a user's folder in the `layout` VOC or COCO; `usable` are its images.
+
+    Raises BibenchError unless there are training and test images and an object to learn from.
+    """
+    for part, split in (("training", train), ("test", test)):
+        if not split.images:
+            raise BibenchError(f"There are no usable {part} images in {folder}.")
+    if not any((objects[:, 5] == 0).any() for objects in train.objects):
+        raise BibenchError(f"No training image in {folder} has a usable object.")
+    return DetectionDataset(
+        name=f"{layout.lower()}_folder:{folder}",
+        title=f"{len(class_names)} classes in images with {layout} annotations, "
+        f"{len(train.images):,} / {len(test.images):,}",
+        source="images of the user",
+        licence="as the images",
+        class_names=class_names,
+        train_examples=len(train.images),
+        test_examples=len(test.images),
+        fingerprint=usable.fingerprint(class_names, train, test),
+        load=lambda: DetectionSplits(train, test),
+        protocol=protocol,
+    )

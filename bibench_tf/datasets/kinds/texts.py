@@ -80,7 +80,7 @@ def dataset(
 
 def encoded(train: Texts, test: Texts, vocabulary: Vocabulary, sequence_length: int) -> Examples:
     """Both splits as `wordpiece.Tokens`, by name."""
-    arrays = []
+    arrays: list[Any] = []
     for split in (train, test):
         arrays += [vocabulary.encode(split.first, split.second, sequence_length)._asdict(), split.labels]
     return Examples(*arrays)

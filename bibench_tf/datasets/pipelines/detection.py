@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, Recorded, View
 from bibench_tf.datasets.pipelines.arrays import normalise
-from bibench_tf.detection import annotations
+from bibench_tf.detection import annotations as columns
 
 # The canvas around an image is at most this factor higher and wider than the image.
 EXPANSION = 4.0
@@ -140,7 +140,7 @@ def cropped(window: tf.Tensor, objects: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     whole = least >= 1.0
     parts = tf.where(whole[:, None], window, parts)
 
-    boxes = tf.boolean_mask(objects[:, annotations.BOX], objects[:, annotations.IGNORED] == 0.0)
+    boxes = tf.boolean_mask(objects[:, columns.BOX], objects[:, columns.IGNORED] == 0.0)
     held = tf.reduce_any(_holds_centre(parts[:, None], boxes), axis=1) | (tf.shape(boxes)[0] == 0)
     # Without objects the minimum is infinite.
     overlap = tf.reduce_min(_iou(parts[:, None], boxes), axis=1)
@@ -222,11 +222,11 @@ def _prepared(form, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, t
     seen = cut(image, geometry, form.mean)
     if colour_key is not None and view.augmentation == "ssd":
         seen = distorted(seen, colour_key)
-        objects = tf.boolean_mask(objects, _holds_centre(geometry.window, objects[:, annotations.BOX]))
-    boxes = moved(objects[:, annotations.BOX], geometry)
+        objects = tf.boolean_mask(objects, _holds_centre(geometry.window, objects[:, columns.BOX]))
+    boxes = moved(objects[:, columns.BOX], geometry)
     size = tf.cast(geometry.size, tf.float32)
     boxes = tf.clip_by_value(boxes, 0.0, tf.concat([size, size], 0))
-    objects = tf.concat([boxes, objects[:, annotations.CLASS :]], 1)
+    objects = tf.concat([boxes, objects[:, columns.CLASS :]], 1)
     if colour_key is not None and view.augmentation == "ssd":
         objects = tf.boolean_mask(objects, tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _LEAST_SIDE)
     seen = normalise(seen, form.mean, form.std)
@@ -237,7 +237,7 @@ def _prepared(form, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, t
 
 def _batched(view, examples, batch_size, batches, *, drop_remainder) -> tf.data.Dataset:
     sides = [None, None] if view.keep_ratio else [-(-side // view.divisor) * view.divisor for side in view.size]
-    blank = tf.one_hot(annotations.CLASS, STORED_COLUMNS)
+    blank = tf.one_hot(columns.CLASS, STORED_COLUMNS)
 
     def from_one(image, objects, of_image):
         """Classes from 1, so that the zeros of rows that pad are no class; at least one row."""
@@ -297,10 +297,10 @@ def _in_order(split: Recorded) -> tf.data.Dataset:
 
 def _in_pixels(objects: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
     """The objects of `Recorded`, whose boxes are shares of the image, in pixels."""
-    boxes = objects[:, annotations.BOX] * tf.stack([height, width, height, width])
-    area = objects[:, annotations.AREA]
+    boxes = objects[:, columns.BOX] * tf.stack([height, width, height, width])
+    area = objects[:, columns.AREA]
     area = tf.where(area > 0.0, area, tf.reduce_prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    return tf.concat([boxes, objects[:, annotations.CLASS : annotations.AREA], area[:, None]], 1)
+    return tf.concat([boxes, objects[:, columns.CLASS : columns.AREA], area[:, None]], 1)
 
 
 def _scale(geometry: Geometry) -> tf.Tensor:

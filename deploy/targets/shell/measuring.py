@@ -62,6 +62,20 @@ class _Turn:
     throttling: str
 
 
+def device(target: str, facts: devices.Facts) -> Device:
+    """The device of a target from its facts."""
+    chip = devices.recognise(facts)
+    return Device(
+        target=target,
+        model=facts.model,
+        chip=chip.key if chip else None,
+        abi=facts.abi,
+        cores=facts.cores,
+        system=facts.system,
+        emulated=bool(devices.emulation(target, facts)),
+    )
+
+
 def facts(connection: Connection) -> devices.Facts:
     """What the device says about itself."""
     return devices.parse(run(connection, devices.SCRIPT).stdout)
@@ -77,7 +91,7 @@ class ShellTarget:
     def describe(self) -> Device:
         """The device. Raises BibenchError when it cannot be reached."""
         self._facts = self._facts or facts(self._connection)
-        return devices.device(self._connection.target, self._facts)
+        return device(self._connection.target, self._facts)
 
     def close(self) -> None:
         """End the connection."""
