@@ -26,7 +26,8 @@ def predictions(
     Raises BibenchError for a network that does not take these examples.
     """
     task = tasks.get(data.task)
-    evaluation, outputs = task.evaluation(data), []
+    evaluation = task.evaluation(data)
+    outputs: list[Any] = []
     for inputs, labels in data.test_batches(task.test_batch, limit=limit):
         if not outputs:
             _check_sizes(model, inputs, data)

@@ -10,7 +10,6 @@ Each check raises AssertionError with one sentence about the first fault that it
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import tempfile
@@ -23,6 +22,7 @@ import numpy as np
 from bibench_tf import networks, recipes, tasks
 from bibench_tf.names import BASELINE
 from bibench_tf.recipes import Recipe
+from bibench_tf.results import records
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -167,7 +167,7 @@ def check_recipe(recipe: str | Recipe) -> None:
         rate = recipes.learning_rate(chosen, epoch)
         fits = math.isfinite(rate) and (rate > 0 or rate == 0 and epoch < 1)  # a warm-up may start at 0
         _require(fits, f"The learning rate of {subject} is {rate} in epoch {epoch:g} of {chosen.epochs}.")
-    is_kept = recipes.from_dict(dataclasses.asdict(chosen)) == chosen
+    is_kept = records.structure(records.unstructure(chosen), Recipe) == chosen
     _require(is_kept, f"{subject} is another one when it is written to a record and read again.")
     if chosen.start is not None:
         check_recipe(chosen.start)

@@ -152,7 +152,7 @@ def settle(benchmark: Benchmark, session: Session) -> ResolvedBenchmark:
     for files that no data set needs.
     """
     files = {"bert_checkpoint": session.bert_checkpoint, "vocabulary": session.vocabulary}
-    digests = {name: path and files_digest(path) for name, path in files.items()}
+    digests: dict[str, Any] = {name: path and files_digest(path) for name, path in files.items()}
     resolved = ResolvedBenchmark(dataclasses.replace(benchmark, **digests))
     if any(files.values()) and not any(setup.task.takes_vocabulary for setup in resolved.setups):
         raise InvalidOption("--bert-checkpoint and --vocabulary are for texts, and no data set has texts.")

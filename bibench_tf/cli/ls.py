@@ -35,7 +35,7 @@ def _metrics(task: str, data: list[str]) -> str:
     from bibench_tf import datasets, tasks
     from bibench_tf.errors import BibenchError
 
-    found = {}
+    found: dict[str, None] = {}
     for name in data:
         try:
             found[tasks.get(task).metric(datasets.get(name))] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -14,7 +14,7 @@ from bibench_tf.benchmark.track import Option, Track
 from bibench_tf.errors import BibenchError
 from bibench_tf.training.session import STRATEGIES, Session
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+Command = Callable[..., Any]
 
 
 class Names(click.ParamType):
@@ -193,17 +193,6 @@ _SESSION = (
 )
 
 
-def opened(results: str) -> Path:
-    """The results folder; for the URL of a store its working copy, with the records of the store."""
-    if "://" not in results:
-        return Path(results)
-    from bibench_tf.results import stores
-
-    folder = stores.working_copy(results)
-    stores.of(folder).fetch_records()
-    return folder
-
-
 def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable[[Command], Command]:
     """The options of a command that runs tracks: fields of `Benchmark`, the tracks' own, and those of a session.
 
@@ -220,13 +209,8 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
                 for track in tracks
             }
             benchmark = Benchmark(**{name: values.pop(name) for name in takes}, options=own)
-            session = Session(
-                opened(results),
-                bert_checkpoint=bert_checkpoint,
-                vocabulary=vocabulary or _vocabulary_of(bert_checkpoint),
-                store=results if "://" in results else None,
-                **values,
-            )
+            vocabulary = vocabulary or _vocabulary_of(bert_checkpoint)
+            session = Session.at(results, bert_checkpoint=bert_checkpoint, vocabulary=vocabulary, **values)
             return function(benchmark, session)
 
         of_tracks = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bibench_tf.cli.options import QUIET, RESULTS, opened
+from bibench_tf.cli.options import QUIET, RESULTS
 from bibench_tf.cli.tracks import shown
 from bibench_tf.training.session import Session
 
@@ -21,5 +21,5 @@ def report(results: str, quiet: bool) -> int:
     """
     from bibench_tf.benchmark import engine
 
-    session = Session(opened(results), quiet=quiet)
+    session = Session.at(results, quiet=quiet)
     return shown(engine.rescore(session), session)

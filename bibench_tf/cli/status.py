@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bibench_tf.cli.options import RESULTS, opened
+from bibench_tf.cli.options import RESULTS
 from bibench_tf.errors import BibenchError
+from bibench_tf.training.session import Session
 
 # More runs than this are listed only where they are neither completed nor waiting.
 _LISTED = 100
@@ -24,7 +25,7 @@ def status(results: str) -> int:
     """
     from bibench_tf.results import status as states
 
-    folder = opened(results)
+    folder = Session.at(results).results
     planned = states.read_plan(folder)
     if planned is None:
         raise BibenchError(f"{folder} holds no benchmark: there is no {states.FILE} in it.")

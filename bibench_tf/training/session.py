@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tqdm import tqdm
 
 from bibench_tf.errors import InvalidOption
+from bibench_tf.results import stores
 
 # How a training is spread over devices, see `bibench_tf.training.distribution`.
 STRATEGIES = ("mirrored", "multiworker", "tpu")
@@ -62,6 +63,15 @@ class Session:
                 f"--executor ray gives every run one machine: leave out either this option or --strategy "
                 f"{self.strategy}."
             )
+
+    @classmethod
+    def at(cls, results: str | Path, **fields: Any) -> Session:
+        """The session of a results folder, or of the working copy of a store's URL, whose records are fetched."""
+        url = str(results) if "://" in str(results) else None
+        session = cls(Path(results) if url is None else stores.working_copy(url), store=url, **fields)
+        if url is not None:
+            stores.of(session.results).fetch_records()
+        return session
 
     def progress_bar(self, total: int, unit: str) -> tqdm:
         """A bar on stderr with an estimate of the time left; in a file or pipe it prints a line every half minute."""

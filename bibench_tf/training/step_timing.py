@@ -197,5 +197,5 @@ def ratio_of(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str)
     for each in (name, baseline):
         if each not in rounds_ms:
             raise InvalidOption(f"The step of '{each}' was not timed, only those of {', '.join(rounds_ms)}.")
-    low, median, high = np.quantile(np.divide(rounds_ms[name], rounds_ms[baseline]), [0.25, 0.5, 0.75])
-    return Ratio(float(median), float(low), float(high))
+    low, median, high = np.quantile(np.divide(rounds_ms[name], rounds_ms[baseline]), [0.25, 0.5, 0.75]).tolist()
+    return Ratio(median, low, high)

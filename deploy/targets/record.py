@@ -73,7 +73,7 @@ def store(
     `results` may be the URL of a store. The name of a record has the first digits of the file's SHA-256. Raises
     StorageError when it cannot be written.
     """
-    folder = stores.working_copy(results) if isinstance(results, str) and stores.is_url(results) else Path(results)
+    folder = stores.working_copy(str(results)) if "://" in str(results) else Path(results)
     paths = []
     for of_files in measured.values():
         for name, one in of_files.items():

@@ -12,6 +12,7 @@ from bibench_tf.cli import main
 from bibench_tf.deploy import devices
 from bibench_tf.deploy.devices import Facts
 from bibench_tf.deploy.targets import Settings, open_target, record
+from bibench_tf.deploy.targets.shell import measuring
 from bibench_tf.results import records
 
 # The chips of BiBench's inference track and how many cores each has.
@@ -124,13 +125,13 @@ cpuinfo=Model\t\t: Raspberry Pi 4 Model B Rev 1.4
 
 
 def test_facts_of_a_phone():
-    device = devices.device("adb:X", devices.parse(PHONE.replace("\n", "\r\n")))
+    device = measuring.device("adb:X", devices.parse(PHONE.replace("\n", "\r\n")))
     assert (device.model, device.chip, device.abi) == ("Xiaomi M2012K11AC", "snapdragon870", "arm64-v8a")
     assert (device.cores, device.system, device.emulated) == (3, "Android 12", False)
 
 
 def test_facts_of_a_board():
-    device = devices.device("ssh:pi@pi", devices.parse(BOARD))
+    device = measuring.device("ssh:pi@pi", devices.parse(BOARD))
     assert (device.model, device.chip) == ("Raspberry Pi 4 Model B Rev 1.4", "raspberrypi4b")
     assert (device.abi, device.cores, device.emulated) == ("arm64-v8a", 4, False)
     assert device.system == "Debian GNU/Linux 12 (bookworm)"
@@ -159,8 +160,8 @@ def test_a_silent_device():
     ],
 )
 def test_emulators(target, old, new):
-    assert devices.device(target, devices.parse(PHONE.replace(old, new))).emulated
-    assert not devices.device("adb:X", devices.parse(PHONE)).emulated
+    assert measuring.device(target, devices.parse(PHONE.replace(old, new))).emulated
+    assert not measuring.device("adb:X", devices.parse(PHONE)).emulated
 
 
 def test_names_from_a_device_stay_on_their_line():

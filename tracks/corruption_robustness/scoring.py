@@ -254,7 +254,7 @@ def _notes(
 
 
 def _against_baseline(certain: resampling.Certainty, algorithms: Sequence[str]) -> str:
-    """Which algorithms lose a smaller or larger share than full precision, and for which the difference is not significant."""
+    """The algorithms that lose a smaller, a larger, or not a significantly different share than full precision."""
     groups: dict[str, list[str]] = {"smaller": [], "larger": [], "open": []}
     for algorithm in algorithms:
         groups[certain.against_baseline.get(algorithm, "open")].append(algorithm)

@@ -64,8 +64,8 @@ def check_targets(options: Options) -> None:
 def measure(job: Job, options: Options) -> None:
     """Convert and check every completed network, and time it on every device of the session.
 
-    A measurement with a record under the same settings is not repeated. The file is kept beside the record. A network that
-    cannot be converted or measured gets a record with the reason and is tried again the next time. Damaged records
+    A measurement with a record under the same settings is not repeated. The file is kept beside the record. A network
+    that cannot be converted or measured gets a record with the reason and is tried again the next time. Damaged records
     are left for the score to report. Raises BibenchError for data other than the networks were trained on and for a
     device that cannot be used, NewerRecordError for records of a newer version.
     """
@@ -85,7 +85,7 @@ def _open_targets(options: Options) -> Iterator[Target]:
     binaries = options.binaries * len(remote) if len(options.binaries) == 1 else options.binaries
     programs = dict(zip(remote, binaries, strict=False))
     for name in options.targets:
-        with open_target(name, binary=programs.get(name) and Path(programs[name])) as target:
+        with open_target(name, binary=Path(programs[name]) if name in programs else None) as target:
             yield target
 
 

@@ -98,10 +98,10 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
         for target, record in measured[algorithm].items():
             by_device.setdefault(target, []).append((algorithm, record))
     setup, example = benchmark.first, benchmark.first.task.unit
-    found = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
+    stated = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
-        found[f"device: {target}"] = _all_of(_device(record) for _, record in found)
-        found[f"kernels on {target}"] = "; ".join(
+        stated[f"device: {target}"] = _all_of(_device(record) for _, record in found)
+        stated[f"kernels on {target}"] = "; ".join(
             f"{who}: {kernels}"
             for who, kernels in (
                 ("binarized", _all_of(record.network.kernel for name, record in found if name != BASELINE)),
@@ -109,14 +109,14 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
             )
             if kernels
         )
-        found[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
-    found |= {
+        stated[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
+    stated |= {
         "batch": f"1 {example}, float32 {'in and ' if example == 'image' else ''}out",
         "latency": "median over rounds of the median of a round, or of its mean where the device reports no median; "
         "rounds interleaved with the full-precision network, each after a warm-up",
         "parity": _all_of(f"{record.parity.images} test {example}s" for record in deployed.values()),
     }
-    return found
+    return stated
 
 
 def notes(

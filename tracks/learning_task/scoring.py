@@ -90,7 +90,7 @@ def _overall(benchmark: ResolvedBenchmark, algorithm: str, results: _Results, fa
 
 
 def _main_metrics(benchmark: ResolvedBenchmark, algorithm: str, results: _Results) -> dict[str, float | None]:
-    columns = {}
+    columns: dict[str, float | None] = {}
     for dataset, found in results.items():
         accuracy = seeds.accuracy(found[algorithm])
         columns |= seeds.columns(column(dataset, _metric(found)), accuracy, benchmark, factor=100, unit="%")
@@ -98,11 +98,11 @@ def _main_metrics(benchmark: ResolvedBenchmark, algorithm: str, results: _Result
 
 
 def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | None]:
-    columns = {}
+    columns: dict[str, float | None] = {}
     for dataset, found in results.items():
         of_seeds = found[algorithm]
         best = seeds.mean(of_seeds, lambda result: result.best_accuracy)
-        columns[f"{dataset} best epoch (%)"] = best and 100 * best.value
+        columns[f"{dataset} best epoch (%)"] = 100 * best.value if best else None
         others = dict.fromkeys(
             name
             for of_algorithm in found.values()
@@ -111,13 +111,17 @@ def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | Non
             if name not in (_metric(found), "loss") and not name.startswith(OF_CLASS)
         )
         for name in others:
-            value = seeds.mean(of_seeds, lambda result, name=name: result.metrics.get(name, math.nan))
-            columns[f"{dataset} {name} (%)"] = value and 100 * value.value
+            value = seeds.mean(of_seeds, partial(_metric_of, name))
+            columns[f"{dataset} {name} (%)"] = 100 * value.value if value else None
         # Detectors have no loss outside of their training graph.
         if not any(one.test_loss is None for of_algorithm in found.values() for one in filter(None, of_algorithm)):
             loss = seeds.mean(of_seeds, lambda result: result.test_loss)
-            columns[f"{dataset} test loss"] = loss and loss.value
+            columns[f"{dataset} test loss"] = loss.value if loss else None
     return columns
+
+
+def _metric_of(name: str, result: RunResult) -> float:
+    return result.metrics.get(name, math.nan)
 
 
 def _bars(benchmark: ResolvedBenchmark, dataset: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
@@ -139,7 +143,7 @@ def _of_classes(
     """The metrics of single classes, where the task has them."""
     series = {
         algorithm: [
-            (name.removeprefix(OF_CLASS), 100 * seeds.mean(found, lambda one, name=name: one.metrics[name]).value)
+            (name.removeprefix(OF_CLASS), 100 * seeds.mean(found, partial(_metric_of, name)).value)
             for name in found[0].metrics
             if name.startswith(OF_CLASS)
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
@@ -98,7 +99,7 @@ def ranks(
     return {key: {title: texts.get(key)} for key in estimates}
 
 
-def accuracy_intervals(estimates: Mapping[str | float, Estimate | None]) -> list[tuple[str | float, float, float]]:
+def accuracy_intervals(estimates: Mapping[Any, Estimate | None]) -> list[tuple[str | float, float, float]]:
     """The intervals of accuracies for a chart in percent, within what an accuracy can be."""
     return [
         (key, max(0.0, 100 * estimate.low), min(100.0, 100 * estimate.high))

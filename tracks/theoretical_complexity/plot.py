@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -20,7 +21,7 @@ from bibench_tf.tracks.theoretical_complexity import counting
 
 _PUBLISHED, _MEASURED = "#6b7280", "#1d6fb8"
 # Names stand beside points on the front, and beside all measured ones; more would cover each other.
-_LABEL = {"fontsize": 7, "textcoords": "offset points"}
+_LABEL: dict[str, Any] = {"fontsize": 7, "textcoords": "offset points"}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from bibench_tf.errors import BibenchError
 from bibench_tf.recipes import Recipe
@@ -61,11 +62,11 @@ def recipe_for(recipe: Recipe, setting: str) -> Recipe:
             f"sgd-1e-1-step, or the name of a grid: {', '.join(GRIDS)}."
         )
     name, momentum, weight_decay = _OPTIMIZERS[optimizer]
+    named: dict[str, Any] = {"optimizer": name, "schedule": schedule}
     changed = dataclasses.replace(
         recipe,
-        optimizer=name,
+        **named,
         learning_rate=learning_rate,
-        schedule=schedule,
         momentum=momentum,
         weight_decay=weight_decay,
         milestones=_MILESTONES,

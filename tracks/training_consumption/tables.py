@@ -65,8 +65,8 @@ def ratio_of_runs(
     ]
     if not ratios:
         return None
-    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75])
-    return Ratio(float(median), float(low), float(high))
+    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
+    return Ratio(median, low, high)
 
 
 def table(benchmark: ResolvedBenchmark, measured: Mapping[str, Measured], retiming: Retiming | None) -> pd.DataFrame:
