@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -224,6 +225,7 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
     fields = {track.name: dataclasses.fields(track.options) for track in tracks}
 
     def decorate(function: Command) -> Command:
+        @functools.wraps(function)
         def command(results: str, bert_checkpoint: Path | None, vocabulary: Path | None, **values: Any) -> Any:
             own = {
                 track.name: track.options(
