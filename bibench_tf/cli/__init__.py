@@ -44,8 +44,9 @@ class _LazyGroup(click.Group):
             command = tracks.command_of(track.TRACKS.get(name))
         else:
             return None
-        if PLUGINS not in command.params and not isinstance(command, click.Group):
-            command.params.append(PLUGINS)
+        for each in command.commands.values() if isinstance(command, click.Group) else [command]:
+            if not any("--plugin" in option.opts for option in each.params):
+                each.params.append(PLUGINS)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

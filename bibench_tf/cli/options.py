@@ -119,7 +119,7 @@ _BENCHMARK = {
         type=Names(),
         default=",".join(_DEFAULT.algorithms),
         show_default=True,
-        metavar="A,B,..",
+        metavar="ALGORITHM,..",
         help="Algorithms; the full-precision baseline is always run.",
     ),
     "recipe": click.option(
