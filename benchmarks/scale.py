@@ -18,27 +18,34 @@ from pathlib import Path
 import psutil
 
 from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.resolve import Job, settle
 from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.results import index
 from bibench_tf.training.session import Session
 
 
 def main() -> None:
     runs = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    benchmark = Benchmark(
-        networks=("resnet20@0.5",), recipe="bibench_training", grid=("bibench",), seeds=-(-runs // 72)
+    asked = Benchmark(
+        networks=("resnet20@0.5",),
+        recipe="bibench_training",
+        seeds=-(-runs // 72),
+        options={"training": {"grid": ("bibench",)}},
     )
+    tracks = [TRACKS.get("training")]
     with tempfile.TemporaryDirectory() as folder:
         session = Session(Path(folder) / "results", quiet=True)
         import bibench_tf.zoo  # noqa: F401  TensorFlow, whose time and memory are not the plan's
 
         before_mib = _memory_mib()
-        specs = _timed("plan", lambda: engine.planned(["training"], benchmark))
+        job = _timed("settle", lambda: Job(settle(asked, session), session))
+        specs = _timed("plan", lambda: engine.planned(tracks, job.benchmark))
         _timed(f"write {len(specs):,} results", lambda: _fill(specs, session.results))
-        _timed("plan, store the plan, skip all", lambda: engine.train(["training"], benchmark, session))
+        _timed("plan, store the plan, skip all", lambda: engine.train(tracks, job))
         print(f"{'memory of the process above that of TensorFlow':<50} {_memory_mib() - before_mib:8.0f} MiB")
         print(f"{'memory of the process':<50} {_memory_mib():8.0f} MiB")
-        command = [sys.executable, "-m", "bibench_tf", "status", str(session.results)]
+        command = [sys.executable, "-m", "bibench_tf", "status", "--results", str(session.results)]
         _timed("bibench status", lambda: subprocess.run(command, check=True))
 
 

@@ -11,7 +11,11 @@ from bibench_tf.cli.output import CSV, JSON, show
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="MODEL|zoo:NAME[@WIDTH]...")
-@click.option("--algorithm", help="The algorithm of networks of the zoo.  [default: that of their paper, or bnn]")
+@click.option(
+    "--algorithm",
+    metavar="ALGORITHM",
+    help="The algorithm of networks of the zoo.  [default: that of their paper, or bnn]",
+)
 @click.option("--input-shape", callback=shape, metavar="HxWxC", help="Inputs of networks of the zoo.")
 @click.option("--classes", "num_classes", type=click.IntRange(min=2), help="Classes of networks of the zoo.")
 @click.option(

@@ -90,6 +90,13 @@ def _tracks() -> _Rows:
     return [{"name": one.name, "description": f"{one.title}: {one.question}", "metric": one.metric} for one in found]
 
 
+def _targets() -> _Rows:
+    from bibench_tf.deploy.targets import TARGETS
+
+    found = [TARGETS.get(name) for name in TARGETS.names()]
+    return [{"name": one.name, "description": one.description, "forms": ", ".join(one.forms)} for one in found]
+
+
 def _published_networks() -> _Rows:
     from bibench_tf import published
 
@@ -116,6 +123,7 @@ _KINDS: dict[str, Callable[[], _Rows]] = {
     "recipes": _recipes,
     "corruptions": _corruptions,
     "tracks": _tracks,
+    "targets": _targets,
     "published-networks": _published_networks,
     "published-latencies": _published_latencies,
 }

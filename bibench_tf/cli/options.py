@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ _BENCHMARK = {
         type=Names(),
         default=",".join(_DEFAULT.algorithms),
         show_default=True,
-        metavar="A,B,..",
+        metavar="ALGORITHM,..",
         help="Algorithms; the full-precision baseline is always run.",
     ),
     "recipe": click.option(
@@ -201,6 +202,7 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
     fields = {track.name: dataclasses.fields(track.options) for track in tracks}
 
     def decorate(function: Command) -> Command:
+        @functools.wraps(function)
         def command(results: str, bert_checkpoint: Path | None, vocabulary: Path | None, **values: Any) -> Any:
             own = {
                 track.name: track.options(

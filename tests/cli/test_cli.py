@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bibench_tf import cli, corruptions, datasets, recipes, tasks
-from bibench_tf.cli import tracks
+from bibench_tf import cli, corruptions, datasets, networks, recipes, tasks
+from bibench_tf.benchmark.resolve import ResolvedBenchmark, settle, with_data_sets
+from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.track import TRACKS, names
 from bibench_tf.results import records
-from bibench_tf.tracks import NAMES, base
-from bibench_tf.tracks.neural_architecture import track as architecture
+from bibench_tf.training.session import Session
 
 
 def bibench(*arguments, cwd=None, env=None):
@@ -40,7 +41,7 @@ def refused(done, *words):
         assert word in lines[0]
 
 
-@pytest.mark.parametrize("command", ["", *cli._COMMANDS])
+@pytest.mark.parametrize("command", ["", *cli._COMMANDS, *names()])
 def test_help_needs_no_tensorflow(command):
     script = (
         "import sys; from bibench_tf import cli\n"
@@ -58,32 +59,38 @@ def test_help_needs_no_tensorflow(command):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["task", "--tasks", "cifar11"], ["data set 'cifar11'", "Did you mean 'cifar10'"]),
-        (["task", "--algorithms", "bnm"], ["algorithm 'bnm'", "Did you mean 'bnn'", "reactnet"]),
-        (["task", "--architecture", "resnet19"], ["network 'resnet19'", "resnet18"]),
-        (["task", "--architecture", "resnet20@wide"], ["NAME@WIDTH"]),
-        (["task", "--architecture", "resnet20@0"], ["width"]),
+        (["task", "--data", "cifar11"], ["data set 'cifar11'", "Did you mean 'cifar10'"]),
+        (["task", "--algorithm", "bnm"], ["algorithm 'bnm'", "Did you mean 'bnn'", "reactnet"]),
+        (["task", "--network", "resnet19"], ["network 'resnet19'", "resnet18"]),
+        (["task", "--network", "resnet20@wide"], ["NAME@WIDTH"]),
+        (["task", "--network", "resnet20@0"], ["width"]),
         (["task", "--recipe", "quik"], ["recipe 'quik'", "Did you mean 'quick'"]),
+        (["task", "--data", "fashion_mini", "--network", "dfsmn"], ["No data set", "'dfsmn'", "keyword spotting"]),
         (
-            ["task", "--tasks", "fashion_mini", "--architecture", "dfsmn"],
-            ["No data set", "'dfsmn'", "keyword spotting"],
+            ["architecture", "--data", "keywords_mini", "--architecture-networks", "resnet20"],
+            ["'resnet20'", "--data"],
         ),
-        (["architecture", "--tasks", "keywords_mini", "--architectures", "resnet20"], ["'resnet20'", "--tasks"]),
-        (["robustness", "--tasks", "keywords_mini"], ["corrupts images", "keywords_mini"]),
-        (["task", "--tasks", "fashion_mini", "--recipe", "bibench"], ["no recipe for 'fashion_mini'", "cifar10"]),
-        (["task", "--tasks", "fashion_mini", "--init", "."], ["vocab.txt", "--vocabulary"]),
-        (["task", "--tasks", "fashion_mini", "--vocabulary", __file__], ["--init and --vocabulary are for texts"]),
+        (["robustness", "--data", "keywords_mini"], ["corrupts images", "keywords_mini"]),
+        (["task", "--data", "fashion_mini", "--recipe", "bibench"], ["no recipe for 'fashion_mini'", "cifar10"]),
+        (["task", "--data", "fashion_mini", "--bert-checkpoint", "."], ["vocab.txt", "--vocabulary"]),
+        (
+            ["task", "--data", "fashion_mini", "--vocabulary", __file__],
+            ["--bert-checkpoint and --vocabulary are for texts"],
+        ),
         (["predict", __file__, "--data", "fashion_mini"], ["test_cli.py", ".keras"]),
         (["predict", "."], ["--data"]),
-        (["robustness", "--corruptions", "fogg"], ["corruption 'fogg'"]),
-        (["robustness", "--corruptions", "all"], ["'saturate' needs colour images"]),
-        (["robustness", "--corrupted", "tfds"], ["no corrupted images of 'fashion_mini'", "cifar10"]),
-        (["run", "--corrupted", "CIFAR-10-C"], ["CIFAR-10-C lacks gaussian_noise.npy", "labels.npy"]),
+        (["robustness", "--corruption", "fogg"], ["corruption 'fogg'"]),
+        (["robustness", "--corruption", "all"], ["'saturate' needs colour images"]),
+        (["robustness", "--corruption-source", "tfds"], ["no corrupted images of 'fashion_mini'", "cifar10"]),
+        (["run", "--corruption-source", "CIFAR-10-C"], ["CIFAR-10-C lacks gaussian_noise.npy", "labels.npy"]),
         (["training", "--grid", "lion-1e-3-cosine"], ["'lion-1e-3-cosine'", "OPTIMIZER-RATE-SCHEDULE"]),
-        (["task", "--algorithm-file", "missing.py"], ["missing.py"]),
-        (["report", "nowhere"], ["nowhere", "benchmark.json"]),
-        (["status", "nowhere"], ["nowhere", "benchmark.json"]),
-        (["complexity", "--network", "resnet18", "--input-shape", "4x4x3"], ["at least 8 x 8"]),
+        (["task", "--plugin", "missing.py"], ["missing.py"]),
+        (["report", "--results", "nowhere"], ["nowhere", "benchmark.json"]),
+        (["status", "--results", "nowhere"], ["nowhere", "plan.json"]),
+        (["count", "zoo:resnet18", "--input-shape", "4x4x3"], ["at least 8 x 8"]),
+        (["count", "zoo:resnet81"], ["network 'resnet81'", "Did you mean 'resnet18'"]),
+        (["count", "zoo:resnet18", "--convention", "hpl"], ["convention 'hpl'", "Did you mean 'hpi'"]),
+        (["count", "zoo:resnet20@0.25", "--csv", f"{__file__}/a.csv"], ["Cannot write", "test_cli.py"]),
     ],
 )
 def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch, capsys):
@@ -95,7 +102,7 @@ def test_bad_input_is_one_sentence(arguments, words, tmp_path, monkeypatch, caps
 
 
 def test_a_refusal_by_a_process_that_has_started_tensorflow_is_one_sentence_too(tmp_path):
-    refused(bibench("task", "--architecture", "resnet19", cwd=tmp_path), "network 'resnet19'", "resnet18")
+    refused(bibench("task", "--network", "resnet19", cwd=tmp_path), "network 'resnet19'", "resnet18")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -103,7 +110,7 @@ def test_missing_data_are_told_at_once_without_tensorflow_and_network(tmp_path):
     blocked = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
     script = (
         "import sys; from bibench_tf import cli\n"
-        "try: cli.main(['task', '--tasks', 'cifar10', '--data-dir', sys.argv[1]])\n"
+        "try: cli.main(['task', '--data', 'cifar10', '--data-dir', sys.argv[1]])\n"
         "except SystemExit as end: assert 'tensorflow' not in sys.modules; sys.exit(end.code)"
     )
     done = subprocess.run(
@@ -145,32 +152,35 @@ def test_lists_need_no_tensorflow(kind):
 
 def test_lists_as_json_say_what_belongs_together():
     found = {}
-    for kind in ("tasks", "datasets", "architectures", "algorithms"):
-        done = bibench("ls", kind, "--json")
+    for kind in ("tasks", "datasets", "networks", "algorithms", "tracks"):
+        done = bibench("ls", kind, "--json", "-")
         assert done.returncode == 0, done.stderr
         found[kind] = {row["name"]: row for row in json.loads(done.stdout)}
         assert all(row["description"].strip() for row in found[kind].values())
-    assert found["tasks"]["image_classification"]["group"] == found["architectures"]["resnet18"]["group"] == "cnn"
-    assert found["architectures"]["dfsmn"]["task"] == found["datasets"]["keywords_mini"]["task"] == "keyword_spotting"
+    assert found["tasks"]["image_classification"]["group"] == found["networks"]["resnet18"]["group"] == "cnn"
+    assert found["networks"]["dfsmn"]["task"] == found["datasets"]["keywords_mini"]["task"] == "keyword_spotting"
     assert "keywords_mini" in found["tasks"]["keyword_spotting"]["data"].split(", ")
-    assert found["tasks"]["image_classification"]["figure"] == "top-1 accuracy"
+    assert found["tasks"]["image_classification"]["metric"] == "top-1 accuracy"
+    assert found["tracks"]["task"]["metric"] == "OM_task" and list(found["tracks"]) == list(names())
     assert found["algorithms"]["bnn"]["paper"] == "arXiv:1602.02830"
     defaults = [row["network"].partition("@")[0] for row in found["tasks"].values()]
-    assert set(defaults) <= set(found["architectures"])
+    assert set(defaults) <= set(found["networks"])
 
 
 def test_the_default_networks_of_the_architecture_track_are_those_of_the_tasks():
     """So that the runs of both tracks are the same, but for the second convolutional network."""
-    quick = tracks._DEFAULT
-    networks = {base.network_for(quick, name) for name in quick.tasks}
-    assert set(quick.architectures) - networks == {"vgg_small@0.125"}
-    assert {architecture.group_of(name) for name in quick.architectures} == {"cnn", "transformer", "mlp"}
+    quick = settle(Benchmark(), Session("unused"))
+    chosen = quick.options("architecture").networks
+    assert set(chosen) - {setup.network for setup in quick.setups} == {"vgg_small@0.125"}
+    assert {tasks.get(networks.task_of(name)).group for name in chosen} == {"cnn", "transformer", "mlp"}
 
 
 def test_a_task_stands_for_its_data_inside_the_package():
-    found = tracks._DataSets().convert("detection, shapes_mini,point_classification,voc_folder:detection", None, None)
+    asked = ("detection", "shapes_mini", "point_classification", "voc_folder:detection")
+    found = with_data_sets(Benchmark(data=asked)).data
     assert found == ("canvas_mini", "shapes_mini", "voc_folder:detection")
-    assert {datasets.task_of(name) for name in tracks._EMBEDDED} == set(tasks.names())
+    every = ResolvedBenchmark(with_data_sets(Benchmark(data=tuple(tasks.names()))))
+    assert [setup.task.key for setup in every.setups] == list(tasks.names())
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +193,9 @@ def benchmark(tmp_path_factory):
 
 
 OPTIONS = [
-    *("--tasks", "fashion_mini"),
-    *("--architecture", "vgg_small@0.0625", "--architectures", "vgg_small@0.0625,resnet20@0.125"),
-    *("--algorithms", "xnor", "--epochs", "1", "--corruptions", "contrast", "--corrupted-images", "250"),
+    *("--data", "fashion_mini"),
+    *("--network", "vgg_small@0.0625", "--architecture-networks", "vgg_small@0.0625,resnet20@0.125"),
+    *("--algorithm", "xnor", "--epochs", "1", "--corruption", "contrast", "--corruption-images", "250"),
     *("--grid", "adam-2e-3-cosine,sgd-1e-1-step"),
 ]
 
@@ -196,8 +206,9 @@ def test_all_six_tracks_are_scored_and_reported(benchmark):
     with open(results / "report" / "overall.csv") as stream:
         rows = {row["algorithm"]: row for row in csv.DictReader(stream)}
     assert list(rows) == ["full_precision", "xnor"]
-    for track in NAMES:
-        column = next(name for name in rows["xnor"] if track in name.lower())
+    for track in names():
+        title = TRACKS.get(track).title.lower()
+        column = next(name for name in rows["xnor"] if track in name.lower() or title in name.lower())
         assert float(rows["full_precision"][column]) == pytest.approx(1)
         assert float(rows["xnor"][column]) > 0
     html = (results / "report" / "report.html").read_text()
@@ -212,7 +223,7 @@ def test_the_report_is_recomputed_from_the_folder(benchmark):
     before = (results / "report" / "overall.csv").read_text()
     (results / "report" / "overall.csv").unlink()
     started = time.monotonic()
-    done = bibench("report", str(results), "-q")
+    done = bibench("report", "--results", str(results), "-q")
     assert done.returncode == 0 and done.stdout == ""
     assert (results / "report" / "overall.csv").read_text() == before
     assert time.monotonic() - started < 60
@@ -238,14 +249,14 @@ def test_a_damaged_record_is_named_and_not_scored(benchmark, tmp_path):
     shutil.copytree(benchmark[0], results)
     record = next(path for path in results.glob("runs/vgg_small-xnor-*/result.json") if is_of_the_task_track(path))
     record.write_text(record.read_text()[:200])
-    done = bibench("report", str(results))
+    done = bibench("report", "--results", str(results))
     assert done.returncode == 1, "something is missing"
     with open(results / "report" / "overall.csv") as stream:
         rows = {row["algorithm"]: row for row in csv.DictReader(stream)}
     task = next(name for name in rows["xnor"] if "task" in name.lower())
     assert rows["xnor"][task] == "" and float(rows["full_precision"][task]) == 1
     assert str(record) in (results / "report" / "report.md").read_text()
-    assert "damaged" in bibench("status", str(results)).stdout
+    assert "damaged" in bibench("status", "--results", str(results)).stdout
 
 
 @pytest.mark.slow
@@ -257,7 +268,7 @@ def test_results_of_a_newer_version_are_refused(benchmark, tmp_path):
     content["schema"] = records.SCHEMA + 1
     record.write_text(json.dumps(content))
     before = record.read_text()
-    refused(bibench("report", str(results)), "newer", str(record))
+    refused(bibench("report", "--results", str(results)), "newer", str(record))
     refused(bibench("run", *OPTIONS, "--results", str(results), "-q"), "newer")
     assert record.read_text() == before
 
@@ -265,7 +276,7 @@ def test_results_of_a_newer_version_are_refused(benchmark, tmp_path):
 @pytest.mark.slow
 def test_an_interrupted_benchmark_says_how_to_go_on(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-m", "bibench_tf", "task", "--algorithms", "bnn", "--results", str(tmp_path)],
+        [sys.executable, "-m", "bibench_tf", "task", "--algorithm", "bnn", "--results", str(tmp_path)],
         stderr=subprocess.PIPE,
         text=True,
     )

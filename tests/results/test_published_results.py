@@ -9,24 +9,40 @@ import pytest
 
 from bibench_tf import datasets
 from bibench_tf.benchmark import engine
+from bibench_tf.benchmark.resolve import ResolvedBenchmark
+from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.names import BASELINE
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunSpec, RunStore
-from bibench_tf.tracks.base import main_specs
+from bibench_tf.training.session import Session
 
 FOLDER = Path(__file__).parents[2] / "docs" / "results" / "cifar10_resnet20"
 IMAGES = 1000
 
 
+def benchmark_of(folder):
+    return ResolvedBenchmark(engine.stored_benchmark(folder).benchmark)
+
+
+def score_of(folder, track):
+    """The score of a track from the records of a folder."""
+    return TRACKS.get(track).score(benchmark_of(folder), RunStore(folder))
+
+
+def main_specs(benchmark, dataset=None):
+    (setup,) = [each for each in benchmark.setups if each.dataset == (dataset or benchmark.first.dataset)]
+    return benchmark.specs(setup)
+
+
 @pytest.fixture(scope="module")
-def stored():
-    return engine.stored_benchmark(FOLDER)
+def benchmark():
+    return benchmark_of(FOLDER)
 
 
-def test_nine_networks_are_kept_with_their_records(stored):
+def test_nine_networks_are_kept_with_their_records(benchmark):
     store = RunStore(FOLDER)
-    assert len(main_specs(stored.benchmark)) == 9
-    for algorithm, spec in main_specs(stored.benchmark).items():
+    assert len(main_specs(benchmark)) == 9
+    for algorithm, spec in main_specs(benchmark).items():
         result = store.result(spec)
         assert result.status == "completed" and RunSpec.from_dict(result.spec) == spec
         assert result.epochs_completed >= 3
@@ -35,19 +51,18 @@ def test_nine_networks_are_kept_with_their_records(stored):
         assert records.read_envelope(store.folder(spec) / "result.json")["provenance"] == "measured"
 
 
-def test_the_table_is_made_of_the_records(stored):
-    scores = {score.track: score for score in engine.score(stored.tracks, stored.benchmark, FOLDER)}
+def test_the_table_is_made_of_the_records(benchmark):
     table = (FOLDER / "report" / "task.csv").read_text()
-    for algorithm, spec in main_specs(stored.benchmark).items():
+    for algorithm, spec in main_specs(benchmark).items():
         accuracy = RunStore(FOLDER).result(spec).accuracy
         row = next(line for line in table.splitlines() if line.startswith(algorithm))
         assert float(row.split(",")[1]) == pytest.approx(100 * accuracy)
-    assert not scores["task"].failures
+    assert not score_of(FOLDER, "task").failures
 
 
-def test_robustness_is_scored_from_the_answers_kept(stored):
-    (score,) = engine.score(["robustness"], stored.benchmark, FOLDER)
-    assert not score.failures and len(stored.benchmark.corruptions) == 19
+def test_robustness_is_scored_from_the_answers_kept(benchmark):
+    score, names = score_of(FOLDER, "robustness"), benchmark.options("robustness").corruptions
+    assert not score.failures and len(names) == 19
     published = pd.read_csv(FOLDER / "report" / "robustness.csv")
     pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
     # The words of the README follow the table.
@@ -58,20 +73,20 @@ def test_robustness_is_scored_from_the_answers_kept(stored):
     assert any("smaller for bnn, dorefa, bireal, recu; larger for none;" in note for note in score.notes)
     table = score.table.set_index("algorithm")
     binary = table.drop(index=BASELINE)
-    corruptions = [f"{name} (%)" for name in stored.benchmark.corruptions]
+    corruptions = [f"{name} (%)" for name in names]
     assert (table.loc[BASELINE, corruptions] > binary[corruptions]).all(axis=None)
     assert (binary["relative mCE high (%)"] < 100).all() and (table["hurt most by"] == "contrast").all()
     assert set(binary["rank by OM_robust"]) == {"1-9"}
 
 
 @pytest.mark.slow
-def test_the_networks_reach_the_recorded_accuracy(stored, shared):
+def test_the_networks_reach_the_recorded_accuracy(benchmark, shared):
     store = RunStore(FOLDER)
     data = datasets.get("cifar10", shared / "data" / "tensorflow_datasets")
     images, labels = (
         np.concatenate(parts) for parts in zip(*data.test_batches(500, limit=IMAGES).as_numpy_iterator(), strict=True)
     )
-    for algorithm, spec in main_specs(stored.benchmark).items():
+    for algorithm, spec in main_specs(benchmark).items():
         if algorithm not in (BASELINE, "xnorpp", "fda", "recu"):
             continue  # the others have no layer that these do not have
         result = store.result(spec)
@@ -83,9 +98,13 @@ def test_the_networks_reach_the_recorded_accuracy(stored, shared):
 
 def test_the_training_grid_is_scored_from_its_records():
     folder = FOLDER.parent / "fashion_mini_training"
-    benchmark = engine.stored_benchmark(folder).benchmark
-    assert benchmark.seeds == 2 and len(benchmark.grid) == 4 and len(list(folder.glob("runs/*/result.json"))) == 72
-    (score,) = engine.score(["training"], benchmark, folder)
+    benchmark = benchmark_of(folder)
+    assert (
+        benchmark.seeds == 2
+        and len(benchmark.options("training").grid) == 4
+        and len(list(folder.glob("runs/*/result.json"))) == 72
+    )
+    score = score_of(folder, "training")
     assert not score.failures
     published = pd.read_csv(folder / "report" / "training.csv")
     pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
@@ -109,31 +128,31 @@ ABOVE_CHANCE = {
 
 def assert_scored_from_records(folder):
     """The task track again from the records, equal to the table; every row stands in the README."""
-    stored = engine.stored_benchmark(folder)
-    (score,) = engine.score(["task"], stored.benchmark, folder)
+    benchmark, score = benchmark_of(folder), score_of(folder, "task")
     assert not score.failures
     published = pd.read_csv(folder / "report" / "task.csv")
     pd.testing.assert_frame_equal(score.table, published, check_dtype=False, rtol=1e-9)
     text = (folder.parent / "README.md").read_text(encoding="utf-8")
     section = text[text.index(f"## {folder.name}\n") :].partition("\n## ")[0]
     # Of each data set the first column is the task's main metric.
-    columns = [next(name for name in score.table if name.startswith(f"{task} ")) for task in stored.benchmark.data]
+    columns = [next(name for name in score.table if name.startswith(f"{setup.dataset} ")) for setup in benchmark.setups]
     for row in score.table.to_dict("records"):
         cells = " | ".join(f"{row[column]:.1f}" for column in columns)
         assert f"| {row['algorithm']} | {cells} |" in section
-    return stored.benchmark
+    return benchmark
 
 
 def test_the_embedded_tasks_are_scored_from_their_records_and_learnt():
     folder = FOLDER.parent / "quick"
     benchmark = assert_scored_from_records(folder)
-    assert set(benchmark.data) == set(ABOVE_CHANCE)
+    data = [setup.dataset for setup in benchmark.setups]
+    assert set(data) == set(ABOVE_CHANCE)
     store = RunStore(folder)
-    for task in benchmark.data:
-        networks = main_specs(benchmark, task)
+    for dataset in data:
+        networks = main_specs(benchmark, dataset)
         assert len(networks) == 9
         accuracies = {algorithm: store.result(spec).accuracy for algorithm, spec in networks.items()}
-        assert min(accuracies.values()) > ABOVE_CHANCE[task], accuracies
+        assert min(accuracies.values()) > ABOVE_CHANCE[dataset], accuracies
         assert accuracies[BASELINE] == max(accuracies.values()), accuracies
 
 
@@ -163,9 +182,7 @@ def test_the_report_of_the_quick_benchmark_is_made_from_its_records(tmp_path):
     published = FOLDER.parent / "quick"
     folder = Path(shutil.copytree(published, tmp_path / "quick"))
     shutil.rmtree(folder / "report")
-    stored = engine.stored_benchmark(folder)
-    scores = engine.score(stored.tracks, stored.benchmark, folder)
-    engine.write_report(scores, stored.benchmark, folder)
+    assert engine.rescore(Session(folder, quiet=True)).report == folder / "report" / "report.html"
     names = {path.name for path in (published / "report").iterdir()}
     assert names == {path.name for path in (folder / "report").iterdir()}
     for name in names:

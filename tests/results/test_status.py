@@ -43,7 +43,9 @@ def store(tmp_path):
 
 def bibench_status(folder):
     return subprocess.run(
-        [sys.executable, "-X", "importtime", "-m", "bibench_tf", "status", str(folder)], capture_output=True, text=True
+        [sys.executable, "-X", "importtime", "-m", "bibench_tf", "status", "--results", str(folder)],
+        capture_output=True,
+        text=True,
     )
 
 
@@ -137,15 +139,16 @@ def test_a_plan_is_kept_and_checked(tmp_path):
 
 def test_a_shard_says_what_comes_next_and_counts_its_failures(store, monkeypatch, capsys):
     from bibench_tf.benchmark import engine
-    from bibench_tf.cli import tracks
+    from bibench_tf.benchmark.spec import Benchmark
 
-    monkeypatch.setattr(engine, "train", lambda *_: SPECS[9:12])
     session = Session(results=store.root, shard=(1, 2))
-    assert tracks._train_shard(["task"], None, session) == 1
+    monkeypatch.setattr(engine, "train", lambda *_: SPECS[9:12])
+    outcome = engine.run(Benchmark(data=("fashion_mini",)), session, ["task"])
+    assert outcome == engine.Outcome({}, None, 1)
     said = capsys.readouterr().err
     assert "part 1 of 2, 3 runs, 1 failed" in said and "without --shard" in said
     monkeypatch.setattr(engine, "train", lambda *_: SPECS[:3])
-    assert tracks._train_shard(["task"], None, session) == 0
+    assert engine.run(Benchmark(data=("fashion_mini",)), session, ["task"]).failures == 0
     with pytest.raises(SystemExit) as end:
         cli.main(["task", "--shard", "3/2"])
     assert end.value.code == 2 and "'3/2' is not I/N" in capsys.readouterr().err

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bibench_tf import corruptions
 from bibench_tf.benchmark.track import Track, option, register
 from bibench_tf.errors import BibenchError
 from bibench_tf.stats import metrics
@@ -78,6 +77,7 @@ class CorruptionRobustness(Track):
         return benchmark.first_of_images
 
     def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+        from bibench_tf import corruptions  # imports SciPy, which `--help` is not to wait for
         from bibench_tf.benchmark.resolve import Job
 
         table = options.severity_table
@@ -95,6 +95,7 @@ class CorruptionRobustness(Track):
         return None if benchmark.first_of_images else "it corrupts images, and no data set has images"
 
     def check(self, job: Job) -> None:
+        from bibench_tf import corruptions
         from bibench_tf.tracks.corruption_robustness import measuring
         from bibench_tf.tracks.corruption_robustness.record import MADE
 
