@@ -29,12 +29,12 @@ _KERNELS = ("kernel", "depthwise_kernel")
 def tally(name: str, layer: _Layer, call: Call) -> Tally:
     """The operations of a call; raises BibenchError, naming the layer, without a rule and for an unknown size."""
     try:
-        check_declarations(type(layer))
+        kind: Any = type(layer)
+        check_declarations(kind)
         if isinstance(layer, CountsOperations):
             operations = layer.count_operations(call.input_shapes, call.output_shapes)
             macs = tuple(Macs(number, bits, bits) for bits, number in operations.macs.items())
             return Tally(macs, operations.other)
-        kind: Any = type(layer)
         rule = _rule(kind)
         if rule is None:
             raise BibenchError(
