@@ -21,21 +21,6 @@ from bibench_tf.errors import InvalidOption, UnknownName
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = [
-    "SEVERITIES",
-    "TABLES",
-    "VERSION",
-    "Corruption",
-    "Draws",
-    "apply",
-    "check",
-    "expand",
-    "get",
-    "names",
-    "register",
-    "transform",
-]
-
 # Raised whenever the same call gives other images, so that values measured with the old ones are measured again.
 VERSION = 2
 # Pixel values that are worked on at a time: a size that fits into the processor's cache.

@@ -94,8 +94,7 @@ class Dataset(abc.ABC):
         `augment` the examples are shuffled, and otherwise prepared like test examples. Raises InvalidOption for a batch
         larger than the training split, and for a negative seed or epoch.
         """
-        self._check_epoch(batch_size, seed, epoch)
-        return self._train_batches(batch_size, seed, epoch, augment)
+        return self.train_parts(batch_size, 0, 1, seed=seed, epoch=epoch, augment=augment)
 
     def train_parts(
         self, batch_size: int, part: int, parts: int, *, seed: int, epoch: int, augment: bool = True
@@ -104,12 +103,6 @@ class Dataset(abc.ABC):
 
         Raises InvalidOption as `train_batches` does, and for a batch size that `parts` does not divide.
         """
-        self._check_epoch(batch_size, seed, epoch)
-        if batch_size % parts:
-            raise InvalidOption(f"A batch of {batch_size} cannot be divided into {parts} equal parts.")
-        return self._train_parts(batch_size, part, parts, seed, epoch, augment)
-
-    def _check_epoch(self, batch_size: int, seed: int, epoch: int) -> None:
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
             raise InvalidOption(
@@ -117,6 +110,11 @@ class Dataset(abc.ABC):
             )
         if seed < 0 or epoch < 0:
             raise InvalidOption(f"Seed and epoch must be 0 or more, not {seed} and {epoch}.")
+        if batch_size % parts:
+            raise InvalidOption(f"A batch of {batch_size} cannot be divided into {parts} equal parts.")
+        if parts == 1:
+            return self._train_batches(batch_size, seed, epoch, augment)
+        return self._train_parts(batch_size, part, parts, seed, epoch, augment)
 
     def test_batches(self, batch_size: int, *, limit: int | None = None) -> tf.data.Dataset:
         """The test examples, or the first `limit`, in fixed order, as (inputs, labels).
@@ -137,9 +135,12 @@ class Dataset(abc.ABC):
     def _train_parts(
         self, batch_size: int, part: int, parts: int, seed: int, epoch: int, augment: bool
     ) -> tf.data.Dataset:
-        from bibench_tf.datasets.pipelines import arrays
+        import tensorflow as tf
 
-        return arrays.parts_of(self._train_batches(batch_size, seed, epoch, augment), part, batch_size // parts)
+        share = batch_size // parts
+        own = slice(part * share, (part + 1) * share)
+        batches = self._train_batches(batch_size, seed, epoch, augment)
+        return batches.map(lambda *batch: tf.nest.map_structure(lambda values: values[own], batch))
 
     @abc.abstractmethod
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset: ...
@@ -169,7 +170,7 @@ class ImageDataset(Dataset):
         """Images [B, H, W, C] of 0..255 as a network takes them: float32 (pixel - mean) / std."""
         from bibench_tf.datasets.pipelines import arrays
 
-        return arrays.normalise(images, self.mean, self.std)
+        return arrays.normalise(images, self)
 
     def test_batches(
         self, batch_size: int, *, limit: int | None = None, corrupt: Corrupt | None = None

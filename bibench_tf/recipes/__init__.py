@@ -8,8 +8,6 @@ from typing import Any
 from bibench_tf.errors import InvalidOption, UnknownName
 from bibench_tf.recipes.base import BIBENCH, QUICK, RECIPES, Precision, Recipe, learning_rate, register
 
-__all__ = ["Precision", "Recipe", "describe", "get", "learning_rate", "names", "register", "resolve"]
-
 _GROUPS = {
     "bibench": "BiBench's recipe for the data set and the network",
     "quick": "the small recipe for two cores of the task",

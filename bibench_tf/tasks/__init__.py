@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from bibench_tf.tasks.base import TASKS, Evaluation, Task, register
 
-__all__ = ["TASKS", "Evaluation", "Task", "get", "names", "register"]
-
 
 def names() -> list[str]:
     """The keys of all tasks."""

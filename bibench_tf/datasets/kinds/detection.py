@@ -16,9 +16,6 @@ from bibench_tf.networks import NETWORKS
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from bibench_tf.datasets.pipelines.detection import Form
-
 # The protocols of evaluation, each with the family by which networks name their views.
 PROTOCOLS = {"coco": "coco", "voc2007": "voc", "voc2012": "voc"}
 # Of ImageNet, red, green and blue on the 0..255 scale, as in BiBench.
@@ -88,29 +85,15 @@ class DetectionDataset(Dataset):
                 raise BibenchError(f"The description of '{self.name}' has {count} {part} images, its splits have not.")
         return splits
 
-    @property
-    def _form(self) -> Form:
-        from bibench_tf.datasets.pipelines.detection import Form
-
-        return Form(self.view, self.mean, self.std)
-
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import detection
 
-        return detection.train_batches(
-            self.splits.train,
-            self._form,
-            batch_size,
-            examples=self.train_examples,
-            seed=seed,
-            epoch=epoch,
-            augment=augment,
-        )
+        return detection.train_batches(self, batch_size, seed, epoch, augment)
 
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import detection
 
-        return detection.test_batches(self.splits.test, self._form, batch_size, limit)
+        return detection.test_batches(self, batch_size, limit)
 
 
 def annotated_folder(
