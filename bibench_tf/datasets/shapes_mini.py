@@ -1,6 +1,6 @@
 """`shapes_mini` and `shapes_mini_parts`: point clouds of simple furniture, drawn from a fixed seed.
 
-The clouds are the same on every machine: the random numbers are the raw output of PCG64, which NumPy keeps stable,
+The clouds are the same on every machine: the random numbers are stable,
 and all operations on them are additions, multiplications, divisions and square roots in float64, which IEEE 754 defines
 to the last bit (no sine, whose last bit differs between machines). The points are rounded to 1/8192 at the end.
 """
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats.stable_random import StableRandom
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
@@ -151,7 +152,7 @@ def _metric(clouds: Clouds) -> np.ndarray:
 
 
 def _clouds(count: int, seed: int) -> Clouds:
-    uniform = _stream(seed)
+    uniform = StableRandom(seed).uniform
     classes = np.argsort(uniform(size=count), kind="stable") % len(PARTS)
     first_part = np.cumsum([0, *map(len, PARTS.values())])
     coordinates, parts = [], []
@@ -165,16 +166,6 @@ def _clouds(count: int, seed: int) -> Clouds:
         classes.astype(np.int8),
         np.stack(parts).astype(np.int8),
     )
-
-
-def _stream(seed: int) -> Uniform:
-    """A function that draws float64 from low..high, one or an array."""
-    bits = np.random.PCG64(seed)
-
-    def uniform(low: float = 0.0, high: float = 1.0, size=None):
-        return low + (high - low) * ((bits.random_raw(size) >> 11) * 2.0**-53)
-
-    return uniform
 
 
 def _circle(turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats import unusable
+from bibench_tf.datasets.formats import unusable, user_files
 from bibench_tf.datasets.kinds import speech
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
@@ -20,8 +19,6 @@ from bibench_tf.files import fingerprint_description
 NOISE_FOLDER = "_background_noise_"
 TEST_LIST = "testing_list.txt"
 VALIDATION_LIST = "validation_list.txt"
-# The share of a word's files that is the test split where there is no list.
-TEST_SHARE = 0.2
 # The naming of the Free Spoken Digit Dataset, whose recordings 0 to 4 are the test split.
 _NUMBERED = re.compile(r"[^_]+_[^_]+_(\d+)")
 _TEST_NUMBERS = 5
@@ -122,20 +119,13 @@ def _split(folder: Path, words: dict[Path, str]) -> tuple[list[Path], list[Path]
         in_test = {file for file, match in numbers.items() if int(match[1]) < _TEST_NUMBERS}
     else:
         in_test = set()
-        for word, count in Counter(words.values()).items():
-            by_hash = sorted((file for file in words if words[file] == word), key=_hash)
-            in_test |= set(by_hash[: round(TEST_SHARE * count)])
+        for word in set(words.values()):
+            in_test |= {*user_files.test_items([file for file in words if words[file] == word], lambda file: file.name)}
     return [file for file in words if file not in in_test], [file for file in words if file in in_test]
 
 
 def _listed(folder: Path, name: str) -> set[Path]:
-    file = folder / name
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return {folder / line.strip() for line in lines if line.strip()}
-
-
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.name.encode()).hexdigest()
+    return {folder / line for line in user_files.lines(folder / name)}
 
 
 def _check(

@@ -33,10 +33,11 @@ def train_batches(data: ArrayDataset, batch_size: int, seed: int, epoch: int, au
     """One shuffled epoch, as `Dataset.train_batches` describes it."""
     order = np.random.default_rng([seed, epoch]).permutation(data.train_examples)
     epoch_key = tf.constant([seed, epoch], tf.int64)
+    tensors = data.train_tensors  # made here, outside of the graph
 
     def batch(index, chosen):
         key = tf.random.fold_in(epoch_key, index) if augment else None
-        examples = tf.nest.map_structure(lambda array: tf.gather(array, chosen), data.train_tensors)
+        examples = tf.nest.map_structure(lambda array: tf.gather(array, chosen), tensors)
         return examples if data.transform is None else data.transform(*examples, key)
 
     batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
