@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -39,9 +40,7 @@ class Draws:
         """Int64, Poisson with the given means [N, ...]."""
         return self._drawn(mean.shape[1:], np.int64, lambda generator, place: generator.poisson(mean[place]))
 
-    def _drawn(
-        self, shape: tuple[int, ...], kind: type, draw: Callable[[np.random.Generator, int], np.ndarray]
-    ) -> np.ndarray:
+    def _drawn(self, shape: tuple[int, ...], kind: type, draw: Callable[[np.random.Generator, int], Any]) -> np.ndarray:
         """The numbers [N, *shape] that `draw` makes of each image's generator, at the beginning of this draw."""
         result = np.empty((len(self._images), *shape), kind)
         state = self._bits.state

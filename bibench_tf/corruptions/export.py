@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -81,14 +81,10 @@ def corrupt_folder(
     outcome = Outcome()
 
     def corrupt(relative: Path) -> None:
-        missing = []
-        for name in names:
-            for severity in severities:
-                path = target / name / str(severity) / relative.with_suffix(".png")
-                if path.exists():
-                    outcome.present += 1
-                else:
-                    missing.append((name, severity, path))
+        png = relative.with_suffix(".png")
+        made = [(name, severity, target / name / str(severity) / png) for name in names for severity in severities]
+        missing = [(name, severity, path) for name, severity, path in made if not path.exists()]
+        outcome.present += len(made) - len(missing)
         if not missing:
             return
         try:
@@ -205,7 +201,12 @@ def corrupt_dataset(
                 def store(images: np.ndarray, first: int) -> np.ndarray:
                     for place, severity in enumerate(severities):
                         start = place * count + int(first)
-                        options = {"seed": seed, "first_index": int(first), "table": table, "workers": workers}
+                        options: dict[str, Any] = {
+                            "seed": seed,
+                            "first_index": int(first),
+                            "table": table,
+                            "workers": workers,
+                        }
                         file[start : start + len(images)] = corruptions.apply(corruption, images, severity, **options)
                     progress.update(len(images))
                     return images

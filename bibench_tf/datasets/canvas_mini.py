@@ -7,6 +7,7 @@ computes with integers.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -95,7 +96,7 @@ def _canvas(items: np.ndarray, labels: np.ndarray, random: StableRandom) -> tupl
         top, left = random.below(len(picture) - side), random.below(len(picture) - side)
         scrap = picture[top : top + side, left : left + side]
         _paste(canvas, scrap, random.below(SIDE - side), random.below(SIDE - side), _tint(random))
-    rows: list[tuple[float, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for _ in range(1 + random.below(MOST_ITEMS)):
         index = random.below(len(items))
         picture = _enlarged(items[index], SIZES[0] + random.below(SIZES[1] - SIZES[0] + 1))

@@ -63,9 +63,7 @@ def get(options: LoadOptions) -> ArrayDataset:
     order = points.in_fixed_order(found.clouds.shape[1])
     count = min(points.POINTS, len(order))
     labels = found.labels.astype(np.int32)
-    examples = Examples(
-        found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test]
-    )
+    arrays = (found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test])
     return points.classification(
         name=f"point_folder:{folder}",
         title=f"{len(found.class_names)} classes of point clouds, {np.sum(~test):,} / {np.sum(test):,}",
@@ -74,9 +72,9 @@ def get(options: LoadOptions) -> ArrayDataset:
         class_names=found.class_names,
         train_examples=int(np.sum(~test)),
         test_examples=int(np.sum(test)),
-        fingerprint=fingerprint_arrays(examples),
+        fingerprint=fingerprint_arrays(arrays),
         points=count,
-        load=lambda: examples,
+        load=lambda: Examples(*arrays),
     )
 
 

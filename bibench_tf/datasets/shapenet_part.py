@@ -17,23 +17,31 @@ from bibench_tf.files import fingerprint_files
 # Points of a prepared cloud, all of which a network sees; usual for this data set.
 POOL = 2048
 # The number of parts of each category, in the order in which both layouts number them.
-PARTS = (
-    {"Airplane": 4, "Bag": 2, "Cap": 2, "Car": 4, "Chair": 4, "Earphone": 3, "Guitar": 3, "Knife": 2}
-    | {"Lamp": 4, "Laptop": 2, "Motorbike": 6, "Mug": 2, "Pistol": 3, "Rocket": 3, "Skateboard": 3, "Table": 3}
-)  # fmt: skip
+PARTS = {
+    "Airplane": 4,
+    "Bag": 2,
+    "Cap": 2,
+    "Car": 4,
+    "Chair": 4,
+    "Earphone": 3,
+    "Guitar": 3,
+    "Knife": 2,
+    "Lamp": 4,
+    "Laptop": 2,
+    "Motorbike": 6,
+    "Mug": 2,
+    "Pistol": 3,
+    "Rocket": 3,
+    "Skateboard": 3,
+    "Table": 3,
+}
 # The folders that may lie in downloads/manual, by preference.
 LAYOUTS = ("hdf5_data", "shapenetcore_partanno_segmentation_benchmark_v0_normal")
 # The lists of HDF5 files, the file that marks the layout of texts, and its lists.
-LISTS = {
-    "train": "train_hdf5_file_list.txt",
-    "validation": "val_hdf5_file_list.txt",
-    "test": "test_hdf5_file_list.txt",
-}
+_LISTED = {"train": "train", "validation": "val", "test": "test"}
+LISTS = {split: f"{name}_hdf5_file_list.txt" for split, name in _LISTED.items()}
 CATEGORIES = "synsetoffset2category.txt"
-TEXT_LISTS = {
-    split: f"train_test_split/shuffled_{name}_file_list.json"
-    for split, name in (("train", "train"), ("validation", "val"), ("test", "test"))
-}
+TEXT_LISTS = {split: f"train_test_split/shuffled_{name}_file_list.json" for split, name in _LISTED.items()}
 _FEATURES = {"points": ((POOL, 3), "float32"), "parts": ((POOL,), "int64"), "label": ((), "int64")}
 _BY_HAND = ByHand(LAYOUTS, "shapenet.org", any_of=True, module="bibench_tf.datasets.making.point_builders")
 
@@ -49,8 +57,8 @@ def get(options: LoadOptions) -> ArrayDataset:
     The training split is that of the authors and their validation split. Prepared once as clouds of 2,048 points: those
     of the HDF5 files, or a fixed choice of the points in the text files (a shape with fewer points has some of them
     twice). Parts have numbers for names, `Chair/1` and so on, because the files do not name them. Raises MissingData
-    when the data are not prepared. Source: Yi et al. 2016, "A
-    scalable active framework for region annotation in 3D shape collections".
+    when the data are not prepared. Source: Yi et al. 2016, "A scalable
+    active framework for region annotation in 3D shape collections".
     """
     splits = ("train", "validation", "test")
     found = prepared("shapenet_part", splits, options, by_hand=_BY_HAND)

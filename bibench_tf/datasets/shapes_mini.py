@@ -45,6 +45,16 @@ PARTS = {
     "table": ("top", "legs"),
 }
 
+# Of both data sets.
+_DESCRIPTION: dict[str, Any] = {
+    "source": "generated",
+    "licence": "Apache-2.0, as the package",
+    "train_examples": TRAIN,
+    "test_examples": TEST,
+    "points": POINTS,
+    "fingerprint": SHA256,
+}
+
 # Draws of one number or of an array.
 Uniform = Callable[..., Any]
 
@@ -88,7 +98,7 @@ def get(options: LoadOptions) -> ArrayDataset:
         title="Parametric furniture, 1,600 / 400 clouds",
         class_names=tuple(PARTS),
         load=_classified,
-        **_description(),
+        **_DESCRIPTION,
     )
 
 
@@ -104,7 +114,7 @@ def get_parts(options: LoadOptions) -> ArrayDataset:
         title="Parts of parametric furniture, 1,600 / 400 clouds",
         class_names=tuple(f"{category}/{part}" for category, parts in PARTS.items() for part in parts),
         load=_segmented,
-        **_description(),
+        **_DESCRIPTION,
     )
 
 
@@ -121,17 +131,6 @@ def generate() -> tuple[Clouds, Clouds]:
             "and version of NumPy."
         )
     return clouds
-
-
-def _description() -> dict[str, Any]:
-    return {
-        "source": "generated",
-        "licence": "Apache-2.0, as the package",
-        "train_examples": TRAIN,
-        "test_examples": TEST,
-        "points": POINTS,
-        "fingerprint": SHA256,
-    }
 
 
 def _classified() -> Examples:

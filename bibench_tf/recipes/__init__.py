@@ -24,15 +24,11 @@ def describe(name: str) -> str:
     if name in _GROUPS:
         return _GROUPS[name]
     recipe = get(name)
-    words = [
-        f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}",
-        f"batch {recipe.batch_size}",
-        f"{recipe.optimizer} {recipe.learning_rate:g}",
-        f"{recipe.schedule} schedule",
-    ]
-    if recipe.start is not None:
-        words.append(f"{'distils' if recipe.distils else 'starts'} from {recipe.start.name}")
-    return ", ".join(words)
+    start = f", {'distils' if recipe.distils else 'starts'} from {recipe.start.name}" if recipe.start else ""
+    return (
+        f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}, {recipe.optimizer} "
+        f"{recipe.learning_rate:g}, {recipe.schedule} schedule{start}"
+    )
 
 
 def resolve(

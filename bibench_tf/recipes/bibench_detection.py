@@ -5,6 +5,8 @@ Binary detectors start from the full-precision weights, at a tenth of the learni
 
 from __future__ import annotations
 
+from typing import Any
+
 from bibench_tf.recipes.base import Recipe, register
 
 # BiBench trains on both years at once and tests on 2007.
@@ -30,10 +32,12 @@ register(
 )
 
 # The steps are at 16 and 22 of 24 epochs; warm-up over 500 of 24 x 14,658 steps.
-_COCO_SCHEDULE = {"milestones": (16 / 24, 22 / 24), "warm_up": 500 / (24 * 14_658), "warm_up_start": 1e-3}
-_COCO_FLOAT = register(
-    Recipe("bibench_coco_float", 24, 8, "sgd", 0.02, "step", weight_decay=1e-4, **_COCO_SCHEDULE)  # type: ignore[arg-type]
-)
+_COCO_SCHEDULE: dict[str, Any] = {
+    "milestones": (16 / 24, 22 / 24),
+    "warm_up": 500 / (24 * 14_658),
+    "warm_up_start": 1e-3,
+}
+_COCO_FLOAT = register(Recipe("bibench_coco_float", 24, 8, "sgd", 0.02, "step", weight_decay=1e-4, **_COCO_SCHEDULE))
 register(
     Recipe("bibench_coco", 12, 8, "adam", 1e-4, "cosine", start=_COCO_FLOAT),
     bibench_for={"coco2017": ("faster_rcnn_resnet18",)},

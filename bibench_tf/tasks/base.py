@@ -1,4 +1,4 @@
-"""What a task is, stated once for every data set of its kind, and the registry of the tasks."""
+"""The base classes of tasks and of their evaluations, and the registry of the tasks."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.datasets.load_options import LoadOptions
+from bibench_tf.datasets.base import LoadOptions
 from bibench_tf.errors import BibenchError, MissingData
 
 if TYPE_CHECKING:

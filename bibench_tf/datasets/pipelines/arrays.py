@@ -15,7 +15,6 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from bibench_tf.datasets.base import Corrupt, ImageDataset
     from bibench_tf.datasets.kinds.arrays import ArrayDataset, ArrayImages
-    from bibench_tf.datasets.kinds.detection import DetectionDataset
 
 
 def mapped(examples: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
@@ -54,11 +53,6 @@ def test_batches(data: ArrayDataset, batch_size: int, limit: int) -> tf.data.Dat
     return batches.prefetch(2)
 
 
-def normalise(images: tf.Tensor, data: ImageDataset | DetectionDataset) -> tf.Tensor:
-    """(pixel - mean) / std as float32, by the mean and std of the channels of `data`."""
-    return (tf.cast(images, tf.float32) - tf.constant(data.mean, tf.float32)) / tf.constant(data.std, tf.float32)
-
-
 def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor, padding: int) -> tf.Tensor:
     """Pad [B, H, W, C] with zeros on each side, crop [H, W] at (`top`, `left`), and mirror the crop where `flip`.
 
@@ -89,7 +83,7 @@ def image_train_batches(data: ArrayImages, batch_size: int, seed: int, epoch: in
         chosen = tf.gather(images, index)
         if augment:
             chosen = crop_and_flip(chosen, offset[:, 0], offset[:, 1], flip, padding)
-        return normalise(chosen, data), tf.gather(labels, index)
+        return data.normalise(chosen), tf.gather(labels, index)
 
     decisions = tf.data.Dataset.from_tensor_slices((order, offsets, flips))
     return mapped(decisions.batch(batch_size, drop_remainder=True), batch).prefetch(2)
@@ -110,6 +104,6 @@ def finished(data: ImageDataset, batches: tf.data.Dataset, batch_size: int, corr
             shape = images.shape
             images = tf.numpy_function(corrupt, [images, index * batch_size], tf.uint8, stateful=False)
             images = tf.ensure_shape(images, shape)
-        return normalise(images, data), labels
+        return data.normalise(images), labels
 
     return mapped(batches.enumerate(), finish).prefetch(2)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from bibench_tf.datasets.base import normalise
 from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, Recorded, View
 from bibench_tf.datasets.pipelines import records
-from bibench_tf.datasets.pipelines.arrays import mapped, normalise
+from bibench_tf.datasets.pipelines.arrays import mapped
 from bibench_tf.detection import annotations as columns
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ def test_batches(data: DetectionDataset, batch_size: int, limit: int) -> tf.data
         elements = _taken(split, np.arange(limit))
     else:
         elements = records.in_order(split.files).map(split.parse).take(limit)
-    prepared = mapped(elements, lambda *element: _prepared(data, *element, None, isinstance(split, Recorded)))
+    prepared = mapped(
+        elements, lambda image, objects: _prepared(data, image, objects, None, isinstance(split, Recorded))
+    )
     return _batched(data.view, prepared, batch_size, -(-limit // batch_size), drop_remainder=False)
 
 
@@ -217,7 +220,7 @@ def _prepared(data, image, objects, key, in_shares) -> tuple[tf.Tensor, tf.Tenso
     objects = tf.concat([boxes, objects[:, columns.CLASS :]], 1)
     if colour_key is not None and view.augmentation == "ssd":
         objects = tf.boolean_mask(objects, tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _LEAST_SIDE)
-    seen = normalise(seen, data)
+    seen = normalise(seen, data.mean, data.std)
     missing = tf.math.floormod(-geometry.size, view.divisor)
     seen = tf.pad(seen, [[0, missing[0]], [0, missing[1]], [0, 0]])
     return seen, objects, tf.concat([_scale(geometry), size], 0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.datasets.pipelines.arrays import finished, mapped, normalise
+from bibench_tf.datasets.pipelines.arrays import finished, mapped
 
 if TYPE_CHECKING:
     from bibench_tf.datasets.base import Corrupt
@@ -47,7 +47,7 @@ def train_batches(
     return (
         mapped(records, example)
         .batch(share, drop_remainder=True)
-        .map(lambda images, labels: (normalise(images, data), labels))
+        .map(lambda images, labels: (data.normalise(images), labels))
         .apply(tf.data.experimental.assert_cardinality(data.train_examples // batch_size))
         .prefetch(2)
     )
