@@ -125,9 +125,9 @@ def glass_blur(images: np.ndarray, glass: tuple[float, int, int], draws: Draws) 
 def shuffled(images: np.ndarray, reach: int, moves: np.ndarray) -> np.ndarray:
     """`images` [N, H, W, C] with pixels replaced by neighbours; `moves` [N, 2, H, W] are steps right and down.
 
-    From the last pixel to the first, leaving out a margin, each pixel takes the value that the pixel one move
-    away has at that moment. The authors' program exchanges two NumPy views, which comes to the same: the
-    second of them is overwritten before it is copied.
+    From the last pixel to the first, except in a margin, each pixel takes the value that the pixel one move
+    away has at that moment. The authors' program exchanges two NumPy views, with the same result: the
+    second view is overwritten before it is copied.
     """
     count, height, width, channels = images.shape
     size = height * width

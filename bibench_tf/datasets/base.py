@@ -22,7 +22,7 @@ Corrupt = Callable[[np.ndarray, int], np.ndarray]
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """Where a data set lies and how it is loaded; the argument of every factory.
+    """The place of a data set and the options of loading; the argument of every factory.
 
     `data_dir` is the folder in which TensorFlow Datasets keeps prepared data, None for its default, or the user's own
     file or folder in `NAME:FOLDER`. With `download` missing data are fetched. `vocabulary` is the file of word pieces

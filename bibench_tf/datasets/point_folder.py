@@ -59,7 +59,8 @@ def get(options: LoadOptions) -> ArrayDataset:
     test = found.splits == "test"
     if not test.any() and not (found.splits == "train").any():
         test = points.stratified_test(found.labels)
-    _check(folder, found, test)
+    present, trained = ([found.class_names[label] for label in np.unique(found.labels[own])] for own in (..., ~test))
+    user_files.check_classes(folder, "point clouds", present, trained, bool(test.any()), LISTS["test"])
     order = points.in_fixed_order(found.clouds.shape[1])
     count = min(points.POINTS, len(order))
     labels = found.labels.astype(np.int32)
@@ -179,15 +180,3 @@ def off_files(folder: Path) -> dict[str, list[tuple[Path, str]]]:
         if found:
             files[entry.name] = found
     return files
-
-
-def _check(folder: Path, found: Found, test: np.ndarray) -> None:
-    """Raise BibenchError unless there are two classes with training clouds, and test clouds."""
-    if len(np.unique(found.labels)) < 2:
-        raise BibenchError(f"All point clouds in {folder} are of one class: at least two are needed.")
-    untrained = np.setdiff1d(found.labels, found.labels[~test])
-    if len(untrained):
-        names = ", ".join(found.class_names[label] for label in untrained)
-        raise BibenchError(f"There are no training clouds of {names} in {folder}.")
-    if not test.any():
-        raise BibenchError(f"No point cloud in {folder} is in the test split: name test files in {LISTS['test']}.")

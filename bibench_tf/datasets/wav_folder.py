@@ -50,9 +50,13 @@ def get(options: LoadOptions) -> ArrayDataset:
         f"of {len(words) + len(noise)} files in {folder} are not usable wav files",
     )
     words = {file: word for file, word in words.items() if file not in broken}
+    if not words:
+        raise BibenchError(
+            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
+        )
     class_names = tuple(sorted(set(words.values())))
     train, test = _split(folder, words)
-    _check(folder, class_names, train, test, words)
+    user_files.check_classes(folder, "wav files", class_names, (words[file] for file in train), bool(test), TEST_LIST)
     return speech.dataset(
         name=f"wav_folder:{folder}",
         title=f"{len(class_names)} words in wav files, {len(train):,} / {len(test):,}",
@@ -126,23 +130,6 @@ def _split(folder: Path, words: dict[Path, str]) -> tuple[list[Path], list[Path]
 
 def _listed(folder: Path, name: str) -> set[Path]:
     return {folder / line for line in user_files.lines(folder / name)}
-
-
-def _check(
-    folder: Path, class_names: tuple[str, ...], train: list[Path], test: list[Path], words: dict[Path, str]
-) -> None:
-    """Raise BibenchError unless there are two words, each with training files, and test files."""
-    if not words:
-        raise BibenchError(
-            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
-        )
-    if len(class_names) < 2:
-        raise BibenchError(f"All wav files in {folder} are of one word, '{class_names[0]}': at least two are needed.")
-    untrained = sorted(set(class_names) - {words[file] for file in train})
-    if untrained:
-        raise BibenchError(f"There are no training files of the words {', '.join(untrained)} in {folder}.")
-    if not test:
-        raise BibenchError(f"No file in {folder} is in the test split: name some in {folder / TEST_LIST}.")
 
 
 def _load(train: list[Path], test: list[Path], class_names: tuple[str, ...], words: dict[Path, str]) -> Examples:

@@ -30,7 +30,7 @@ class Evaluation(abc.ABC):
 
 
 class Task(abc.ABC):
-    """A kind of learning; everything that other parts of the package need to know of it.
+    """A kind of learning, with all that tracks, reports and commands need of a task.
 
     In the methods `data` is a data set of the task, `outputs` are those of a network for a batch: a float32 array, or
     arrays by the name of the network's output.

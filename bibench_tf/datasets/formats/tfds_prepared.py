@@ -1,7 +1,7 @@
 """Data sets as TensorFlow Datasets (TFDS) prepares them on the disk: found, described, and prepared on demand.
 
-Prepared data are found and described by plain file operations, so that missing data are reported at once: TFDS itself
-takes seconds to import, and minutes to fail without a network. TFDS is only used to download and prepare.
+Plain file operations find and describe prepared data, so that missing data are reported at once: TFDS itself takes
+seconds to import, and minutes to fail without a network. TFDS only downloads and prepares.
 """
 
 from __future__ import annotations
