@@ -1,13 +1,13 @@
 """Images per second of each corruption, against imagecorruptions-imaug where it is installed, and of the whole grid.
 
 The other package has the severities of ImageNet-C alone, so both work with those. It brings OpenCV, scikit-image and
-Numba, so install it into an environment of its own. Both take turns in rounds, so that other work on the computer falls
-on both alike; its first call, in which Numba compiles, is not counted. One thread each, and processor time; the grid is
-timed by the clock on the wall.
+Numba, so install it into an environment of its own. Both are interleaved in rounds, so that other work on the computer
+affects both alike; the first call, in which Numba compiles, is not counted. Each has one thread, and times are
+processor times; the time of the grid is wall-clock time.
 
     python benchmarks/corruptions.py
     python benchmarks/corruptions.py --size 224 --images 20
-    python benchmarks/corruptions.py --grid --dataset cifar10 --data-dir ~/tensorflow_datasets --workers 2
+    python benchmarks/corruptions.py --grid --data cifar10 --data-dir ~/tensorflow_datasets --workers 2
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from bibench_tf import corruptions, datasets
 class Speed:
     """Images per second of processor time under one corruption, medians over rounds of all five severities.
 
-    `slowest_per_s` is that of the slowest severity. `ratio` is how many times as fast as the other package it is, the
+    `slowest_per_s` is that of the slowest severity. `ratio` is the speed here over that of the other package, the
     median over rounds; low and high are the extremes of a round.
     """
 
@@ -50,9 +50,9 @@ class Speed:
 @click.option("--size", type=click.IntRange(min=32), default=32, show_default=True, help="Height and width of images.")
 @click.option("--images", type=click.IntRange(min=1), default=200, show_default=True, help="Images of a round.")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--table", type=click.Choice(corruptions.TABLES), default="imagenet", show_default=True)
+@click.option("--severity-table", "table", type=click.Choice(corruptions.TABLES), default="imagenet", show_default=True)
 @click.option("--grid", is_flag=True, help="Instead: the time of the standard grid over a whole test set.")
-@click.option("--dataset", default="fashion_mini", show_default=True, help="Test set of the grid.")
+@click.option("--data", "dataset", default="fashion_mini", show_default=True, help="Test set of the grid.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Threads of the grid.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
@@ -81,7 +81,7 @@ def colour_images(size: int, count: int) -> np.ndarray:
 
 
 def measure(name: str, images: np.ndarray, rounds: int, table: str) -> Speed:
-    """The speed of one corruption, here and in the other package, in turn."""
+    """The speed of one corruption, here and in the other package, interleaved."""
     other = find_other(name) if table == "imagenet" else None
     for severity in corruptions.SEVERITIES:  # tables and textures are made, Numba compiles
         corruptions.apply(name, images[:2], severity, table=table)
@@ -129,7 +129,7 @@ def find_other(name: str):
 
         cv2.setNumThreads(1)
         corrupt(np.zeros((32, 32, 3), np.uint8), severity=1, corruption_name=name)
-    except Exception as error:  # what fails there is not to be measured
+    except Exception as error:  # the other package may raise anything; its corruption is not measured
         click.echo(f"{name:18} fails in the other package: {error}")
         return None
     return lambda image, severity: corrupt(image, severity=severity, corruption_name=name)
@@ -142,7 +142,7 @@ def one_by_one(corrupt, images: np.ndarray, severity: int) -> None:
 
 
 def timed(function, clock=time.process_time) -> float:
-    """Seconds that a call takes, of processor time: what else the computer does is not counted."""
+    """Seconds of a call, by default of processor time, which other programs do not lengthen."""
     start = clock()
     function()
     return clock() - start

@@ -1,11 +1,11 @@
 """Latency of a binarized network against its full-precision version in TensorFlow Lite, float and int8, on this host.
 
-For each algorithm the network is converted to Larq Compute Engine and timed in rounds in which it takes turns with the
-two TensorFlow Lite files; the ratios are of the same rounds, so that other work on the computer falls on all alike.
-Random weights and inputs: they do not change the time. Nothing is trained.
+For each algorithm the network is converted to Larq Compute Engine and timed interleaved with the two TensorFlow Lite
+files; a ratio is computed within a round, so that other work on the computer affects all files alike. Weights and
+inputs are random, because they do not change the time. Nothing is trained.
 
     python benchmarks/host_latency.py
-    python benchmarks/host_latency.py --network resnet20 --size 32 --algorithms bnn,xnor --json ratios.json
+    python benchmarks/host_latency.py --network resnet20 --size 32 --algorithm bnn,xnor --json ratios.json
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bibench_tf.names import BASELINE, BIBENCH
 
 @dataclass(frozen=True)
 class Ratios:
-    """How many times as long as the binarized network the full-precision one takes.
+    """Latency of the full-precision network over that of the binarized network.
 
-    The ratios are medians over rounds of the round's medians; low and high are the extremes of a round. Those of the
-    fastest runs are what is left where other programs disturb every round.
+    The ratios are medians over rounds of the round's medians; low and high are the extremes of a round. The ratios of
+    the fastest runs are the least disturbed by other programs.
     """
 
     algorithm: str
@@ -53,14 +53,16 @@ class Ratios:
 @click.option("--network", default="resnet18", show_default=True, metavar="NETWORK[@WIDTH]")
 @click.option("--size", type=click.IntRange(min=8), default=224, show_default=True, help="Height and width of images.")
 @click.option("--classes", type=click.IntRange(min=2), default=1000, show_default=True)
-@click.option("--algorithms", default=",".join(BIBENCH), show_default=True)
+@click.option("--algorithm", "algorithms", default=",".join(BIBENCH), show_default=True, metavar="A,B")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
-@click.option("--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Least inferences of a round.")
-@click.option("--per-op", is_flag=True, help="Also the time by kind of operation.")
+@click.option(
+    "--runs", type=click.IntRange(min=1), default=20, show_default=True, help="Minimum inferences of a round."
+)
+@click.option("--profile", is_flag=True, help="Also measure the time by kind of operation.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--csv", "csv_file", type=click.Path(dir_okay=False, path_type=Path))
-def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json_file, csv_file) -> None:
+def main(network, size, classes, algorithms, threads, rounds, runs, profile, json_file, csv_file) -> None:
     """Print the table, and write it where asked."""
     from bibench_tf import zoo
     from bibench_tf.deploy import flatbuffer
@@ -84,7 +86,7 @@ def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json
                 measured = target.measure({"lce": content, **references}, settings)
                 table.append(ratios(algorithm, measured, content, flatbuffer))
                 click.echo(line(table[-1]), err=True)
-                if per_op:
+                if profile:
                     profiled = target.measure({algorithm: content}, dataclasses.replace(settings, profile=True))
                     kinds[algorithm] = by_kind(profiled[algorithm])
     finally:
@@ -94,7 +96,7 @@ def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json
         "network": f"{network} at {size}x{size}x3, {classes} classes, batch 1, {threads} thread{'s' * (threads != 1)}",
         "computer": f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}",
         "kernels": f"{measured['lce'].kernel}; {measured['float'].kernel}",
-        "rounds": f"{rounds} of at least {runs} inferences of each file, in turns",
+        "rounds": f"{rounds} of at least {runs} inferences of each file, interleaved",
     }
     click.echo("\n".join(f"{key}: {value}" for key, value in conditions.items()))
     click.echo(HEADER)
@@ -113,7 +115,7 @@ def main(network, size, classes, algorithms, threads, rounds, runs, per_op, json
 
 
 def ratios(algorithm: str, measured: dict[str, Measurement], content: bytes, flatbuffer) -> Ratios:
-    """One row: the ratios round by round, because a round is what the files shared."""
+    """One row: ratios are computed within a round, in which the files share the conditions."""
     by_round = {
         kind: [
             theirs.p50_ms / ours.p50_ms
