@@ -7,19 +7,9 @@ from typing import Any
 
 import click
 
+from bibench_tf.cli.options import DATA_DIR, DOWNLOAD, Names
+
 _DATA = "data:"
-
-
-def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        chosen = tuple(dict.fromkeys(int(part) for part in value.split(",")))
-    except ValueError:
-        chosen = ()
-    if not chosen or not set(chosen) <= {1, 2, 3, 4, 5}:
-        raise click.BadParameter("write numbers from 1 to 5, such as 1,3,5", ctx, param)
-    return chosen
 
 
 @click.command()
@@ -27,13 +17,17 @@ def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.argument("target", metavar="TARGET", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
     "--corruption",
+    type=Names(),
     default="standard",
     show_default=True,
-    metavar="A,B",
+    metavar="A,B,..",
     help="Corruptions, or a group of them: standard, extra or all.",
 )
 @click.option(
-    "--severity", callback=_severities, metavar="1,3", help="Severities, for a folder of images; all five by default."
+    "--severity",
+    type=Names(click.IntRange(1, 5)),
+    metavar="1,3,..",
+    help="Severities, for a folder of images; all five by default.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @click.option(
@@ -44,20 +38,18 @@ def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -
     metavar="cifar10|imagenet",
     help="The severities of CIFAR-10-C, for small images, or of ImageNet-C, for images of about 224 pixels.",
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data.")
-@click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare missing data.")
+@DATA_DIR
+@DOWNLOAD
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; by default the number of processors.")
-@click.option("--plugin", metavar="A.py,B.py", help="Python files that register corruptions or data sets.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def corrupt(
     source: str,
     target: Path,
-    corruption: str,
+    corruption: tuple[str, ...],
     severity: tuple[int, ...] | None,
     data_dir: Path | None,
     download: bool,
     workers: int | None,
-    plugin: str | None,
     **options: Any,
 ) -> int:
     """Write corrupted copies of a folder of images, or of the test images of a data set.
@@ -72,13 +64,11 @@ def corrupt(
       bibench corrupt data:fashion_mini corrupted --corruption gaussian_noise
       bibench corrupt data:cifar10 CIFAR-10-C --data-dir ~/tensorflow_datasets
     """
-    from bibench_tf import corruptions, datasets, registry
+    from bibench_tf import corruptions, datasets
     from bibench_tf.corruptions import export
     from bibench_tf.errors import InvalidOption
 
-    for path in filter(None, (plugin or "").split(",")):
-        registry.load_plugin(path)
-    names = corruptions.expand(part.strip() for part in corruption.split(","))
+    names = corruptions.expand(corruption)
     options["workers"] = workers or export.default_workers()
     if not source.startswith(_DATA):
         outcome = export.corrupt_folder(Path(source), target, names, severity or corruptions.SEVERITIES, **options)

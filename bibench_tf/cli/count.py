@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from bibench_tf.cli.options import Names
-from bibench_tf.cli.options_models import shape
+from bibench_tf.cli.options import Names, shape
 from bibench_tf.cli.output import CSV, JSON, show
 
 

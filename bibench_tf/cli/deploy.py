@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bibench_tf.cli.options_models import listed, model_options, plugin_option
+from bibench_tf.cli.options import Names, model_options
 from bibench_tf.cli.output import CSV, JSON, show
 
 
@@ -151,15 +151,14 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 
 @deploy.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@plugin_option
 @click.option(
     "--target",
     "targets",
     default="host",
     show_default=True,
-    callback=listed(),
-    metavar="A,B",
-    help="host, adb, adb:SERIAL, ssh:[USER@]HOST.",
+    type=Names(),
+    metavar="host|adb[:SERIAL]|ssh:USER@HOST,..",
+    help="Targets; the user of ssh may be left out.",
 )
 @_number("--threads", "threads", click.IntRange(min=1), 1, "Threads of the interpreter.")
 @_number("--runs", "minimum_runs", click.IntRange(min=1), 50, "Minimum number of inferences of a round.")
@@ -167,7 +166,7 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @_number("--warm-up", "warm_up_s", click.FloatRange(min=0), 0.5, "Seconds of untimed inferences before a round.")
 @_number("--rounds", "rounds", click.IntRange(min=1), 3, "Rounds; those of several files are interleaved.")
 @_number("--timeout", "timeout_s", click.FloatRange(min=1), 300.0, "Time limit of a round in seconds.")
-@click.option("--cores", callback=listed(int), metavar="A,B", help="Run on these cores only, such as 4,5.")
+@click.option("--cores", type=Names(click.INT), metavar="A,B,..", help="Run on these cores only, such as 4,5.")
 @click.option("--profile", is_flag=True, help="Also measure the time of each operation.")
 @click.option(
     "--compare",
@@ -177,8 +176,8 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @click.option(
     "--binary",
     "binaries",
-    callback=listed(Path),
-    metavar="A,B",
+    type=Names(click.Path(path_type=Path)),
+    metavar="FILE,..",
     help="lce_benchmark_model for the devices (not for host): one for all, or one for each.",
 )
 @click.option("--download", metavar="RELEASE", help="Take it from this release of LCE, such as v0.16.0.")
@@ -227,7 +226,6 @@ def benchmark(
 
 @deploy.command("devices")
 @click.argument("targets", metavar="[TARGET]...", nargs=-1)
-@plugin_option
 @click.option("--chips", is_flag=True, help="List the chips of the benchmark instead.")
 @_ssh_config
 @JSON

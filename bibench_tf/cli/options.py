@@ -19,14 +19,18 @@ Command = Callable[..., Any]
 
 
 class Names(click.ParamType):
-    """A list with commas."""
+    """A list with commas, each value once."""
 
     name = "names"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+    def __init__(self, of: click.ParamType = click.STRING) -> None:
+        self.of = of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        names = tuple(dict.fromkeys(name.strip() for name in value.split(",") if name.strip()))
+        parts = [part.strip() for part in value.split(",")]
+        names = tuple(dict.fromkeys(self.of.convert(part, param, ctx) for part in parts if part))
         return names or self.fail("give at least one name", param, ctx)
 
 
@@ -61,6 +65,12 @@ def plugin_files(arguments: Sequence[str]) -> Iterator[str]:
             yield from (value if equals else "".join(arguments[index + 1 : index + 2])).split(",")
 
 
+def _count(flag: str, default: int, text: str, metavar: str = "N") -> Callable[[Command], Command]:
+    return click.option(
+        flag, type=click.IntRange(min=1), default=default, show_default=True, metavar=metavar, help=text
+    )
+
+
 _DEFAULT = Benchmark()
 RESULTS = click.option(
     "--results",
@@ -80,6 +90,44 @@ VOCABULARY = click.option(
     help="WordPiece vocabulary file, one token per line.",
 )
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
+
+
+def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
+    try:
+        return None if value is None else tuple(map(int, value.lower().split("x")))
+    except ValueError:
+        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
+
+
+def model_options(command: Command) -> Command:
+    """The argument MODEL and the options of a network of the zoo.
+
+    The command is called with `source`, `algorithm`, `input_shape` and `num_classes`, as `model_files.load` takes them.
+    """
+    for option in (
+        click.option(
+            "--classes",
+            "num_classes",
+            type=click.IntRange(min=2),
+            help="Classes of a network of the zoo.  [default: 1000 for images]",
+        ),
+        click.option(
+            "--input-shape",
+            callback=shape,
+            metavar="HxWxC",
+            help="Inputs of a network of the zoo.  [default: 224x224x3 for images]",
+        ),
+        click.option(
+            "--algorithm",
+            metavar="ALGORITHM",
+            help="The algorithm of a network of the zoo, or of a model file that needs it.",
+        ),
+        click.argument("source", metavar="MODEL|zoo:NAME[@WIDTH]"),
+    ):
+        command = option(command)
+    return command
+
 
 # By the field of `Benchmark`.
 _BENCHMARK = {
@@ -122,24 +170,29 @@ _BENCHMARK = {
         help="Train with 16-bit activations and gradients: faster on GPUs made for it, slower on CPUs.",
     ),
     "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."),
-    "seeds": click.option(
+    "seeds": _count(
         "--seeds",
-        type=click.IntRange(min=1),
-        default=_DEFAULT.seeds,
-        show_default=True,
+        _DEFAULT.seeds,
+        "Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
         metavar="K",
-        help="Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
     ),
 }
-_EXECUTION = (
-    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+_SESSION = (
+    RESULTS,
+    DATA_DIR,
+    DOWNLOAD,
     click.option(
+        "--bert-checkpoint",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        metavar="FOLDER",
+        help="BERT checkpoint that text networks start from; its vocab.txt is the vocabulary.",
+    ),
+    VOCABULARY,
+    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+    _count(
         "--steps-per-execution",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
+        Session.steps_per_execution,
+        "Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
     ),
     click.option(
         "--strategy",
@@ -151,18 +204,15 @@ _EXECUTION = (
     click.option(
         "--executor",
         type=click.Choice(("local", "ray")),
-        default="local",
+        default=Session.executor,
         show_default=True,
         help="Train on this machine, several runs at a time where it is large enough, or on a Ray cluster.",
     ),
     click.option("--ray-address", metavar="ADDRESS", help="The Ray cluster, such as auto, or HOST:PORT of its head."),
-    click.option(
+    _count(
         "--cpus-per-run",
-        type=click.IntRange(min=1),
-        default=Session.cpus_per_run,
-        show_default=True,
-        metavar="N",
-        help="CPU cores per run; the machine trains (cores / N) runs in parallel.",
+        Session.cpus_per_run,
+        "CPU cores per run; the machine trains (cores / N) runs in parallel.",
     ),
     click.option(
         "--gpus-per-run",
@@ -177,19 +227,6 @@ _EXECUTION = (
         metavar="I/N",
         help="Train the I-th of N parts of the runs, and nothing else; without it the same command finishes.",
     ),
-)
-_SESSION = (
-    RESULTS,
-    DATA_DIR,
-    DOWNLOAD,
-    click.option(
-        "--bert-checkpoint",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        metavar="FOLDER",
-        help="BERT checkpoint that text networks start from; its vocab.txt is the vocabulary.",
-    ),
-    VOCABULARY,
-    *_EXECUTION,
     QUIET,
 )
 

@@ -13,8 +13,8 @@ import click
 
 from bibench_tf.files import write_atomically
 
-JSON = click.option("--json", "json_file", metavar="FILE", help="Write JSON to a file; - is stdout.")
-CSV = click.option("--csv", "csv_file", metavar="FILE", help="Write CSV to a file; - is stdout.")
+JSON = click.option("--json", "json_file", metavar="FILE|-", help="Write JSON to a file; - is stdout.")
+CSV = click.option("--csv", "csv_file", metavar="FILE|-", help="Write CSV to a file; - is stdout.")
 
 
 def show(
