@@ -13,7 +13,7 @@ from tqdm import tqdm
 from bibench_tf import files
 from bibench_tf.benchmark.resolve import Job, Setup
 from bibench_tf.results import environment, records
-from bibench_tf.results.records import NewerRecordError, RecordError
+from bibench_tf.results.records import RecordError
 from bibench_tf.training.step_timing import StepTimes
 
 if TYPE_CHECKING:
@@ -62,8 +62,6 @@ def measure(job: Job, options: Options) -> None:
     file = path(session.results, setup)
     try:
         found = read(file)
-    except NewerRecordError:
-        raise
     except RecordError as error:
         print(f"{error} It is measured again.", file=sys.stderr)
         found = None

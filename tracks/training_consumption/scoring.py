@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import TrackScore
-from bibench_tf.results.records import NewerRecordError, RecordError
+from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.stats.intervals import Estimate
@@ -70,8 +70,6 @@ def _times(benchmark: ResolvedBenchmark, store: RunStore, failures: list[str]) -
     """The interleaved step times; None without any, and where some algorithms lack."""
     try:
         found = retiming.read(retiming.path(store.root, benchmark.first))
-    except NewerRecordError:
-        raise
     except RecordError as error:
         failures.append(str(error))
         return None
