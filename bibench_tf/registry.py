@@ -126,6 +126,8 @@ class Registry(Generic[T]):
             raise
         for point in importlib.metadata.entry_points(group=self.group):
             origin = point.value.partition(":")[0]
+            if point.name in self._entries and self._entries[point.name].origin == origin:
+                continue  # its module was imported earlier and has registered the thing itself
             failure = _attempt(self.register, point.name, point.value, origin=origin)
             self._failures += [failure] if failure else []
         self._failures += load_plugins()

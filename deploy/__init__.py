@@ -25,12 +25,13 @@ if TYPE_CHECKING:
     from bibench_tf.deploy.targets import Settings as Settings
 
 _NAMES = {
-    "audits": "audit",
-    "conversion": "Converter convert runner",
-    "interpreters": "predict",
-    "latencies": "measure",
+    "audits": ("audit",),
+    "conversion": ("Converter", "convert", "runner"),
+    "interpreters": ("predict",),
+    "latencies": ("measure",),
+    "targets": ("Settings",),
 }
-_MODULES = {name: module for module, names in {**_NAMES, "targets": "Settings"}.items() for name in names.split()}
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:

@@ -56,11 +56,8 @@ def _registered(registry: Registry, name: str, thing: object):
         yield
 
 
-@contextlib.contextmanager
 def _registered_data(name: str, factory: Callable[..., datasets.Dataset], task: str, description: str = "of the tests"):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(datasets._ENTRIES, name, datasets.Entry(factory, task, description))
-        yield
+    return _registered(datasets.DATASETS, name, datasets.Entry(factory, task, description))
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from bibench_tf.cli.options import DATA_DIR, DOWNLOAD, Names
+from bibench_tf.cli.options import DATA_DIR, DOWNLOAD, QUIET, Names
 
 _DATA = "data:"
 
@@ -24,10 +24,7 @@ _DATA = "data:"
     help="Corruptions, or a group of them: standard, extra or all.",
 )
 @click.option(
-    "--severity",
-    type=Names(click.IntRange(1, 5)),
-    metavar="1,3,..",
-    help="Severities, for a folder of images; all five by default.",
+    "--severity", type=Names(int), metavar="N,..", help="Severities, for a folder of images; all five by default."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
 @click.option(
@@ -35,13 +32,13 @@ _DATA = "data:"
     "table",
     default="cifar10",
     show_default=True,
-    metavar="cifar10|imagenet",
-    help="The severities of CIFAR-10-C, for small images, or of ImageNet-C, for images of about 224 pixels.",
+    metavar="TABLE",
+    help="The severities of CIFAR-10-C (cifar10), for small images, or of ImageNet-C (imagenet), for about 224 pixels.",
 )
 @DATA_DIR
 @DOWNLOAD
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; by default the number of processors.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@QUIET
 def corrupt(
     source: str,
     target: Path,

@@ -24,11 +24,14 @@ def deploy() -> None:
     """
 
 
-def _output(metavar: str) -> Callable[..., Any]:
-    path = click.Path(dir_okay=False, path_type=Path)
-    return click.option("-o", "--output", type=path, required=True, metavar=metavar, help="The file to write.")
-
-
+_output = click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="The file to write.",
+)
 _timeout = click.option(
     "--timeout",
     "timeout_s",
@@ -44,7 +47,7 @@ _ssh_config = click.option(
 
 @deploy.command()
 @model_options
-@_output("FILE")
+@_output
 @click.option(
     "--runtime",
     type=click.Choice(["lce", "tflite"]),
@@ -100,7 +103,7 @@ def audit(source: str, require_binary: bool, json_file: str | None, timeout_s: f
 
 @deploy.command("export-dabnn")
 @model_options
-@_output("FILE.onnx")
+@_output
 @click.option(
     "--level",
     type=click.Choice(["strict", "aggressive"]),
@@ -128,7 +131,7 @@ def export_dabnn(source: str, algorithm: str | None, output: Path, level: Any, *
 
 @deploy.command("export-weights")
 @model_options
-@_output("FILE.npz")
+@_output
 def export_weights(source: str, output: Path, **options: Any) -> None:
     """Write the weights that inference needs, binary kernels as packed bits.
 
@@ -154,11 +157,11 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @click.option(
     "--target",
     "targets",
+    type=Names(),
     default="host",
     show_default=True,
-    type=Names(),
     metavar="host|adb[:SERIAL]|ssh:USER@HOST,..",
-    help="Targets; the user of ssh may be left out.",
+    help="This computer, phones and boards.",
 )
 @_number("--threads", "threads", click.IntRange(min=1), 1, "Threads of the interpreter.")
 @_number("--runs", "minimum_runs", click.IntRange(min=1), 50, "Minimum number of inferences of a round.")
@@ -166,7 +169,7 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @_number("--warm-up", "warm_up_s", click.FloatRange(min=0), 0.5, "Seconds of untimed inferences before a round.")
 @_number("--rounds", "rounds", click.IntRange(min=1), 3, "Rounds; those of several files are interleaved.")
 @_number("--timeout", "timeout_s", click.FloatRange(min=1), 300.0, "Time limit of a round in seconds.")
-@click.option("--cores", type=Names(click.INT), metavar="A,B,..", help="Run on these cores only, such as 4,5.")
+@click.option("--cores", type=Names(int), metavar="N,..", help="Run on these cores only, such as 4,5.")
 @click.option("--profile", is_flag=True, help="Also measure the time of each operation.")
 @click.option(
     "--compare",
@@ -176,11 +179,11 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
 @click.option(
     "--binary",
     "binaries",
-    type=Names(click.Path(path_type=Path)),
+    type=Names(Path),
     metavar="FILE,..",
     help="lce_benchmark_model for the devices (not for host): one for all, or one for each.",
 )
-@click.option("--download", metavar="RELEASE", help="Take it from this release of LCE, such as v0.16.0.")
+@click.option("--lce-release", metavar="RELEASE", help="Download the program of this release of LCE, such as v0.16.0.")
 @click.option("--sha256", metavar="HEX", help="The SHA-256 of the download.")
 @_ssh_config
 @JSON
@@ -191,7 +194,7 @@ def benchmark(
     targets: tuple[str, ...],
     compare: str | None,
     binaries: tuple[Path, ...] | None,
-    download: str | None,
+    lce_release: str | None,
     sha256: str | None,
     ssh_config: Path | None,
     json_file: str | None,
@@ -213,7 +216,7 @@ def benchmark(
     from bibench_tf.deploy.targets.shell.program import Programs
 
     contents = latencies.read_files(files)
-    chosen, programs = Settings(**settings), Programs(binaries or (), download, sha256)
+    chosen, programs = Settings(**settings), Programs(binaries or (), lce_release, sha256)
     if compare is not None:
         contents |= latencies.comparison(compare, next(iter(contents.values())), targets)
     measured = latencies.measure(contents, targets, chosen, programs=programs, ssh_config=ssh_config)

@@ -19,19 +19,21 @@ Command = Callable[..., Any]
 
 
 class Names(click.ParamType):
-    """A list with commas, each value once."""
+    """A list with commas, each value made by `of`."""
 
     name = "names"
 
-    def __init__(self, of: click.ParamType = click.STRING) -> None:
-        self.of = of
+    def __init__(self, of: Callable[[str], Any] = str) -> None:
+        self._of = of
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        parts = [part.strip() for part in value.split(",")]
-        names = tuple(dict.fromkeys(self.of.convert(part, param, ctx) for part in parts if part))
-        return names or self.fail("give at least one name", param, ctx)
+        try:
+            values = tuple(dict.fromkeys(self._of(part.strip()) for part in value.split(",") if part.strip()))
+        except ValueError:
+            self.fail(f"'{value}' is not a list of values with commas", param, ctx)
+        return values or self.fail("give at least one name", param, ctx)
 
 
 class Shard(click.ParamType):
@@ -90,44 +92,6 @@ VOCABULARY = click.option(
     help="WordPiece vocabulary file, one token per line.",
 )
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress and no table.")
-
-
-def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
-    try:
-        return None if value is None else tuple(map(int, value.lower().split("x")))
-    except ValueError:
-        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
-
-
-def model_options(command: Command) -> Command:
-    """The argument MODEL and the options of a network of the zoo.
-
-    The command is called with `source`, `algorithm`, `input_shape` and `num_classes`, as `model_files.load` takes them.
-    """
-    for option in (
-        click.option(
-            "--classes",
-            "num_classes",
-            type=click.IntRange(min=2),
-            help="Classes of a network of the zoo.  [default: 1000 for images]",
-        ),
-        click.option(
-            "--input-shape",
-            callback=shape,
-            metavar="HxWxC",
-            help="Inputs of a network of the zoo.  [default: 224x224x3 for images]",
-        ),
-        click.option(
-            "--algorithm",
-            metavar="ALGORITHM",
-            help="The algorithm of a network of the zoo, or of a model file that needs it.",
-        ),
-        click.argument("source", metavar="MODEL|zoo:NAME[@WIDTH]"),
-    ):
-        command = option(command)
-    return command
-
 
 # By the field of `Benchmark`.
 _BENCHMARK = {
@@ -204,7 +168,7 @@ _SESSION = (
     click.option(
         "--executor",
         type=click.Choice(("local", "ray")),
-        default=Session.executor,
+        default="local",
         show_default=True,
         help="Train on this machine, several runs at a time where it is large enough, or on a Ray cluster.",
     ),
@@ -286,3 +250,42 @@ def _vocabulary_of(checkpoint: Path | None) -> Path | None:
     if not (checkpoint / "vocab.txt").is_file():
         raise BibenchError(f"{checkpoint} has no vocab.txt: name the vocabulary of this checkpoint by --vocabulary.")
     return checkpoint / "vocab.txt"
+
+
+def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(size) for size in value.lower().split("x"))
+    except ValueError:
+        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The argument MODEL and the options of a network of the zoo.
+
+    The command is called with `source`, `algorithm`, `input_shape` and `num_classes`, as `model_files.load` takes them.
+    """
+    for option in (
+        click.option(
+            "--classes",
+            "num_classes",
+            type=click.IntRange(min=2),
+            help="Classes of a network of the zoo.  [default: 1000 for images]",
+        ),
+        click.option(
+            "--input-shape",
+            callback=shape,
+            metavar="HxWxC",
+            help="Inputs of a network of the zoo.  [default: 224x224x3 for images]",
+        ),
+        click.option(
+            "--algorithm",
+            metavar="ALGORITHM",
+            help="The algorithm of a network of the zoo, or of a model file that needs it.",
+        ),
+        click.argument("source", metavar="MODEL|zoo:NAME[@WIDTH]"),
+    ):
+        command = option(command)
+    return command

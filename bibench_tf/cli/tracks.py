@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import Track
 from bibench_tf.cli.options import benchmark_options
 from bibench_tf.training.session import Session
+
+if TYPE_CHECKING:
+    from bibench_tf.benchmark.engine import Outcome
 
 
 def command_of(track: Track) -> click.Command:
@@ -28,7 +33,7 @@ def run_tracks(benchmark: Benchmark, session: Session, tracks: list[str] | None)
     return shown(engine.run(benchmark, session, tracks), session)
 
 
-def shown(outcome, session: Session) -> int:
+def shown(outcome: Outcome, session: Session) -> int:
     """Print the scores of a benchmark and the path of its report; the exit code is 1 where a part is missing."""
     from bibench_tf import report
 

@@ -214,8 +214,8 @@ def test_benchmark_command(phone, stub, flatbuffer, tmp_path, capsys):
     [
         (["--target", "fridge"], "Unknown kind of target 'fridge'"),
         (["--target", "ssh:-oProxyCommand=id"], "is not [USER@]HOST"),
-        (["--target", "host", "--download", "v0.16.0"], "such as adb or ssh"),
-        (["--target", "ssh:pi", "--download", "v0.16.0"], "No SHA-256 is known"),
+        (["--target", "host", "--lce-release", "v0.16.0"], "such as adb or ssh"),
+        (["--target", "ssh:pi", "--lce-release", "v0.16.0"], "No SHA-256 is known"),
         (["--cores", "a"], "not a list of values separated by commas"),
         (["--cores", "-1"], "numbers from 0"),
     ],

@@ -6,6 +6,7 @@ import dataclasses
 import platform
 import time
 
+import msgspec
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,7 +57,7 @@ def test_networks_are_measured_in_rounds(files, target):
             assert 0 < each.min_ms <= each.p50_ms <= each.p90_ms <= each.p99_ms <= each.max_ms
         assert measurement.provenance == "measured"
         assert measurement.device == target.describe()
-        assert Measurement.from_dict(measurement.to_dict()) == measurement
+        assert msgspec.convert(dataclasses.asdict(measurement), Measurement) == measurement
     assert "LCE" in measured["binary"].kernel
     assert "LCE" not in measured["float"].kernel
     warned = [any("ARM" in note for note in measurement.notes) for measurement in measured.values()]

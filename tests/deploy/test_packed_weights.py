@@ -179,9 +179,9 @@ def test_faults_are_told_in_a_sentence(saved):
         "other format": (lambda: header_with(saved, format="x"), "header that cannot be read"),
         "no arrays": (lambda: header_with(saved, arrays=3), "header that cannot be read"),
         "no JSON": (lambda: change(saved, bibench_tf=np.zeros(4, np.uint8)), "header that cannot be read"),
-        "size": (lambda: change(saved, conv__kernel_DOT_bits=np.zeros(9, np.uint8)), "'conv/kernel.bits' is not what"),
-        "missing": (lambda: change(saved, bn2__gamma=None), "'bn2/gamma' is not what"),
-        "extra": (lambda: change(saved, zzz=np.zeros(3)), "'zzz' is not what"),
+        "size": (lambda: change(saved, conv__kernel_DOT_bits=np.zeros(9, np.uint8)), "'conv/kernel.bits' does not fit"),
+        "missing": (lambda: change(saved, bn2__gamma=None), "'bn2/gamma' does not fit"),
+        "extra": (lambda: change(saved, zzz=np.zeros(3)), "'zzz' does not fit"),
         "shape": (lambda: header_with(saved, kernels={"conv": [3, 3, 23, 34]}), "the kernel of 'conv'"),
     }
     for name, (spoil, message) in faults.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -156,7 +155,7 @@ def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path)
     for algorithm, spec in BENCHMARK.specs(BENCHMARK.first).items():
         if algorithm != "xnorpp":  # counted, not trained
             accuracy = {"full_precision": 0.9, "bnn": 0.8}[algorithm]
-            result = RunResult(spec.id, dataclasses.asdict(spec), "completed", accuracy=accuracy)
+            result = RunResult(spec.id, spec, "completed", accuracy=accuracy)
             records.write(store.folder(spec) / "result.json", result)
     measured = plot.measured_points(BENCHMARK, counted)
     assert [(point.name, point.top1_percent) for point in measured] == [("full_precision", 90), ("bnn", 80)]

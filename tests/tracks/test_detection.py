@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
+from bibench_tf import datasets
 from bibench_tf.benchmark import engine
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
@@ -26,7 +27,7 @@ def main_specs():
     return resolved.specs(resolved.first)
 
 
-def canvases(data_dir=None, download=False):
+def canvases(options=None):
     items = fashion_mini.load()
     splits = DetectionSplits(
         canvas_mini.draw(items.train_images, items.train_labels, 32, 1),

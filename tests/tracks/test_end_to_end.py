@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 
 import numpy as np
 import pytest
@@ -46,7 +45,7 @@ def tiny_net(algorithm, input_shape, num_classes, width=1.0):
     return tf.keras.Model({"side": side, "points": points}, layers.Dense(num_classes, name="head")(x))
 
 
-def points(data_dir=None, download=False):
+def points(options=None):
     """Clouds around 0 or around 2."""
     rng = np.random.default_rng(0)
 
@@ -70,7 +69,7 @@ def points(data_dir=None, download=False):
     )
 
 
-def images(data_dir=None, download=False):
+def images(options=None):
     """Dark images and bright ones."""
     rng = np.random.default_rng(1)
 
@@ -160,7 +159,7 @@ def run(tiny, tmp_path):
     benchmark = ResolvedBenchmark(BENCHMARK)
     spec = benchmark.specs(benchmark.first)["bnn"]
     folder = RunStore(tmp_path).folder(spec)
-    records.write(folder / "result.json", RunResult(spec.id, dataclasses.asdict(spec), "completed"))
+    records.write(folder / "result.json", RunResult(spec.id, spec, "completed"))
     tf.keras.utils.set_random_seed(3)
     tiny_net("bnn", (16, 3), 2).save(folder / "model.keras")
     return folder

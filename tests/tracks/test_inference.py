@@ -19,6 +19,8 @@ from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.cli import tracks
 from bibench_tf.deploy import conversion, flatbuffer
 from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
+from bibench_tf.deploy.targets import record as latencies
+from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunStore
@@ -37,7 +39,7 @@ FINGERPRINT = "f1"
 
 def write_result(store, spec, **changes):
     data = {"name": "tiny", "fingerprint": FINGERPRINT, "train_examples": 8, "test_examples": 60}
-    result = RunResult(spec.id, dataclasses.asdict(spec), "completed", accuracy=0.5, dataset=data)
+    result = RunResult(spec.id, spec, "completed", accuracy=0.5, dataset=data)
     records.write(store.folder(spec) / "result.json", dataclasses.replace(result, **changes))
 
 
@@ -69,7 +71,7 @@ def write_record(store, algorithm, **changes):
 
 
 def write_device(store, algorithm, device, ms, baseline_ms=None, **changes):
-    record = inference_record.DeviceMeasurement(
+    record = Latency(
         run_id=SPECS[algorithm].id,
         target=device.target,
         version=inference_record.VERSION,
@@ -78,7 +80,7 @@ def write_device(store, algorithm, device, ms, baseline_ms=None, **changes):
         network=measurement(device, ms),
         baseline=None if baseline_ms is None else measurement(device, baseline_ms),
     )
-    path = store.folder(SPECS[algorithm]) / inference_record.device_file(device.target)
+    path = store.folder(SPECS[algorithm]) / latencies.file_name(device.target)
     records.write(path, dataclasses.replace(record, **changes))
     return path
 
@@ -183,7 +185,7 @@ def test_published_figures_stand_beside_the_same_network_only(store):
 
 
 def test_files_of_devices():
-    names = [inference_record.device_file(name) for name in ("host", "adb:a/b", "adb:a:b", "ssh:pi@board", "../x")]
+    names = [latencies.file_name(name) for name in ("host", "adb:a/b", "adb:a:b", "ssh:pi@board", "../x")]
     assert names[0] == "latency-host.json"
     assert len(set(names)) == 5
     assert all(set(name) <= set(string.ascii_letters + string.digits + "-._") for name in names)
@@ -271,19 +273,6 @@ def test_a_newer_version_of_this_track_is_refused_too(store):
     write_record(store, "bnn", version=inference_record.VERSION + 1)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
         TRACK.score(BENCHMARK, store)
-
-
-def test_what_an_earlier_version_measured_is_told_and_measured_again(store):
-    spec = SPECS["bnn"]
-    path = store.folder(spec) / inference_record.FILE
-    # As version 1 wrote it: the latency in the same record.
-    earlier = {"run_id": spec.id, "result": "r", "baseline": "b", "version": 1, "latency": {"median_ms": 1.0}}
-    content = {**records.read_envelope(path), "data": earlier}
-    path.write_text(json.dumps({**content, "sha256": files.digest(content)}))
-    score = TRACK.score(BENCHMARK, store)
-    assert score.scores["bnn"] is None
-    assert f"{path} was measured by an earlier version" in score.failures[0]
-    assert [each.algorithm for each, _ in measuring._to_convert(BENCHMARK, store)][1:] == ["bnn", "xnor"]
 
 
 def test_a_new_training_needs_a_new_measurement(store):
@@ -398,7 +387,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
         assert record.parity.images == 60
         assert record.parity.median_difference < 1e-5
         assert record.parity.deployed_accuracy == pytest.approx(record.parity.keras_accuracy, abs=0.05)
-        on_host = inference_record.read_device(trained.folder(spec) / "latency-host.json")
+        on_host = latencies.read(trained.folder(spec) / "latency-host.json")
         assert [each.count >= 5 for each in on_host.network.rounds] == [True, True]
         assert (on_host.baseline is None) == (algorithm == "full_precision")
         envelope = records.read_envelope(trained.folder(spec) / "latency-host.json")
@@ -429,7 +418,7 @@ def test_measures_once_and_keeps_the_file(trained, monkeypatch):
     monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(Fake(STUB)))
     before = TRACK.score(BENCHMARK, trained).scores
     measure(trained, targets=("ssh:me@stub",))
-    path = trained.folder(SPECS["bnn"]) / inference_record.device_file("ssh:me@stub")
+    path = trained.folder(SPECS["bnn"]) / latencies.file_name("ssh:me@stub")
     assert records.read_envelope(path)["provenance"] == "emulated"
     assert TRACK.score(BENCHMARK, trained).scores == before
 

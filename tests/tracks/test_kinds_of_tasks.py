@@ -55,7 +55,7 @@ def store(tmp_path):
 def put(store, spec, accuracy, metric="top-1 accuracy", metrics=None):
     result = RunResult(
         run_id=spec.id,
-        spec=dataclasses.asdict(spec),
+        spec=spec,
         status="completed",
         accuracy=accuracy,
         best_accuracy=accuracy,

@@ -45,7 +45,7 @@ def write_result(store, spec, **changes):
     result = RunResult(
         **{
             "run_id": spec.id,
-            "spec": dataclasses.asdict(spec),
+            "spec": spec,
             "status": "completed",
             "accuracy": 0.5,
             "dataset": {

@@ -44,7 +44,7 @@ def put(store, spec, accuracy=None, step_time_ms=10.0, **fields):
     data = {"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 10, "test_examples": 5}
     result = RunResult(
         run_id=spec.id,
-        spec=dataclasses.asdict(spec),
+        spec=spec,
         dataset=data,
         **{"status": "completed", "train_step_time_ms": step_time_ms, **completed, **fields},
     )

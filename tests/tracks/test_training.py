@@ -21,7 +21,7 @@ from bibench_tf.recipes import Recipe, learning_rate
 from bibench_tf.results import records, status
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.tracks.training_consumption import grid, retiming, scoring
-from bibench_tf.training import loop, optimizers, runner, step_timing
+from bibench_tf.training import loop, optimizers, queue, step_timing
 from bibench_tf.training.session import Session
 
 TRACK = TRACKS.get("training")
@@ -69,7 +69,7 @@ def store(tmp_path):
 def put(store, spec, accuracy, step_time_ms=10.0, **fields):
     data = {"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 640, "test_examples": 5}
     figures = {"accuracy": accuracy, "best_accuracy": accuracy, "test_loss": 1.0, "train_step_time_ms": step_time_ms}
-    result = RunResult(spec.id, dataclasses.asdict(spec), dataset=data, **{"status": "completed", **figures, **fields})
+    result = RunResult(spec.id, spec, dataset=data, **{"status": "completed", **figures, **fields})
     records.write(store.folder(spec) / "result.json", result)
 
 
@@ -323,7 +323,8 @@ def test_a_schedule_that_says_nothing_is_told(store):
 def retimed(benchmark, store, rounds_ms):
     recipe = benchmark.first.recipe
     options = {"input_shape": (28, 28, 1), "num_classes": 10}
-    times = step_timing.StepTimes("resnet20", options, recipe.batch_size, recipe.optimizer, rounds_ms)
+    rounds_ms = {name: tuple(map(float, found)) for name, found in rounds_ms.items()}
+    times = step_timing.StepTimes("resnet20", options, recipe.batch_size, recipe.optimizer, rounds_ms, "float32")
     path = retiming.path(store.root, benchmark.first)
     records.write(path, retiming.Retiming("fashion_mini", times))
     return path
@@ -360,10 +361,13 @@ def test_interleaved_times_that_lack_an_algorithm_are_not_used(store):
 def test_interleaved_times_are_measured_once_and_again_for_more_rounds_or_algorithms(monkeypatch, tmp_path):
     calls = []
 
-    def measure(networks, *, network, data, batch_size, optimizer, rounds, precision, progress, **_):
-        calls.append((tuple(networks), rounds, batch_size, precision))
-        rounds_ms = {name: tuple(10.0 for _ in progress(range(rounds))) for name in networks}
-        return step_timing.StepTimes(network, data.network_options, batch_size, optimizer, rounds_ms, precision)
+    def measure(algorithms, data, steps, *, rounds, progress):
+        calls.append((tuple(algorithms), rounds, steps.batch_size, steps.precision))
+        rounds_ms = {name: tuple(10.0 for _ in progress(range(rounds))) for name in algorithms}
+        options = data.network_options
+        return step_timing.StepTimes(
+            steps.network, options, steps.batch_size, steps.optimizer, rounds_ms, steps.precision
+        )
 
     monkeypatch.setattr(step_timing, "measure", measure)
     session = Session(tmp_path, quiet=True)
@@ -397,7 +401,7 @@ def test_the_report_of_seeds_is_written_in_all_forms(store, tmp_path):
 
 def test_runs_of_other_settings_are_trained_only_once(tmp_path):
     benchmark = two("quick", "adam-2e-3-cosine")
-    planned = runner.ordered([*TRACK.plan(benchmark), *benchmark.specs(benchmark.first).values()])
+    planned = queue.ordered([*TRACK.plan(benchmark), *benchmark.specs(benchmark.first).values()])
     assert len(planned) == 4 * 2 * 2
 
 

@@ -135,7 +135,8 @@ class Regression(Task):
 
 @pytest.fixture
 def regression(monkeypatch):
-    monkeypatch.setitem(tasks._TASKS, "regression", Regression())
+    monkeypatch.setattr(tasks.TASKS, "_entries", dict(tasks.TASKS._entries))
+    tasks.TASKS.register("regression", Regression(), origin="tests")
     return array_data(task="regression", numbers=True)
 
 

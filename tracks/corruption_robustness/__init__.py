@@ -49,8 +49,10 @@ class Options:
     severity_table: str = option(
         _BY_SIZE,
         "--severity-table",
-        "Severities of made corruptions: those of CIFAR-10-C or of ImageNet-C. By size: the former below 64 pixels.",
+        "Severities of made corruptions: those of CIFAR-10-C (cifar10), of ImageNet-C (imagenet), or by-size: cifar10 "
+        "below 64 pixels.",
         choices=(_BY_SIZE, "cifar10", "imagenet"),
+        metavar="TABLE",
     )
 
 

@@ -10,5 +10,5 @@ from bibench_tf.deploy.exports.dabnn.export import write as write
 from bibench_tf.deploy.exports.dabnn.export import zoo_options as zoo_options
 from bibench_tf.deploy.exports.dabnn.onnx_graph import require_packages as require_packages
 from bibench_tf.deploy.exports.dabnn.reader import NotExpressible as NotExpressible
-from bibench_tf.deploy.exports.dabnn.rules import check as check_rules
+from bibench_tf.deploy.exports.dabnn.rules import check_rules as check_rules
 from bibench_tf.deploy.exports.dabnn.rules import notes as notes

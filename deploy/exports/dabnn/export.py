@@ -51,7 +51,7 @@ def export(model: tf.keras.Model, level: Level = "strict") -> onnx.ModelProto:
     signs = level == "strict"
     exported = to_onnx(steps, reader.image, (1, channels, height, width), last, output_shape, signs)
     onnx.checker.check_model(exported, full_check=True)
-    violations = rules.check(exported)
+    violations = rules.check_rules(exported)
     if violations:
         raise BibenchError(f"The exported graph breaks a rule of daBNN: {violations[0]}")
     return exported

@@ -17,7 +17,7 @@ _OPERATORS = frozenset(
 )
 
 
-def check(exported: onnx.ModelProto) -> list[str]:
+def check_rules(exported: onnx.ModelProto) -> list[str]:
     """The parts of an ONNX model that daBNN refuses or computes differently, one sentence each."""
     require("onnx")
     graph = Graph(exported)

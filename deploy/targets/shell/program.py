@@ -44,7 +44,8 @@ class Programs:
         if self.release is not None:
             if self.binaries or not needing:
                 raise InvalidOption(
-                    "--download is for targets that need lce_benchmark_model, such as adb or ssh, in place of --binary."
+                    "--lce-release is for targets that need lce_benchmark_model, such as adb or ssh, in place of "
+                    "--binary."
                 )
             if self.sha256 is None:
                 asset = files[needing[0]]
@@ -67,7 +68,8 @@ def check(binary: Path | None, abi: str) -> Path:
     """
     if binary is None:
         raise InvalidOption(
-            "Measuring on a device needs lce_benchmark_model for it: --binary PATH, or --download RELEASE --sha256 HEX."
+            "Measuring on a device needs lce_benchmark_model for it: --binary PATH, or --lce-release RELEASE --sha256 "
+            "HEX."
         )
     try:
         with open(binary, "rb") as stream:
