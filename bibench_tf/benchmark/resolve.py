@@ -130,10 +130,6 @@ class Job:
         """The data set of a setup, as its network takes it. Raises BibenchError for missing data."""
         return self._described(setup.dataset).for_network(networks.parse(setup.network)[0])
 
-    def described(self, dataset: str) -> Dataset:
-        """A data set as the session has it, whatever the network. Raises BibenchError for missing data."""
-        return self._described(dataset)
-
     def same_data(self, setup: Setup, fingerprints: set[str]) -> Dataset:
         """The data set of a setup; raises BibenchError unless it is the one that networks were trained on."""
         data = self.data(setup)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.results import stores
+
+T = TypeVar("T")
 
 # How a training is spread over devices, see `bibench_tf.training.distribution`.
 STRATEGIES = ("mirrored", "multiworker", "tpu")
@@ -72,6 +75,10 @@ class Session:
         if url is not None:
             stores.of(session.results).fetch_records()
         return session
+
+    def progress(self, items: Collection[T], description: str, unit: str) -> Iterable[T]:
+        """The items with a bar on stderr, if there are any."""
+        return tqdm(items, description, unit=unit, disable=self.quiet or not items, file=sys.stderr)
 
     def progress_bar(self, total: int, unit: str) -> tqdm:
         """A bar on stderr with an estimate of the time left; in a file or pipe it prints a line every half minute."""

@@ -184,16 +184,11 @@ def _turn_ms(step: Callable[[], object], clock: Callable[[], float]) -> float:
     return round(min(times_ms), 3)
 
 
-def ratio(times: StepTimes, algorithm: str, baseline: str = BASELINE) -> Ratio:
-    """The step time of an algorithm divided by that of the baseline, round by round.
+def ratio(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str = BASELINE) -> Ratio:
+    """The step time of `name` divided by that of the baseline, round by round; `rounds_ms` as in `StepTimes`.
 
     Raises InvalidOption when one of them was not timed.
     """
-    return ratio_of(times.rounds_ms, algorithm, baseline)
-
-
-def ratio_of(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str) -> Ratio:
-    """`ratio` of the times that `measure_steps` returns."""
     for each in (name, baseline):
         if each not in rounds_ms:
             raise InvalidOption(f"The step of '{each}' was not timed, only those of {', '.join(rounds_ms)}.")

@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from bibench_tf import files, tasks
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
@@ -138,16 +136,15 @@ class _Examples:
 def _convert_all(job: Job) -> None:
     from bibench_tf.deploy.conversion import Converter
 
-    store, session = job.store, job.session
+    store = job.store
     pending = dict(_to_convert(job.benchmark, store))
     if not pending:
         return
     dataset = job.same_data(job.benchmark.first, {record.dataset for record in pending.values()})
     # Not before there is a file to compare: the images of detectors that cannot be converted are large.
     examples = functools.cache(functools.partial(_Examples.of, dataset))
-    progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
     with Converter() as converter:
-        for spec, record in progress:
+        for spec, record in job.session.progress(pending.items(), "conversion", "network"):
             _convert_one(converter, store, spec, record, examples)
 
 
@@ -232,12 +229,11 @@ def _to_measure(
 
 
 def _measure_all(job: Job, target: Target) -> None:
-    store, session = job.store, job.session
+    store = job.store
     device = target.describe()
     how = HOST_SETTINGS if device.target == "host" else DEVICE_SETTINGS
     pending = list(_to_measure(job.benchmark, store, device.target))
-    progress = tqdm(pending, desc=device.target, unit="network", disable=session.quiet or not pending, file=sys.stderr)
-    for spec, record, baseline in progress:
+    for spec, record, baseline in job.session.progress(pending, device.target, "network"):
         folder = store.folder(spec)
         flatbuffers = {"network": (folder / MODEL_FILE).read_bytes()}
         if baseline is not None:

@@ -90,7 +90,7 @@ def _ratio(
 ) -> Ratio | None:
     """The step time beside full precision: of the interleaved rounds, or of runs with the same setting and seed."""
     if times is not None:
-        return ratio(times.times, algorithm)
+        return ratio(times.times.rounds_ms, algorithm)
     return tables.ratio_of_runs(runs[algorithm], runs[BASELINE], chosen)
 
 
