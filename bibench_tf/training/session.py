@@ -57,15 +57,12 @@ class Session:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        if self.xla and self.strategy is not None:
-            raise InvalidOption(
-                f"XLA compiles the steps of one device: leave out either --xla or --strategy {self.strategy}."
-            )
-        if self.executor == "ray" and self.strategy is not None:
-            raise InvalidOption(
-                f"--executor ray gives every run one machine: leave out either this option or --strategy "
-                f"{self.strategy}."
-            )
+        for chosen, option, effect in (
+            (self.xla, "--xla", "compiles the steps of one device"),
+            (self.executor == "ray", "--executor ray", "gives every run one machine"),
+        ):
+            if chosen and self.strategy is not None:
+                raise InvalidOption(f"{option} {effect}: leave out either this option or --strategy {self.strategy}.")
 
     @classmethod
     def at(cls, results: str | Path, **fields: Any) -> Session:

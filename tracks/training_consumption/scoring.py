@@ -34,12 +34,12 @@ def score(track: TrainingConsumption, benchmark: ResolvedBenchmark, store: RunSt
     }
     times = _times(benchmark, store, failures)
     runs = {algorithm: [results[setting][algorithm] for setting in settings] for algorithm in benchmark.all_algorithms}
-    everyone = range(benchmark.seeds)
+    trained = [one for found in runs.values() for of_seeds in found for one in of_seeds]
     measured = {
         algorithm: Measured(
-            runs=found,
-            ratio=_ratio(algorithm, runs, times, everyone),
-            overall=_overall(benchmark, algorithm, runs, times, failures),
+            found,
+            _ratio(algorithm, runs, times, range(benchmark.seeds)),
+            _overall(benchmark, algorithm, runs, times, failures),
         )
         for algorithm, found in runs.items()
     }
@@ -48,12 +48,7 @@ def score(track: TrainingConsumption, benchmark: ResolvedBenchmark, store: RunSt
         table=tables.table(benchmark, measured, times),
         charts=tables.charts(benchmark, settings, measured, times),
         conditions={
-            **training_conditions(
-                benchmark,
-                [one for found in runs.values() for of_seeds in found for one in of_seeds],
-                [benchmark.first],
-                every_seed=True,
-            ),
+            **training_conditions(benchmark, trained, [benchmark.first], every_seed=True),
             "network": benchmark.first.network,
             **tables.conditions(settings, measured, times),
         },
