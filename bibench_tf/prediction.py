@@ -42,9 +42,10 @@ def predictions(
 
 def draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
     """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
+    from bibench_tf.datasets import DetectionDataset
     from bibench_tf.detection import drawing
 
-    if data.task != "detection":
+    if not isinstance(data, DetectionDataset):
         raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -216,12 +216,12 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
             session = Session.at(results, bert_checkpoint=bert_checkpoint, vocabulary=vocabulary, **values)
             return function(benchmark, session)
 
-        of_tracks = [
-            _track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]
+        options: list[Callable[[Command], Command]] = [
+            *(_BENCHMARK[name] for name in takes),
+            *(_track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]),
+            *_SESSION,
         ]
-        for option in reversed((*(_BENCHMARK[name] for name in takes), *of_tracks, *_SESSION)):
-            command = option(command)
-        return command
+        return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
     return decorate
 

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bibench_tf import networks, tasks
 from bibench_tf.errors import InvalidOption, UnknownName
@@ -67,6 +67,12 @@ class Ratio:
     median: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, ratios: ArrayLike) -> Ratio:
+        """Median and quartiles of ratios."""
+        low, median, high = np.asarray(np.quantile(ratios, [0.25, 0.5, 0.75])).tolist()
+        return cls(median, low, high)
 
 
 def measure(
@@ -192,5 +198,4 @@ def ratio(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str = B
     for each in (name, baseline):
         if each not in rounds_ms:
             raise InvalidOption(f"The step of '{each}' was not timed, only those of {', '.join(rounds_ms)}.")
-    low, median, high = np.quantile(np.divide(rounds_ms[name], rounds_ms[baseline]), [0.25, 0.5, 0.75]).tolist()
-    return Ratio(median, low, high)
+    return Ratio.of(np.divide(rounds_ms[name], rounds_ms[baseline]))

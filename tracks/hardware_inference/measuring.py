@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
-    from bibench_tf.deploy.conversion import Converter
+    from bibench_tf.deploy.conversion import Converter, Runtime
     from bibench_tf.results.runs import RunSpec, RunStore
     from bibench_tf.tasks import Task
     from bibench_tf.tracks.hardware_inference import Options
@@ -155,7 +155,7 @@ def _convert_one(
 
     folder = store.folder(spec)
     conditions = environment.describe()
-    runtime = "tflite" if spec.algorithm == BASELINE else "lce"
+    runtime: Runtime = "tflite" if spec.algorithm == BASELINE else "lce"
     try:
         model = store.model(spec)
         content = converter.convert(model, runtime)
@@ -165,9 +165,10 @@ def _convert_one(
         return
     operations = flatbuffer.operators(content)
     files.write_atomically(folder / MODEL_FILE, lambda path: path.write_bytes(content))
+    inputs = examples().inputs
     record = dataclasses.replace(
         record,
-        input_shape=() if isinstance(examples().inputs, Mapping) else examples().inputs.shape[1:],
+        input_shape=inputs.shape[1:] if isinstance(inputs, np.ndarray) else (),
         size_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),
         binary_layers=_binary_layers(model),
@@ -239,7 +240,8 @@ def _measure_all(job: Job, target: Target) -> None:
         if baseline is not None:
             flatbuffers["baseline"] = baseline.read_bytes()
         try:
-            record = dataclasses.replace(record, **target.measure(flatbuffers, how))
+            measured: dict[str, Any] = target.measure(flatbuffers, how)
+            record = dataclasses.replace(record, **measured)
         except BibenchError as error:
             record = dataclasses.replace(record, error=str(error))
         records.write(

@@ -63,10 +63,7 @@ def ratio_of_runs(
         for one, other in ((of_seeds[index], of_baseline[index]) for index in chosen)
         if one and other and one.train_step_time_ms and other.train_step_time_ms
     ]
-    if not ratios:
-        return None
-    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    return Ratio(median, low, high)
+    return Ratio.of(ratios) if ratios else None
 
 
 def table(benchmark: ResolvedBenchmark, measured: Mapping[str, Measured], retiming: Retiming | None) -> pd.DataFrame:
