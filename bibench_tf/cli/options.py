@@ -216,12 +216,15 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
             session = Session.at(results, bert_checkpoint=bert_checkpoint, vocabulary=vocabulary, **values)
             return function(benchmark, session)
 
-        options: list[Callable[[Command], Command]] = [
+        options: list[Any] = [
             *(_BENCHMARK[name] for name in takes),
             *(_track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]),
             *_SESSION,
         ]
-        return functools.reduce(lambda decorated, option: option(decorated), reversed(options), command)
+        decorated: Command = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 

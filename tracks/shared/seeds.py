@@ -143,7 +143,7 @@ def note(benchmark: ResolvedBenchmark, metric: str) -> str:
             "be chance."
         )
     return (
-        f"Figures are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
+        f"Values are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
         f"{bootstrap.LEVEL * 100:g} % interval by Student's t over the seeds (t = "
         f"{intervals.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
         "places an algorithm may hold: two algorithms differ significantly where their intervals do not overlap."
