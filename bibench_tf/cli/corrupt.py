@@ -48,7 +48,6 @@ def _severities(ctx: click.Context, param: click.Parameter, value: str | None) -
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where TensorFlow Datasets keeps prepared data.")
 @click.option("--download", is_flag=True, help="Let TensorFlow Datasets download and prepare missing data.")
 @click.option("--workers", type=click.IntRange(min=1), help="Threads; by default the number of processors.")
-@click.option("--plugin", metavar="A.py,B.py", help="Python files that register corruptions or data sets.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def corrupt(
     source: str,
@@ -58,7 +57,6 @@ def corrupt(
     data_dir: Path | None,
     download: bool,
     workers: int | None,
-    plugin: str | None,
     **options: Any,
 ) -> int:
     """Write corrupted copies of a folder of images, or of the test images of a data set.
@@ -73,12 +71,10 @@ def corrupt(
       bibench corrupt data:fashion_mini corrupted --corruption gaussian_noise
       bibench corrupt data:cifar10 CIFAR-10-C --data-dir ~/tensorflow_datasets
     """
-    from bibench_tf import corruptions, datasets, registry
+    from bibench_tf import corruptions, datasets
     from bibench_tf.corruptions import export
     from bibench_tf.errors import InvalidOption
 
-    for path in filter(None, (plugin or "").split(",")):
-        registry.load_plugin(path)
     names = corruptions.expand(part.strip() for part in corruption.split(","))
     options["workers"] = workers or len(os.sched_getaffinity(0))
     if not source.startswith(_DATA):

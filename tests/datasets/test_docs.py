@@ -16,7 +16,7 @@ def test_the_examples_run(monkeypatch):
     examples = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
     assert len(examples) > 4
     for example in examples:
-        exec(compile(example, str(DOCUMENT), "exec"), {})
+        exec(compile(example, str(DOCUMENT), "exec"), {"__name__": "docs.data"})
     stripes = datasets.get("stripes")
     images, labels = next(iter(stripes.train_batches(100, seed=0, epoch=0, augment=False)))
     vertical = images.numpy().std(axis=1).mean(axis=(1, 2)) < images.numpy().std(axis=2).mean(axis=(1, 2))
