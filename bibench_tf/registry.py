@@ -116,8 +116,8 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._is_discovered:
             return
+        folder = importlib.import_module(self.group).__path__  # not while others wait: it may look things up
         with _discovery:  # other threads wait until all names are known
-            folder = importlib.import_module(self.group).__path__
             if self._is_discovered or self._is_discovering:  # a module looks things up while it registers its own
                 return
             self._is_discovering = True
