@@ -116,7 +116,7 @@ def compare(spent_s: dict[str, list[float]], images: int) -> dict[str, float]:
         ("pipeline / steps", "without", "pipeline"),
         ("step with / without", "with", "without"),
     ):
-        ratio = step_timing.ratio_of(spent_s, name, other)
+        ratio = step_timing.ratio(spent_s, name, other)
         row |= {title: ratio.median, f"{title}, low": ratio.low, f"{title}, high": ratio.high}
     return row
 

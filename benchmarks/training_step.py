@@ -138,7 +138,7 @@ def compare(rounds_ms: dict[str, tuple[float, ...]], names: list[str]) -> pd.Dat
         row = {"algorithm": name, "step (ms)": statistics.median(rounds_ms[name])}
         for title, other in (("to full precision", BASELINE), ("to PyTorch", f"torch {name}")):
             if other in rounds_ms:
-                ratio = step_timing.ratio_of(rounds_ms, name, other)
+                ratio = step_timing.ratio(rounds_ms, name, other)
                 row |= {title: ratio.median, f"{title}, low": ratio.low, f"{title}, high": ratio.high}
         rows.append(row)
     return pd.DataFrame(rows)

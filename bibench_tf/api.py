@@ -84,7 +84,7 @@ def audit(model: tf.keras.Model | str | Path) -> Audit:
     >>> import bibench_tf as bb
     >>> model = bb.zoo.build("vgg_small", "bnn", width=0.0625, input_shape=(28, 28, 1), num_classes=4)
     >>> bb.audit(model).fallbacks
-    []
+    ()
     """
     from bibench_tf import deploy
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,10 @@ def predictions(
 
 def draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
     """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
+    from bibench_tf.datasets import DetectionDataset
     from bibench_tf.detection import drawing
 
-    if data.task != "detection":
+    if not isinstance(data, DetectionDataset):
         raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,13 +68,13 @@ def data_of(model: Path) -> str:
 
 def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:
     """Refuse examples of other sizes than the network takes, and other outputs than the data set needs."""
-    taken = {tensor.node.layer.name: tuple(tensor.shape[1:]) for tensor in model.inputs}
+    taken = {tensor.node.layer.name: tensor.shape[1:] for tensor in model.inputs}
     if isinstance(inputs, Mapping):
         given = {name: tuple(array.shape[1:]) for name, array in inputs.items()}
     else:
         # The name of an only input does not matter.
         given = dict.fromkeys(taken if len(taken) == 1 else ["inputs"], tuple(inputs.shape[1:]))
-    if taken.keys() != given.keys() or not all(_fits(given[name], taken[name]) for name in taken):
+    if taken.keys() != given.keys() or not all(taken[name].is_compatible_with(given[name]) for name in taken):
         raise BibenchError(f"The network takes {_sizes(taken)}, and the examples of '{data.name}' are {_sizes(given)}.")
     if isinstance(model.output_shape, Mapping):
         return
@@ -82,11 +83,5 @@ def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:
         raise BibenchError(f"The network gives {model.output_shape[-1]} numbers, and '{data.name}' needs {needed}.")
 
 
-def _fits(given: tuple[int | None, ...], taken: tuple[int | None, ...]) -> bool:
-    return len(given) == len(taken) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(given, taken, strict=True)
-    )
-
-
-def _sizes(shapes: Mapping[str, tuple[int, ...]]) -> str:
+def _sizes(shapes: Mapping[str, Iterable[int | None]]) -> str:
     return ", ".join(f"{name} {' x '.join(map(str, shape))}" for name, shape in sorted(shapes.items()))

@@ -8,7 +8,7 @@ Importing `bibench_tf` calls `prepare` and changes nothing else. It imports no T
 * `TF_CPP_MIN_LOG_LEVEL=3`, where it is not set. TensorFlow logs missing CUDA libraries as errors at every start; a
   failure that matters is raised in Python.
 * The logger `larq.layers_base` shows errors only. Larq warns at every binary layer without a weight constraint, but
-  whether latent weights are clipped is a part of each algorithm (`Algorithm.clip_weights`).
+  whether latent weights are clipped is a part of each algorithm (`Algorithm.weight_limit`).
 
 The other functions act only when called: the command line silences TensorFlow's Python logger, a training drops the
 gradients of earlier networks from a private TensorFlow table, and a plug-in file is named to child processes.

@@ -13,6 +13,7 @@ import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -23,6 +24,7 @@ from bibench_tf import process
 from bibench_tf.errors import BibenchError, InvalidOption, UnknownName
 
 T = TypeVar("T")
+_discovery = threading.RLock()
 # The plug-in files that were run, by the names of their modules.
 _plugins: dict[str, Path] = {}
 
@@ -55,7 +57,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, _Entry[T]] = {}
         self._aliases: dict[str, str] = {}
         self._failures: list[str] = []
-        self._is_discovered = False
+        self._is_discovered = self._is_discovering = False
 
     def register(self, name: str, thing: T | str, *, origin: str, aliases: Iterable[str] = ()) -> None:
         """Make a thing known under `name`; a text `module:attribute` is imported when it is looked up.
@@ -114,16 +116,20 @@ class Registry(Generic[T]):
     def _discover(self) -> None:
         if self._is_discovered:
             return
-        folder = importlib.import_module(self.group).__path__
-        if self._is_discovered:  # by the package itself
-            return
-        self._is_discovered = True  # set first: a module may look things up while it registers its own
-        try:
-            for module in pkgutil.iter_modules(folder, f"{self.group}."):
-                importlib.import_module(module.name)
-        except BaseException:
-            self._is_discovered = False
-            raise
+        folder = importlib.import_module(self.group).__path__  # not while others wait: it may look things up
+        with _discovery:  # other threads wait until all names are known
+            if self._is_discovered or self._is_discovering:  # a module looks things up while it registers its own
+                return
+            self._is_discovering = True
+            try:
+                self._register_all(folder)
+                self._is_discovered = True
+            finally:
+                self._is_discovering = False
+
+    def _register_all(self, folder: Iterable[str]) -> None:
+        for module in pkgutil.iter_modules(folder, f"{self.group}."):
+            importlib.import_module(module.name)
         for point in importlib.metadata.entry_points(group=self.group):
             origin = point.value.partition(":")[0]
             if point.name in self._entries and self._entries[point.name].origin == origin:

@@ -31,7 +31,6 @@ class LampState(type(tasks.get("image_classification"))):
     title = "State of lamps"
     network = "lamp_net"
     default_data = "lamps"
-    quick_recipe = "lamp_recipe"
 
 
 class Lamps(datasets.ArrayImages):
@@ -233,19 +232,17 @@ def test_a_benchmark_of_all_that_a_plug_in_adds_runs_from_the_command_line(plugi
 def test_a_benchmark_of_all_that_a_plug_in_adds_runs_from_python(plugin, tmp_path):
     script = """
         import sys
-        from pathlib import Path
 
-        from bibench_tf.benchmark import engine
-        from bibench_tf.benchmark.spec import Benchmark
+        import bibench_tf as bb
         from bibench_tf.registry import load_plugin
-        from bibench_tf.training.session import Session
 
         load_plugin(sys.argv[1])
-        benchmark = Benchmark(
-            data=("lamps",),
-            networks=("lamp_net",),
-            algorithms=("lamp_sign",),
+        scores = bb.run_benchmark(
+            data="lamps",
+            network="lamp_net",
+            algorithms=["lamp_sign"],
             recipe="lamp_recipe",
+            results="small",
             options={
                 "robustness": {"corruptions": ("dimmed",), "images": 200},
                 "training": {"grid": ("adam-1e-2-cosine", "sgd-1e-3-cosine")},
@@ -253,9 +250,8 @@ def test_a_benchmark_of_all_that_a_plug_in_adds_runs_from_python(plugin, tmp_pat
                 "glow": {"watts": 40},
             },
         )
-        outcome = engine.run(benchmark, Session(Path("small"), quiet=True))
-        assert outcome.failures == 0, [score.failures for score in outcome.scores.values()]
-        assert list(outcome.scores)[-1] == "glow"
+        assert not any(score.failures for score in scores.values()), [score.failures for score in scores.values()]
+        assert list(scores)[-1] == "glow"
     """
     (tmp_path / "script.py").write_text(textwrap.dedent(script))
     done = python("script.py", plugin, cwd=tmp_path)

@@ -7,24 +7,15 @@ import dataclasses
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import (
-    Activation,
-    batch_norm,
-    image_and_stem,
-    pooled_classifier,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 
 @register()
 def abc_net(
-    algorithm: str | Algorithm = "abc",
+    algorithm: str | algorithms.Algorithm = "abc",
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -33,7 +24,7 @@ def abc_net(
     weight_bases: int | None = None,
     activation_bases: int | None = None,
     stem: str = "auto",
-    activation: Activation = None,
+    activation: parts.Activation = None,
 ) -> tf.keras.Model:
     """ResNet-18 or -34 (`depth`) as ABC-Net has it: max-pool first, then batch norm and activation.
 
@@ -54,17 +45,15 @@ def abc_net(
     """
     algorithm = _with_bases(algorithms.get(algorithm), weight_bases=weight_bases, activation_bases=activation_bases)
     blocks = ResidualBlocks(algorithm, activation)
-    image, stem = image_and_stem(input_shape, stem, "abc_net")
+    image, stem = parts.image_and_stem(input_shape, stem, "abc_net")
 
-    x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
-    if stem == "imagenet":
-        x = stem_pool(x, "same")
-    x = blocks.activate(batch_norm("stem_bn")(x), "stem_activation")
-    x = blocks.stages(x, blocks_of(depth), [scaled(wide, width) for wide in CHANNELS])
-    return pooled_classifier(image, x, num_classes, "abc_net")
+    x = parts.stem_pool(parts.stem_conv(image, stem, parts.scaled(CHANNELS[0], width)), stem)
+    x = blocks.activate(parts.batch_norm("stem_bn")(x), "stem_activation")
+    x = blocks.stages(x, blocks_of(depth), [parts.scaled(wide, width) for wide in CHANNELS])
+    return parts.pooled_classifier(image, x, num_classes, "abc_net")
 
 
-def _with_bases(algorithm: Algorithm, **bases: int | None) -> Algorithm:
+def _with_bases(algorithm: algorithms.Algorithm, **bases: int | None) -> algorithms.Algorithm:
     given = {option: number for option, number in bases.items() if number is not None}
     if given and algorithm.key != "abc":
         raise InvalidOption(f"{' and '.join(given)} are for algorithm 'abc', not '{algorithm.key}'.")

@@ -7,22 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.dorefa import DoReFa
 from bibench_tf.algorithms.layers import BinaryConv2D
 from bibench_tf.algorithms.quantizers import ClippedSign
 from bibench_tf.algorithms.xnor import XNOR
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    check_classes,
-    classifier,
-    float_conv,
-    image_input,
-    is_binary,
-    scaled,
-)
+from bibench_tf.zoo import parts
 
 # The binarizations of the papers.
 _XNOR_NET = XNOR(input_scale="spatial")
@@ -31,7 +21,7 @@ _DOREFA_NET = DoReFa(activation_bits=2, weight_scale="layer")
 
 @register()
 def binary_alexnet(
-    algorithm: str | Algorithm = "bnn",
+    algorithm: str | algorithms.Algorithm = "bnn",
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -49,23 +39,18 @@ def binary_alexnet(
     output logits (B, num_classes). Source: arXiv 1602.02830; layers as in Larq Zoo's BinaryAlexNet.
     """
     algorithm = algorithms.get(algorithm)
-    check_classes(num_classes)
-    x = image = image_input(input_shape, minimum=57, network="binary_alexnet")
-    x = _pool(_binary_kernel_conv(algorithm, scaled(64, width), 11, 4, "stem_conv")(x), "stem_pool")
+    parts.check_classes(num_classes)
+    x = image = parts.image_input(input_shape, minimum=57, network="binary_alexnet")
+    x = _pool(_binary_kernel_conv(algorithm, parts.scaled(64, width), 11, 4, "stem_conv")(x), "stem_pool")
     x = _between(_bn(x, "stem_bn"), algorithm, "stem_activation")
-    for number, channels, kernel_size, pool in (
-        (2, 192, 5, True),
-        (3, 384, 3, False),
-        (4, 384, 3, False),
-        (5, 256, 3, True),
-    ):
-        x = algorithm.conv2d(scaled(channels, width), kernel_size, name=f"conv{number}")(x)
-        if pool:
+    for number, channels, kernel_size in ((2, 192, 5), (3, 384, 3), (4, 384, 3), (5, 256, 3)):
+        x = algorithm.conv2d(parts.scaled(channels, width), kernel_size, name=f"conv{number}")(x)
+        if number in (2, 5):
             x = _pool(x, f"pool{number}")
         x = _between(_bn(x, f"bn{number}"), algorithm, f"activation{number}")
     x = tf.keras.layers.Flatten(name="flatten")(x)
     for number in (6, 7):
-        x = algorithm.dense(scaled(4096, width), use_bias=False, name=f"dense{number}")(x)
+        x = algorithm.dense(parts.scaled(4096, width), use_bias=False, name=f"dense{number}")(x)
         x = _between(_bn(x, f"bn{number}"), algorithm, f"activation{number}")
     x = _bn(algorithm.dense(num_classes, use_bias=False, name="head")(x), "head_bn")
     return tf.keras.Model(image, x, name="binary_alexnet")
@@ -73,7 +58,7 @@ def binary_alexnet(
 
 @register()
 def xnornet(
-    algorithm: str | Algorithm = _XNOR_NET,
+    algorithm: str | algorithms.Algorithm = _XNOR_NET,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -94,30 +79,25 @@ def xnornet(
     layers as in Larq Zoo's XNORNet.
     """
     algorithm = algorithms.get(algorithm)
-    x = image = image_input(input_shape, minimum=57, network="xnornet")
-    x = _bn(float_conv(scaled(96, width), 11, 4, "stem_conv")(x), "stem_bn")
-    x = _pool(activation_layer("relu", "stem_activation")(x), "stem_pool")
-    for number, channels, kernel_size, pool in (
-        (2, 256, 5, True),
-        (3, 384, 3, False),
-        (4, 384, 3, False),
-        (5, 256, 3, True),
-    ):
+    x = image = parts.image_input(input_shape, minimum=57, network="xnornet")
+    x = _bn(parts.float_conv(parts.scaled(96, width), 11, 4, "stem_conv")(x), "stem_bn")
+    x = _pool(parts.activation_layer("relu", "stem_activation")(x), "stem_pool")
+    for number, channels, kernel_size in ((2, 256, 5), (3, 384, 3), (4, 384, 3), (5, 256, 3)):
         x = _between(_bn(x, f"bn{number}", epsilon=1e-4), algorithm, f"activation{number}")
-        x = algorithm.conv2d(scaled(channels, width), kernel_size, name=f"conv{number}")(x)
-        if pool:
+        x = algorithm.conv2d(parts.scaled(channels, width), kernel_size, name=f"conv{number}")(x)
+        if number in (2, 5):
             x = _pool(x, f"pool{number}")
     for number, kernel_size in ((6, x.shape[1:3]), (7, 1)):
         x = _between(_bn(x, f"bn{number}", epsilon=1e-4), algorithm, f"activation{number}")
-        x = algorithm.conv2d(scaled(4096, width), kernel_size, padding="valid", name=f"conv{number}")(x)
-    x = activation_layer("relu", "head_activation")(_bn(x, "head_bn", epsilon=1e-3))
+        x = algorithm.conv2d(parts.scaled(4096, width), kernel_size, padding="valid", name=f"conv{number}")(x)
+    x = parts.activation_layer("relu", "head_activation")(_bn(x, "head_bn", epsilon=1e-3))
     x = tf.keras.layers.Flatten(name="flatten")(x)
-    return tf.keras.Model(image, classifier(x, num_classes, use_bias=False), name="xnornet")
+    return tf.keras.Model(image, parts.classifier(x, num_classes, use_bias=False), name="xnornet")
 
 
 @register()
 def dorefanet(
-    algorithm: str | Algorithm = _DOREFA_NET,
+    algorithm: str | algorithms.Algorithm = _DOREFA_NET,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -135,32 +115,32 @@ def dorefanet(
     section 3.2; layers as in Larq Zoo's DoReFaNet.
     """
     algorithm = algorithms.get(algorithm)
-    x = image = image_input(input_shape, minimum=44, network="dorefanet")
-    x = tf.keras.layers.Conv2D(scaled(96, width), 12, strides=4, kernel_initializer="he_normal", name="stem_conv")(x)
-    x = _between(x, algorithm, "stem_activation")
+    x = image = parts.image_input(input_shape, minimum=44, network="dorefanet")
+    stem = tf.keras.layers.Conv2D(parts.scaled(96, width), 12, 4, kernel_initializer="he_normal", name="stem_conv")
+    x = _between(stem(x), algorithm, "stem_activation")
     pools = {2: "same", 3: "same", 5: "valid"}
     for number, channels, kernel_size in ((2, 256, 5), (3, 384, 3), (4, 384, 3), (5, 256, 3)):
-        x = algorithm.conv2d(scaled(channels, width), kernel_size, name=f"conv{number}")(x)
+        x = algorithm.conv2d(parts.scaled(channels, width), kernel_size, name=f"conv{number}")(x)
         x = _bn(x, f"bn{number}", epsilon=1e-4)
         if number in pools:
             x = _pool(x, f"pool{number}", pools[number])
         x = _between(x, algorithm, f"activation{number}")
     x = tf.keras.layers.Flatten(name="flatten")(x)
     for number in (6, 7):
-        x = algorithm.dense(scaled(4096, width), use_bias=False, name=f"dense{number}")(x)
+        x = algorithm.dense(parts.scaled(4096, width), use_bias=False, name=f"dense{number}")(x)
         x = _bn(x, f"bn{number}", epsilon=1e-4)
         if number == 6:
             x = _between(x, algorithm, "activation6")
     x = tf.keras.layers.ReLU(max_value=1.0, name="head_activation")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name="dorefanet")
+    return tf.keras.Model(image, parts.classifier(x, num_classes), name="dorefanet")
 
 
 def _binary_kernel_conv(
-    algorithm: Algorithm, filters: int, kernel_size: int, strides: int, name: str
+    algorithm: algorithms.Algorithm, filters: int, kernel_size: int, strides: int, name: str
 ) -> tf.keras.layers.Layer:
     """A convolution of float inputs with the signs of its kernel; `float_conv` in full precision."""
-    if not is_binary(algorithm):
-        return float_conv(filters, kernel_size, strides, name)
+    if not parts.is_binary(algorithm):
+        return parts.float_conv(filters, kernel_size, strides, name)
     return BinaryConv2D(
         filters,
         kernel_size,
@@ -173,13 +153,13 @@ def _binary_kernel_conv(
     )
 
 
-def _between(x: tf.Tensor, algorithm: Algorithm, name: str) -> tf.Tensor:
+def _between(x: tf.Tensor, algorithm: algorithms.Algorithm, name: str) -> tf.Tensor:
     """The activation before a layer that quantizes its inputs itself: ReLU in full precision, else the identity."""
-    return activation_layer("linear" if is_binary(algorithm) else "relu", name)(x)
+    return parts.activation_layer("linear" if parts.is_binary(algorithm) else "relu", name)(x)
 
 
 def _bn(x: tf.Tensor, name: str, **options: Any) -> tf.Tensor:
-    return batch_norm(name, scale=False, **options)(x)
+    return parts.batch_norm(name, scale=False, **options)(x)
 
 
 def _pool(x: tf.Tensor, name: str, padding: str = "valid") -> tf.Tensor:

@@ -185,9 +185,4 @@ class DotProductAttention(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Keras' configuration, and the options."""
-        return {
-            **super().get_config(),
-            "heads": self.heads,
-            "binary": self.binary,
-            "dropout": self.dropout.rate,
-        }
+        return {**super().get_config(), "heads": self.heads, "binary": self.binary, "dropout": self.dropout.rate}

@@ -8,19 +8,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo.attention import (
-    BinaryEmbedding,
-    DotProductAttention,
-    PositionEmbedding,
-    embedding_initializer,
-    gelu_with_sign,
-)
+from bibench_tf.zoo import attention, parts
 from bibench_tf.zoo.bert_checkpoint import Sizes, load_checkpoint, read_sizes
-from bibench_tf.zoo.blocks import is_binary, scaled
 
 _PRESETS = {
     "bert": Preset(
@@ -56,7 +48,7 @@ _PRESETS = {
 @register_family(_PRESETS, task="text_classification")
 def _bert(
     name: str,
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     sequence_length: int = 128,
     vocabulary_size: int | None = None,
     num_classes: int = 2,
@@ -107,19 +99,16 @@ def _bert(
     sizes = _sizes({option: size for option, size in asked.items() if size is not None}, width, checkpoint)
     _check(sizes, sequence_length, num_classes, dropout)
     network = _Layers(algorithms.get(algorithm), sizes, binary_embeddings, dropout)
-    inputs = [
-        tf.keras.Input((sequence_length,), dtype="int32", name="token_ids"),
-        tf.keras.Input((sequence_length,), dtype="int32", name="segment_ids"),
-        tf.keras.Input((sequence_length,), dtype="float32", name="mask"),
-    ]
-    token_ids, segment_ids, mask = inputs
+    token_ids = tf.keras.Input((sequence_length,), dtype="int32", name="token_ids")
+    segment_ids = tf.keras.Input((sequence_length,), dtype="int32", name="segment_ids")
+    mask = tf.keras.Input((sequence_length,), dtype="float32", name="mask")
     x = network.embeddings(token_ids, segment_ids)
     for number in range(1, sizes.layers + 1):
         x = network.encoder_layer(x, mask, f"layer{number}")
     pooled = network.pooled(x)
-    # Not `blocks.classifier`, which needs two classes: a regression has one output.
-    head = tf.keras.layers.Dense(num_classes, kernel_initializer=embedding_initializer(), name="head")
-    model = tf.keras.Model(inputs, head(pooled), name=name)
+    # Not `parts.classifier`, which needs two classes: a regression has one output.
+    head = tf.keras.layers.Dense(num_classes, kernel_initializer=attention.embedding_initializer(), name="head")
+    model = tf.keras.Model([token_ids, segment_ids, mask], head(pooled), name=name)
     if checkpoint is not None and tf.executing_eagerly():  # a network built only to be counted has no values
         load_checkpoint(model, checkpoint)
     return model
@@ -144,13 +133,9 @@ def _sizes(asked: dict[str, int], width: float, checkpoint: str | Path | None) -
             raise InvalidOption(f"{option} is a positive number, not {getattr(sizes, option)}.")
     if sizes.hidden % sizes.heads:
         raise InvalidOption(f"{sizes.hidden} channels cannot be divided among {sizes.heads} heads: change one of them.")
-    heads = scaled(sizes.heads, width)
-    return dataclasses.replace(
-        sizes,
-        heads=heads,
-        hidden=heads * (sizes.hidden // sizes.heads),
-        intermediate=scaled(sizes.intermediate, width),
-    )
+    heads = parts.scaled(sizes.heads, width)
+    hidden, intermediate = heads * (sizes.hidden // sizes.heads), parts.scaled(sizes.intermediate, width)
+    return dataclasses.replace(sizes, heads=heads, hidden=hidden, intermediate=intermediate)
 
 
 _ADVICE = {"vocabulary_size": "take the checkpoint's own vocabulary (vocab.txt beside it)."}
@@ -169,34 +154,34 @@ def _check(sizes: Sizes, sequence_length: int, num_classes: int, dropout: float)
 class _Layers:
     """The parts of one network. The fields are options of the builders."""
 
-    algorithm: Algorithm
+    algorithm: algorithms.Algorithm
     sizes: Sizes
     binary_embeddings: bool
     dropout: float
 
     def embeddings(self, token_ids: tf.Tensor, segment_ids: tf.Tensor) -> tf.Tensor:
         """Token and segment ids (B, L) to (B, L, hidden)."""
-        binary = self.binary_embeddings and is_binary(self.algorithm)
-        kind = BinaryEmbedding if binary else tf.keras.layers.Embedding
+        binary = self.binary_embeddings and parts.is_binary(self.algorithm)
+        kind = attention.BinaryEmbedding if binary else tf.keras.layers.Embedding
         words = self.table(kind, self.sizes.vocabulary_size, "word_embeddings")(token_ids)
         types = self.table(tf.keras.layers.Embedding, self.sizes.types, "type_embeddings")(segment_ids)
         x = tf.keras.layers.Add(name="embeddings_add")([words, types])
-        x = PositionEmbedding(self.sizes.positions, name="position_embeddings")(x)
+        x = attention.PositionEmbedding(self.sizes.positions, name="position_embeddings")(x)
         return self.dropped(self.normalized(x, "embeddings"), "embeddings")
 
     def table(self, kind: type[tf.keras.layers.Layer], rows: int, name: str) -> tf.keras.layers.Layer:
-        return kind(rows, self.sizes.hidden, embeddings_initializer=embedding_initializer(), name=name)
+        return kind(rows, self.sizes.hidden, embeddings_initializer=attention.embedding_initializer(), name=name)
 
     def encoder_layer(self, x: tf.Tensor, mask: tf.Tensor, name: str) -> tf.Tensor:
         """Attention and the two dense layers, each with a shortcut; (B, L, hidden)."""
-        binary = is_binary(self.algorithm)
+        binary = parts.is_binary(self.algorithm)
         query, key, value = (self.dense(x, self.sizes.hidden, f"{name}_{part}") for part in ("query", "key", "value"))
-        attention = DotProductAttention(self.sizes.heads, binary, self.dropout, name=f"{name}_attention")
-        attended = attention([query, key, value, mask])
+        attend = attention.DotProductAttention(self.sizes.heads, binary, self.dropout, name=f"{name}_attention")
+        attended = attend([query, key, value, mask])
         attended = self.dense(attended, self.sizes.hidden, f"{name}_attention_output")
         x = self.residual(x, attended, f"{name}_attention")
         y = self.dense(x, self.sizes.intermediate, f"{name}_intermediate")
-        gelu = gelu_with_sign if binary else "gelu"
+        gelu = attention.gelu_with_sign if binary else "gelu"
         y = tf.keras.layers.Activation(gelu, name=f"{name}_intermediate_activation")(y)
         y = self.dense(y, self.sizes.hidden, f"{name}_output")
         return self.residual(x, y, f"{name}_output")

@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo import stems
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, float_conv, is_binary, pooled_classifier, scaled
+from bibench_tf.zoo import parts, stems
 
 # The authors' binarization: gradients pass, and weights live, within 1.3 of zero.
 CLIPPED = BNN(clip_value=1.3)
 CHANNELS = 64  # of the stem, and appended by each block
 
-Block = Callable[[tf.Tensor, Algorithm, int, int, str], tf.Tensor]
+Block = Callable[[tf.Tensor, algorithms.Algorithm, int, int, str], tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class DenseStages:
 def dense_network(
     name: str,
     stages: DenseStages,
-    algorithm: str | Algorithm,
+    algorithm: str | algorithms.Algorithm,
     input_shape: tuple[int, ...],
     num_classes: int,
     width: float,
@@ -64,34 +62,35 @@ def dense_network(
     """
     algorithm = algorithms.get(algorithm)
     image = stems.image(input_shape, stem, name)
-    channels = scaled(CHANNELS, width)
+    channels = parts.scaled(CHANNELS, width)
     x = stems.stem(image, stem, channels)
     for stage, (count, dilation) in enumerate(zip(stages.blocks, stages.dilations, strict=True), start=1):
         if stage > 1:
             before = f"transition{stage - 1}"
-            x = _normalized(x, before, pool=dilation == 1)
-            out = scaled(stages.transitions[stage - 2], width)
+            x = parts.batch_norm(f"{before}_bn")(x)
+            if dilation == 1:
+                x = tf.keras.layers.MaxPooling2D(2, name=f"{before}_pool")(x)
+            x = parts.activation_layer("relu", f"{before}_activation")(x)
+            out = parts.scaled(stages.transitions[stage - 2], width)
             x = channel_shuffle(x, math.gcd(stages.shuffle_groups, x.shape[-1]), before)
-            x = float_conv(out, 1, 1, f"{before}_conv", groups=math.gcd(stages.groups, out, x.shape[-1]))(x)
+            x = parts.float_conv(out, 1, 1, f"{before}_conv", groups=math.gcd(stages.groups, out, x.shape[-1]))(x)
         for number in range(1, count + 1):
             x = stages.block(x, algorithm, channels, dilation, f"stage{stage}_block{number}")
-    x = _normalized(x, "last")
-    return pooled_classifier(image, x, num_classes, name)
+    x = parts.normalized(x, "last", "relu")
+    return parts.pooled_classifier(image, x, num_classes, name)
 
 
-def dense_block(x: tf.Tensor, algorithm: Algorithm, channels: int, dilation: int, name: str) -> tf.Tensor:
+def dense_block(x: tf.Tensor, algorithm: algorithms.Algorithm, channels: int, dilation: int, name: str) -> tf.Tensor:
     """BN and a binary 3x3 convolution, whose `channels` outputs are appended to x."""
     new = normalized_conv(x, algorithm, channels, dilation, name, 1)
     return tf.keras.layers.Concatenate(name=f"{name}_concat1")([x, new])
 
 
 def normalized_conv(
-    x: tf.Tensor, algorithm: Algorithm, channels: int, dilation: int, name: str, number: int
+    x: tf.Tensor, algorithm: algorithms.Algorithm, channels: int, dilation: int, name: str, number: int
 ) -> tf.Tensor:
     """BN and a binary 3x3 convolution; the sign is the nonlinearity between them, in full precision it is ReLU."""
-    x = batch_norm(f"{name}_bn{number}")(x)
-    nonlinearity = "linear" if is_binary(algorithm) else "relu"
-    x = activation_layer(nonlinearity, f"{name}_activation{number}")(x)
+    x = parts.normalized(x, name, "linear" if parts.is_binary(algorithm) else "relu", number)
     return algorithm.conv2d(channels, 3, dilation_rate=dilation, name=f"{name}_conv{number}")(x)
 
 
@@ -120,13 +119,6 @@ def channel_shuffle(x: tf.Tensor, groups: int, name: str) -> tf.Tensor:
     x = tf.keras.layers.Reshape((height * wide, groups, channels // groups), name=f"{name}_shuffle_split")(x)
     x = tf.keras.layers.Permute((1, 3, 2), name=f"{name}_shuffle_permute")(x)
     return tf.keras.layers.Reshape((height, wide, channels), name=f"{name}_shuffle_join")(x)
-
-
-def _normalized(x: tf.Tensor, name: str, pool: bool = False) -> tf.Tensor:
-    x = batch_norm(f"{name}_bn")(x)
-    if pool:
-        x = tf.keras.layers.MaxPooling2D(2, name=f"{name}_pool")(x)
-    return tf.keras.layers.Activation("relu", name=f"{name}_activation")(x)
 
 
 _PRESETS = {
@@ -163,7 +155,7 @@ def binary_densenet(
     blocks: Sequence[int],
     reductions: Sequence[float],
     dilations: Sequence[int],
-    algorithm: str | Algorithm = CLIPPED,
+    algorithm: str | algorithms.Algorithm = CLIPPED,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,

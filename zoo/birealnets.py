@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo.blocks import Activation
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.resnets import CHANNELS, blocks_of, resnet
 
 _PRESETS = {
@@ -35,7 +35,7 @@ def birealnet(
     width: float = 1.0,
     *,
     stem: str = "auto",
-    activation: Activation = None,
+    activation: parts.Activation = None,
     padding: str = "same",
 ) -> tf.keras.Model:
     """A residual network with one shortcut per 3x3 convolution, all of which `algorithm` binarizes.

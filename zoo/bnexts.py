@@ -9,19 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.reactnet import ReActNet
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    channel_gate,
-    float_conv,
-    image_and_stem,
-    pooled_classifier,
-    scaled,
-)
+from bibench_tf.zoo import parts
 
 # The authors' binarization: signs with a learned shift, whose gradients pass within 1.5 of zero.
 HARD_SIGN = ReActNet(clip_value=1.5)
@@ -45,12 +36,8 @@ class Mix(tf.keras.layers.Layer):
     """
 
     def build(self, input_shape: Any) -> None:
-        self.scale = self.add_weight(
-            "scale",
-            shape=(input_shape[0][-1],),
-            initializer=tf.keras.initializers.Constant(0.5),
-            constraint=UnitInterval(),
-        )
+        shape, start = (input_shape[0][-1],), tf.keras.initializers.Constant(0.5)
+        self.scale = self.add_weight("scale", shape=shape, initializer=start, constraint=UnitInterval())
         super().build(input_shape)
 
     def call(self, inputs: Any) -> tf.Tensor:
@@ -95,7 +82,7 @@ def bnext(
     name: str,
     stem_channels: int,
     blocks: Sequence[int],
-    algorithm: str | Algorithm = HARD_SIGN,
+    algorithm: str | algorithms.Algorithm = HARD_SIGN,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -105,7 +92,7 @@ def bnext(
     """Blocks of a 3x3 and one or two 1x1 units: `blocks[i]` of 2, 4, 8, 16, 32 times `stem_channels` for i = 0 .. 4.
 
     A unit is y = conv, BN, PReLU of its input x; m = s * x + (1 - s) * y (`Mix`); y times the gate of m
-    (`blocks.channel_gate`, an eighth of the channels hidden); BN; + x. In every second block, from the second on, the
+    (`parts.channel_gate`, an eighth of the channels hidden); BN; + x. In every second block, from the second on, the
     3x3 unit is an attention: there r = PReLU(x) takes the place of x in the last sum and is multiplied with y before
     the BN. The first 3x3 unit of groups 1 to 4 is strided, and x and r are pooled 2x2 / 2 by their average. Where the
     channels double, two 1x1 units are concatenated. `algorithm` binarizes the convolutions of all units.
@@ -118,9 +105,9 @@ def bnext(
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2211.12933.
     """
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, name)
-    channels = scaled(stem_channels, width)
-    x = batch_norm("stem_bn")(float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
+    image, stem = parts.image_and_stem(input_shape, stem, name)
+    channels = parts.scaled(stem_channels, width)
+    x = parts.batch_norm("stem_bn")(parts.float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
     block = 0
     for group, count in enumerate(blocks):
         for number in range(count):
@@ -132,27 +119,23 @@ def bnext(
                 continue
             halves = [_unit(x, algorithm, 1, 1, f"block{block}_pointwise{half}") for half in (1, 2)]
             x = tf.keras.layers.Concatenate(name=f"block{block}_concat")(halves)
-    x = activation_layer("prelu", "last_activation")(x)
-    return pooled_classifier(image, x, num_classes, name)
+    x = parts.activation_layer("prelu", "last_activation")(x)
+    return parts.pooled_classifier(image, x, num_classes, name)
 
 
 def _unit(
-    x: tf.Tensor, algorithm: Algorithm, kernel_size: int, strides: int, name: str, attention: bool = False
+    x: tf.Tensor, algorithm: algorithms.Algorithm, kernel_size: int, strides: int, name: str, attention: bool = False
 ) -> tf.Tensor:
     """BNext's FFN, or Attention."""
-
-    def pooled(v: tf.Tensor, role: str) -> tf.Tensor:
-        if strides == 1:
-            return v
-        return tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_{role}_pool")(v)
-
     channels = x.shape[-1]
     y = algorithm.conv2d(channels, kernel_size, strides, name=f"{name}_conv")(x)
-    y = activation_layer("prelu", f"{name}_activation")(batch_norm(f"{name}_bn1")(y))
-    shortcut = pooled(x, "shortcut")
-    gate = channel_gate(Mix(name=f"{name}_mix")([shortcut, y]), channels, GATE_REDUCTION, f"{name}_gate", use_bias=True)
+    y = parts.activation_layer("prelu", f"{name}_activation")(parts.batch_norm(f"{name}_bn1")(y))
+    shortcut = parts.halved(x, strides, f"{name}_shortcut_pool")
+    mixed = Mix(name=f"{name}_mix")([shortcut, y])
+    gate = parts.channel_gate(mixed, channels, GATE_REDUCTION, f"{name}_gate", use_bias=True)
     y = tf.keras.layers.Multiply(name=f"{name}_gated")([y, gate])
     if attention:
-        shortcut = pooled(activation_layer("prelu", f"{name}_attention_activation")(x), "attention")
+        x = parts.activation_layer("prelu", f"{name}_attention_activation")(x)
+        shortcut = parts.halved(x, strides, f"{name}_attention_pool")
         y = tf.keras.layers.Multiply(name=f"{name}_attended")([y, shortcut])
-    return tf.keras.layers.Add(name=f"{name}_add")([batch_norm(f"{name}_bn2")(y), shortcut])
+    return tf.keras.layers.Add(name=f"{name}_add")([parts.batch_norm(f"{name}_bn2")(y), shortcut])

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.detection.anchors import REGION_DEVIATIONS, Anchors, rpn_sizes
 from bibench_tf.detection.regions import ByImage, Proposals, RegionAlign
@@ -15,7 +14,7 @@ from bibench_tf.detection.suppression import Detections, named
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import scaled
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.detection_heads import check_detector
 from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
@@ -31,7 +30,7 @@ _REGION_SIZE = 14
 
 @register(task="detection", input_options=_VIEWS)
 def faster_rcnn_resnet18(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int | None, ...] = (None, None, 3),
     num_classes: int = 20,
     *,
@@ -54,12 +53,13 @@ def faster_rcnn_resnet18(
         raise InvalidOption(f"faster_rcnn_resnet18 needs images of at least 64 x 64 pixels, not {tuple(input_shape)}.")
     image = tf.keras.Input(tuple(input_shape), name="image")
     blocks = ResidualBlocks(algorithms.get(algorithm))
-    channels = [scaled(wide, width) for wide in CHANNELS]
+    channels = [parts.scaled(wide, width) for wide in CHANNELS]
     x = blocks.stages(blocks.stem(image, "imagenet", channels[0]), blocks_of(18)[:3], channels[:3])
     features = tf.keras.layers.Activation("linear", name="features")(x)
 
     sizes = rpn_sizes(STRIDE)
-    y = tf.keras.layers.Conv2D(scaled(_RPN_CHANNELS, width), 3, padding="same", activation="relu", name="rpn_conv")(x)
+    wide = parts.scaled(_RPN_CHANNELS, width)
+    y = tf.keras.layers.Conv2D(wide, 3, padding="same", activation="relu", name="rpn_conv")(x)
     rpn_logits, rpn_offsets = (
         tf.keras.layers.Reshape(shape, name=f"rpn_{role}")(
             tf.keras.layers.Conv2D(len(sizes) * columns, 1, name=f"rpn_{role}_conv")(y)

@@ -12,12 +12,11 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, classifier, image_input, is_binary, scaled
+from bibench_tf.zoo import parts
 
 # Time steps of a memory block: two before, the present one, two after.
 TAPS = 5
@@ -67,7 +66,7 @@ _PRESETS = {
 @register_family(_PRESETS, task="keyword_spotting")
 def _dfsmn(
     name: str,
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
@@ -96,7 +95,7 @@ def _dfsmn(
         layer = f"layer{number}"
         memory = network.normalized(network.memory(channels, f"{layer}_memory")(x), f"{layer}_memory")
         x = tf.keras.layers.Add(name=f"{layer}_memory_add")([memory, x])
-        wide = network.normalized(network.dense(scaled(256, width), f"{layer}_expand")(x), f"{layer}_expand")
+        wide = network.normalized(network.dense(parts.scaled(256, width), f"{layer}_expand")(x), f"{layer}_expand")
         narrow = network.normalized(network.dense(channels, f"{layer}_reduce")(wide), f"{layer}_reduce")
         x = tf.keras.layers.Add(name=f"{layer}_add")([narrow, x])
     return tf.keras.Model(spectrogram, _head(x, num_classes), name=name)
@@ -104,7 +103,7 @@ def _dfsmn(
 
 @register(task="keyword_spotting")
 def fsmn(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
@@ -130,7 +129,7 @@ def fsmn(
     channels = x.shape[-1]
     for number in range(1, layers + 1):
         name = f"layer{number}"
-        memory = batch_norm(f"{name}_memory_bn")(network.memory(channels, f"{name}_memory")(x))
+        memory = parts.batch_norm(f"{name}_memory_bn")(network.memory(channels, f"{name}_memory")(x))
         present = network.dense(channels, f"{name}_present")(x)
         remembered = network.dense(channels, f"{name}_remembered")(memory)
         x = network.normalized(tf.keras.layers.Add(name=f"{name}_add")([present, remembered]), name)
@@ -140,26 +139,26 @@ def fsmn(
 class _Layers:
     """The layers of both networks, for one algorithm."""
 
-    def __init__(self, algorithm: Algorithm) -> None:
+    def __init__(self, algorithm: algorithms.Algorithm) -> None:
         self.algorithm = algorithm
-        self.in_full_precision = not is_binary(algorithm)
+        self.in_full_precision = not parts.is_binary(algorithm)
 
     def front_end(self, input_shape: tuple[int, ...], width: float, layers: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The input, and 128 features for every fourth time step, (B, T / 4, 128)."""
         if layers < 1:
             raise InvalidOption(f"A memory network needs at least one layer, not {layers}.")
-        spectrogram = image_input(input_shape, minimum=8, network="A memory network")
+        spectrogram = parts.image_input(input_shape, minimum=8, network="A memory network")
         first = tf.keras.layers.Conv2D(
-            scaled(16, width), 5, 2, padding="same", kernel_initializer="he_normal", name="front_conv1"
+            parts.scaled(16, width), 5, 2, padding="same", kernel_initializer="he_normal", name="front_conv1"
         )
         x = self.normalized(first(spectrogram), "front1")
         second = self.algorithm.conv2d(
-            scaled(32, width), 5, strides=2, use_bias=self.in_full_precision, name="front_conv2"
+            parts.scaled(32, width), 5, strides=2, use_bias=self.in_full_precision, name="front_conv2"
         )
         x = self.normalized(second(x), "front2")
         time, bands, channels = x.shape[1:]
         x = tf.keras.layers.Reshape((time, bands * channels), name="front_steps")(x)
-        x = tf.keras.layers.Dense(scaled(128, width), name="front_dense")(x)
+        x = tf.keras.layers.Dense(parts.scaled(128, width), name="front_dense")(x)
         return spectrogram, self.activate(x, "front_activation")
 
     def memory(self, channels: int, name: str) -> tf.keras.layers.Layer:
@@ -171,13 +170,13 @@ class _Layers:
         return self.algorithm.conv1d(channels, 1, use_bias=self.in_full_precision, name=f"{name}_conv")
 
     def normalized(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        return self.activate(batch_norm(f"{name}_bn")(x), f"{name}_activation")
+        return self.activate(parts.batch_norm(f"{name}_bn")(x), f"{name}_activation")
 
     def activate(self, x: tf.Tensor, name: str) -> tf.Tensor:
         if self.in_full_precision:
-            return activation_layer("relu", name)(x)
+            return parts.activation_layer("relu", name)(x)
         return OneSlopePReLU(name=name)(x)
 
 
 def _head(x: tf.Tensor, num_classes: int) -> tf.Tensor:
-    return classifier(tf.keras.layers.Flatten(name="flatten")(x), num_classes)
+    return parts.classifier(tf.keras.layers.Flatten(name="flatten")(x), num_classes)

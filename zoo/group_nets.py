@@ -10,22 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bireal import BiReal
 from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    float_conv,
-    image_and_stem,
-    pad_with_one,
-    pooled_classifier,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.resnets import CHANNELS, blocks_of
 
 # Bi-Real Net's sign for activations; weights with one scale for the layer and the identity as their gradient.
@@ -75,7 +64,7 @@ _PRESETS = {
 def group_net(
     name: str,
     depth: int,
-    algorithm: str | Algorithm = _PAPER,
+    algorithm: str | algorithms.Algorithm = _PAPER,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -101,35 +90,31 @@ def group_net(
     if not (isinstance(branches, int) and branches > 0):
         raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
     algorithm = algorithms.get(algorithm)
-    network = _Blocks(algorithm, branches, soft_gates, binary_downsample, pad_with_one(algorithm))
-    image, stem = image_and_stem(input_shape, stem, name)
+    network = _Blocks(algorithm, branches, soft_gates, binary_downsample, parts.pad_with_one(algorithm))
+    image, stem = parts.image_and_stem(input_shape, stem, name)
 
-    x = stem_conv(image, stem, scaled(CHANNELS[0], width), "same")
-    if stem == "imagenet":
-        x = stem_pool(x, "same")
-    mean, outputs = batch_norm("stem_bn")(x), None
-    for stage, (count, wide) in enumerate(zip(blocks_of(depth), CHANNELS, strict=True), start=1):
-        for number in range(1, count + 1):
-            block, strides = f"stage{stage}_block{number}", 2 if stage > 1 and number == 1 else 1
-            inputs = network.inputs(outputs, mean, stage, block)
-            outputs = network.block(inputs, scaled(wide, width), strides, block)
-            mean = tf.keras.layers.Average(name=f"{block}_mean")(outputs) if branches > 1 else outputs[0]
-    return pooled_classifier(image, mean, num_classes, name)
+    x = parts.stem_pool(parts.stem_conv(image, stem, parts.scaled(CHANNELS[0], width)), stem)
+    mean, outputs = parts.batch_norm("stem_bn")(x), None
+    for block, wide, strides in parts.stages(blocks_of(depth), CHANNELS):
+        inputs = network.inputs(outputs, mean, block)
+        outputs = network.block(inputs, parts.scaled(wide, width), strides, block)
+        mean = tf.keras.layers.Average(name=f"{block}_mean")(outputs) if branches > 1 else outputs[0]
+    return parts.pooled_classifier(image, mean, num_classes, name)
 
 
 @dataclass(frozen=True)
 class _Blocks:
     """The blocks of one network: options of `group_net`, and the padding of 3x3 convolutions."""
 
-    algorithm: Algorithm
+    algorithm: algorithms.Algorithm
     branches: int
     soft_gates: bool
     binary_downsample: bool
     padding: dict[str, Any]
 
-    def inputs(self, outputs: Sequence[tf.Tensor] | None, mean: tf.Tensor, stage: int, name: str) -> list[tf.Tensor]:
+    def inputs(self, outputs: Sequence[tf.Tensor] | None, mean: tf.Tensor, name: str) -> list[tf.Tensor]:
         """The input of each branch of a block, from the branches of the block before and their mean."""
-        if outputs and self.soft_gates and self.branches > 1 and stage > 1:
+        if outputs and self.soft_gates and self.branches > 1 and not name.startswith("stage1_"):
             return SoftGate(name=f"{name}_gate")([*outputs, mean])
         return [mean] * self.branches
 
@@ -149,11 +134,13 @@ class _Blocks:
         """A function of a branch's input, whose layers the branches share."""
         if strides == 1 and x.shape[-1] == channels:
             return lambda x: x
-        make = self.algorithm.conv2d if self.binary_downsample else float_conv
-        convolution, normalization = make(channels, 1, strides=strides, name=f"{name}_conv"), batch_norm(f"{name}_bn")
+        make = self.algorithm.conv2d if self.binary_downsample else parts.float_conv
+        convolution = make(channels, 1, strides=strides, name=f"{name}_conv")
+        normalization = parts.batch_norm(f"{name}_bn")
         return lambda x: normalization(convolution(x))
 
     def convolve(self, x: tf.Tensor, channels: int, strides: int, branch: str, number: int) -> tf.Tensor:
         """Binary 3x3 convolution, ReLU, BN."""
         x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{branch}_conv{number}", **self.padding)(x)
-        return batch_norm(f"{branch}_bn{number}")(activation_layer("relu", f"{branch}_activation{number}")(x))
+        x = parts.activation_layer("relu", f"{branch}_activation{number}")(x)
+        return parts.batch_norm(f"{branch}_bn{number}")(x)

@@ -5,18 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import (
-    Activation,
-    activation_layer,
-    batch_norm,
-    float_conv,
-    image_and_stem,
-    pooled_classifier,
-    scaled,
-)
+from bibench_tf.zoo import parts
 
 # Channels and stride of each block.
 BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512, 1),), (1024, 2), (1024, 1))
@@ -24,13 +15,13 @@ BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *5 * ((512,
 
 @register()
 def mobilenet_v1(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
     stem: str = "auto",
-    activation: Activation = None,
+    activation: parts.Activation = None,
 ) -> tf.keras.Model:
     """MobileNet v1: a convolution and 13 blocks of depthwise 3x3 and pointwise 1x1, each with BN and activation.
 
@@ -53,17 +44,14 @@ def mobilenet_v1(
     """
     algorithm = algorithms.get(algorithm)
     activation = algorithm.activation if activation is None else activation
-    image, stem = image_and_stem(input_shape, stem, "mobilenet_v1")
-    x = image
-
-    def normalized(x: tf.Tensor, name: str) -> tf.Tensor:
-        return activation_layer(activation, f"{name}_activation")(batch_norm(f"{name}_bn")(x))
-
-    x = normalized(float_conv(scaled(32, width), 3, 2 if stem == "imagenet" else 1, "stem_conv")(x), "stem")
+    image, stem = parts.image_and_stem(input_shape, stem, "mobilenet_v1")
+    strides = 2 if stem == "imagenet" else 1
+    x = parts.normalized(parts.float_conv(parts.scaled(32, width), 3, strides, "stem_conv")(image), "stem", activation)
     for number, (channels, strides) in enumerate(BLOCKS, start=1):
         name = f"block{number}_depthwise"
         depthwise = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name=f"{name}_conv")
-        x = normalized(depthwise(x), name)
+        x = parts.normalized(depthwise(x), name, activation)
         name = f"block{number}_pointwise"
-        x = normalized(algorithm.conv2d(scaled(channels, width), 1, name=f"{name}_conv")(x), name)
-    return pooled_classifier(image, x, num_classes, "mobilenet_v1")
+        pointwise = algorithm.conv2d(parts.scaled(channels, width), 1, name=f"{name}_conv")
+        x = parts.normalized(pointwise(x), name, activation)
+    return parts.pooled_classifier(image, x, num_classes, "mobilenet_v1")

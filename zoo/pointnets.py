@@ -11,19 +11,10 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    check_choice,
-    check_classes,
-    classifier,
-    is_binary,
-    scaled,
-)
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform
 
 _POOLS = {
@@ -67,7 +58,7 @@ _SEGMENTATIONS = {
 def _classifier(
     name: str,
     transforms: bool,
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (1024, 6),
     num_classes: int = 40,
     width: float = 1.0,
@@ -106,14 +97,14 @@ def _classifier(
     x = network.pool(network.points(x, 1024, "conv3", activates=False), "pool")
     x = network.cloud(x, 512, "fc1")
     x = network.cloud(x, 256, "fc2")
-    return tf.keras.Model(points, classifier(x, num_classes), name=name)
+    return tf.keras.Model(points, parts.classifier(x, num_classes), name=name)
 
 
 @register_family(_SEGMENTATIONS, task="part_segmentation")
 def _segmentation(
     name: str,
     transforms: bool,
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (2048, 6),
     num_categories: int = 16,
     num_parts: int = 50,
@@ -134,7 +125,7 @@ def _segmentation(
     Inputs `points` (B, N, C) float32, C >= 3, and `category`, one-hot (B, num_categories) float32; output logits
     (B, N, num_parts). Source: arXiv 1612.00593, supplementary material, section C.
     """
-    check_classes(num_parts)
+    parts.check_classes(num_parts)
     network = _Layers(algorithm, width, pool)
     points = x = _points(input_shape)
     category = tf.keras.Input((num_categories,), name="category")
@@ -153,7 +144,7 @@ def _segmentation(
     x = tf.keras.layers.Concatenate(name="features")([*local, cloud])
     for number, units in ((1, 256), (2, 256), (3, 128)):
         x = network.points(x, units, f"point_fc{number}")
-    return tf.keras.Model([points, category], classifier(x, num_parts), name=name)
+    return tf.keras.Model([points, category], parts.classifier(x, num_parts), name=name)
 
 
 def _points(input_shape: tuple[int, ...]) -> tf.Tensor:
@@ -168,27 +159,27 @@ def _points(input_shape: tuple[int, ...]) -> tf.Tensor:
 class _Layers:
     """The layers of a PointNet with one algorithm, width and pool."""
 
-    def __init__(self, algorithm: str | Algorithm, width: float, pool: str) -> None:
-        check_choice("pool", pool, ("auto", *_POOLS))
+    def __init__(self, algorithm: str | algorithms.Algorithm, width: float, pool: str) -> None:
+        parts.check_choice("pool", pool, ("auto", *_POOLS))
         self.algorithm = algorithms.get(algorithm)
         self.width = width
         if pool == "auto":
-            pool = "ema-max" if is_binary(self.algorithm) else "max"
+            pool = "ema-max" if parts.is_binary(self.algorithm) else "max"
         self.pooling = _POOLS[pool]
 
     def first(self, x: tf.Tensor, units: int, name: str) -> tf.Tensor:
         """A layer of points that sees the input, in full precision."""
-        return self.normalized(tf.keras.layers.Dense(scaled(units, self.width), name=name)(x), name)
+        return self.normalized(tf.keras.layers.Dense(parts.scaled(units, self.width), name=name)(x), name)
 
     def points(self, x: tf.Tensor, units: int, name: str, activates: bool = True) -> tf.Tensor:
         """A layer that sees each point alone, (B, N, C)."""
-        use_bias = not is_binary(self.algorithm)
-        dense = self.algorithm.dense(scaled(units, self.width), use_bias=use_bias, name=name)
+        use_bias = not parts.is_binary(self.algorithm)
+        dense = self.algorithm.dense(parts.scaled(units, self.width), use_bias=use_bias, name=name)
         return self.normalized(dense(x), name, activates)
 
     def cloud(self, x: tf.Tensor, units: int, name: str) -> tf.Tensor:
         """A layer that sees a cloud, (B, C)."""
-        return self.normalized(self.algorithm.dense(scaled(units, self.width), name=name)(x), name)
+        return self.normalized(self.algorithm.dense(parts.scaled(units, self.width), name=name)(x), name)
 
     def pool(self, x: tf.Tensor, name: str) -> tf.Tensor:
         return self.pooling(name=name)(x)
@@ -203,5 +194,4 @@ class _Layers:
         return PointTransform(name=name)([points, entries])
 
     def normalized(self, x: tf.Tensor, name: str, activates: bool = True) -> tf.Tensor:
-        x = batch_norm(f"{name}_bn")(x)
-        return activation_layer(self.algorithm.activation, f"{name}_activation")(x) if activates else x
+        return parts.normalized(x, name, self.algorithm.activation) if activates else parts.batch_norm(f"{name}_bn")(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,18 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    float_conv,
-    image_and_stem,
-    pad_with_one,
-    pooled_classifier,
-    scaled,
-)
+from bibench_tf.zoo import parts
 
 # The sign whose gradient and latent weights are clipped at 1.25, as in Larq Zoo.
 _PAPER = BNN(clip_value=1.25)
@@ -64,7 +56,7 @@ def _quicknet(
     name: str,
     layers: Sequence[int],
     channels: Sequence[int],
-    algorithm: str | Algorithm = _PAPER,
+    algorithm: str | algorithms.Algorithm = _PAPER,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -87,39 +79,29 @@ def _quicknet(
     QuickNet 1.0.
     """
     algorithm = algorithms.get(algorithm)
-    padding = pad_with_one(algorithm)
-    image, stem = image_and_stem(input_shape, stem, name)
-    x = image
-    x = _stem(x, scaled(channels[0], width), 2 if stem == "imagenet" else 1)
-    for stage, (count, wide) in enumerate(zip(layers, channels, strict=True), start=1):
-        wide = scaled(wide, width)
-        if stage > 1:
-            x = _transition(x, wide, f"transition{stage - 1}")
-        for number in range(1, count + 1):
-            block = f"stage{stage}_block{number}"
-            y = algorithm.conv2d(wide, 3, name=f"{block}_conv", **padding)(x)
-            y = batch_norm(f"{block}_bn")(activation_layer("relu", f"{block}_activation")(y))
-            x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
-    return pooled_classifier(image, activation_layer("relu", "head_activation")(x), num_classes, name)
+    padding = parts.pad_with_one(algorithm)
+    image, stem = parts.image_and_stem(input_shape, stem, name)
+    x = _stem(image, parts.scaled(channels[0], width), 2 if stem == "imagenet" else 1)
+    transitions = itertools.count(1)
+    for block, wide, strides in parts.stages(layers, [parts.scaled(each, width) for each in channels]):
+        if strides > 1:
+            x = _transition(x, wide, f"transition{next(transitions)}")
+        y = algorithm.conv2d(wide, 3, name=f"{block}_conv", **padding)(x)
+        y = parts.batch_norm(f"{block}_bn")(parts.activation_layer("relu", f"{block}_activation")(y))
+        x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
+    return parts.pooled_classifier(image, parts.activation_layer("relu", "head_activation")(x), num_classes, name)
 
 
 def _stem(x: tf.Tensor, channels: int, strides: int) -> tf.Tensor:
-    x = float_conv(max(1, channels // 4), 3, strides, "stem_conv1")(x)
-    x = activation_layer("relu", "stem_activation1")(batch_norm("stem_bn1")(x))
+    x = parts.float_conv(max(1, channels // 4), 3, strides, "stem_conv1")(x)
+    x = parts.normalized(x, "stem", "relu", 1)
     x = tf.keras.layers.DepthwiseConv2D(3, strides, padding="same", use_bias=False, name="stem_depthwise")(x)
-    x = batch_norm("stem_bn2", scale=False, center=False)(x)
-    return batch_norm("stem_bn3")(float_conv(channels, 1, 1, "stem_conv2")(x))
+    x = parts.batch_norm("stem_bn2", scale=False, center=False)(x)
+    return parts.batch_norm("stem_bn3")(parts.float_conv(channels, 1, 1, "stem_conv2")(x))
 
 
 def _transition(x: tf.Tensor, channels: int, name: str) -> tf.Tensor:
-    x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(activation_layer("relu", f"{name}_activation")(x))
-    x = tf.keras.layers.DepthwiseConv2D(
-        3,
-        2,
-        padding="same",
-        depthwise_initializer=BlurFilter(),
-        use_bias=False,
-        trainable=False,
-        name=f"{name}_blur",
-    )(x)
-    return batch_norm(f"{name}_bn")(float_conv(channels, 1, 1, f"{name}_conv")(x))
+    x = tf.keras.layers.MaxPooling2D(2, 1, name=f"{name}_pool")(parts.activation_layer("relu", f"{name}_activation")(x))
+    blur = {"depthwise_initializer": BlurFilter(), "use_bias": False, "trainable": False, "name": f"{name}_blur"}
+    x = tf.keras.layers.DepthwiseConv2D(3, 2, padding="same", **blur)(x)
+    return parts.batch_norm(f"{name}_bn")(parts.float_conv(channels, 1, 1, f"{name}_conv")(x))

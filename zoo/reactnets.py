@@ -8,10 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
-from bibench_tf.zoo.blocks import batch_norm, float_conv, image_and_stem, pooled_classifier, scaled
+from bibench_tf.zoo import parts
 
 STEM_CHANNELS = 32
 # The output channels of the blocks, in multiples of the stem's.
@@ -31,11 +30,8 @@ class RPReLU(tf.keras.layers.Layer):
         channels = input_shape[-1]
         self.input_shift = self.add_weight("input_shift", shape=(channels,), initializer="zeros")
         # Of the rank that TensorFlow Lite wants for a PReLU.
-        self.slope = self.add_weight(
-            "slope",
-            shape=(*(1 for _ in input_shape[1:-1]), channels),
-            initializer=tf.keras.initializers.Constant(0.25),
-        )
+        shape = (*(1 for _ in input_shape[1:-1]), channels)
+        self.slope = self.add_weight("slope", shape=shape, initializer=tf.keras.initializers.Constant(0.25))
         self.output_shift = self.add_weight("output_shift", shape=(channels,), initializer="zeros")
         super().build(input_shape)
 
@@ -76,7 +72,7 @@ _PRESETS = {
 def reactnet(
     name: str,
     widening_groups: int | None,
-    algorithm: str | Algorithm = "reactnet",
+    algorithm: str | algorithms.Algorithm = "reactnet",
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -99,30 +95,31 @@ def reactnet(
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 2003.03488; the authors' code has A only.
     """
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, name)
-    channels = scaled(STEM_CHANNELS, width)
-    x = batch_norm("stem_bn")(float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
+    image, stem = parts.image_and_stem(input_shape, stem, name)
+    channels = parts.scaled(STEM_CHANNELS, width)
+    x = parts.batch_norm("stem_bn")(parts.float_conv(channels, 3, 2 if stem == "imagenet" else 1, "stem_conv")(image))
     for number, multiple in enumerate(MULTIPLES, start=1):
         grows = channels * multiple != x.shape[-1]
         strides = 2 if grows and number > 1 else 1
         x = _spatial(x, algorithm, strides, f"block{number}")
         x = _pointwise(x, algorithm, channels * multiple, widening_groups if grows else None, f"block{number}")
-    return pooled_classifier(image, x, num_classes, name)
+    return parts.pooled_classifier(image, x, num_classes, name)
 
 
-def _spatial(x: tf.Tensor, algorithm: Algorithm, strides: int, name: str) -> tf.Tensor:
-    y = batch_norm(f"{name}_bn1")(algorithm.conv2d(x.shape[-1], 3, strides, name=f"{name}_conv1")(x))
-    if strides != 1:
-        x = tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_shortcut_pool")(x)
+def _spatial(x: tf.Tensor, algorithm: algorithms.Algorithm, strides: int, name: str) -> tf.Tensor:
+    y = parts.batch_norm(f"{name}_bn1")(algorithm.conv2d(x.shape[-1], 3, strides, name=f"{name}_conv1")(x))
+    x = parts.halved(x, strides, f"{name}_shortcut_pool")
     return RPReLU(name=f"{name}_activation1")(tf.keras.layers.Add(name=f"{name}_add1")([y, x]))
 
 
-def _pointwise(x: tf.Tensor, algorithm: Algorithm, channels: int, float_groups: int | None, name: str) -> tf.Tensor:
+def _pointwise(
+    x: tf.Tensor, algorithm: algorithms.Algorithm, channels: int, float_groups: int | None, name: str
+) -> tf.Tensor:
     if float_groups is None:
         conv = algorithm.conv2d(channels, 1, name=f"{name}_conv2")
     else:
-        conv = float_conv(channels, 1, 1, f"{name}_conv2", groups=math.gcd(float_groups, x.shape[-1]))
-    y = batch_norm(f"{name}_bn2")(conv(x))
+        conv = parts.float_conv(channels, 1, 1, f"{name}_conv2", groups=math.gcd(float_groups, x.shape[-1]))
+    y = parts.batch_norm(f"{name}_bn2")(conv(x))
     if channels != x.shape[-1]:
         x = tf.keras.layers.Concatenate(name=f"{name}_shortcut_concat")([x, x])
     return RPReLU(name=f"{name}_activation2")(tf.keras.layers.Add(name=f"{name}_add2")([y, x]))

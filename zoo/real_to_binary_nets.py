@@ -5,19 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    channel_gate,
-    float_conv,
-    image_and_stem,
-    pooled_classifier,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
+from bibench_tf.zoo.resnets import CHANNELS
 
 # The hidden layer of a gate has an eighth of the input's channels.
 GATE_REDUCTION = 8
@@ -25,7 +15,7 @@ GATE_REDUCTION = 8
 
 @register()
 def real_to_binary(
-    algorithm: str | Algorithm = "bnn",
+    algorithm: str | algorithms.Algorithm = "bnn",
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -49,28 +39,20 @@ def real_to_binary(
     Source: arXiv 2003.11535, section 4.3 and figure 1; layers as in Larq Zoo's RealToBinaryNet.
     """
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, "real_to_binary")
-    x = image
-    x = batch_norm("stem_bn")(stem_conv(x, stem, scaled(64, width), "same"))
-    x = activation_layer("prelu", "stem_activation")(x)
-    if stem == "imagenet":
-        x = stem_pool(x, "same")
-    for stage, channels in enumerate((64, 128, 256, 512), start=1):
-        for number in range(1, 5):
-            strides = 2 if stage > 1 and number == 1 else 1
-            x = _gated_block(x, algorithm, scaled(channels, width), strides, f"stage{stage}_block{number}")
-    return pooled_classifier(image, x, num_classes, "real_to_binary")
+    image, stem = parts.image_and_stem(input_shape, stem, "real_to_binary")
+    x = parts.stem_pool(parts.normalized(parts.stem_conv(image, stem, parts.scaled(64, width)), "stem", "prelu"), stem)
+    for block, channels, strides in parts.stages((4, 4, 4, 4), CHANNELS):
+        x = _gated_block(x, algorithm, parts.scaled(channels, width), strides, block)
+    return parts.pooled_classifier(image, x, num_classes, "real_to_binary")
 
 
-def _gated_block(x: tf.Tensor, algorithm: Algorithm, channels: int, strides: int, name: str) -> tf.Tensor:
+def _gated_block(x: tf.Tensor, algorithm: algorithms.Algorithm, channels: int, strides: int, name: str) -> tf.Tensor:
     shortcut = x
     if strides > 1:
-        shortcut = tf.keras.layers.AveragePooling2D(2, 2, padding="same", name=f"{name}_shortcut_pool")(x)
-        shortcut = float_conv(channels, 1, 1, f"{name}_shortcut_conv")(shortcut)
-        shortcut = batch_norm(f"{name}_shortcut_bn")(shortcut)
-    x = batch_norm(f"{name}_bn")(x)
+        shortcut = parts.projected(parts.halved(x, strides, f"{name}_shortcut_pool"), channels, 1, f"{name}_shortcut")
+    x = parts.batch_norm(f"{name}_bn")(x)
     y = algorithm.conv2d(channels, 3, strides=strides, name=f"{name}_conv")(x)
-    gate = channel_gate(x, channels, GATE_REDUCTION, f"{name}_gate", use_bias=False)
+    gate = parts.channel_gate(x, channels, GATE_REDUCTION, f"{name}_gate", use_bias=False)
     y = tf.keras.layers.Multiply(name=f"{name}_gate")([y, gate])
-    y = activation_layer("prelu", f"{name}_activation")(y)
+    y = parts.activation_layer("prelu", f"{name}_activation")(y)
     return tf.keras.layers.Add(name=f"{name}_add")([y, shortcut])

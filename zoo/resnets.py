@@ -8,24 +8,10 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo.blocks import (
-    Activation,
-    activation_layer,
-    batch_norm,
-    check_choice,
-    float_conv,
-    image_and_stem,
-    is_binary,
-    padding_of_binary_convs,
-    pooled_classifier,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
 
 # The channels of the stages, and the number of blocks in each stage by depth. Source: arXiv 1512.03385, table 1.
 CHANNELS = (64, 128, 256, 512)
@@ -65,13 +51,13 @@ def resnet(
     name: str,
     blocks: Sequence[int],
     channels: Sequence[int],
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
     *,
     shortcut: str = "block",
-    activation: Activation = None,
+    activation: parts.Activation = None,
     stem: str = "auto",
     stem_channels: int | None = None,
     binary_downsample: bool = False,
@@ -95,22 +81,22 @@ def resnet(
 
     Input (B, H, W, C) float32; output logits (B, num_classes). Source: arXiv 1512.03385, table 1 and section 4.2.
     """
-    check_choice("shortcut", shortcut, ("block", "conv"))
+    parts.check_choice("shortcut", shortcut, ("block", "conv"))
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, name)
+    image, stem = parts.image_and_stem(input_shape, stem, name)
     builder = ResidualBlocks(algorithm, activation, shortcut, binary_downsample, pooled_shortcut, padding)
 
-    x = builder.stem(image, stem, scaled(channels[0] if stem_channels is None else stem_channels, width))
-    x = builder.stages(x, blocks, [scaled(wide, width) for wide in channels])
-    return pooled_classifier(image, x, num_classes, name)
+    x = builder.stem(image, stem, parts.scaled(channels[0] if stem_channels is None else stem_channels, width))
+    x = builder.stages(x, blocks, [parts.scaled(wide, width) for wide in channels])
+    return parts.pooled_classifier(image, x, num_classes, name)
 
 
 @dataclass(frozen=True)
 class ResidualBlocks:
     """The blocks of one network. The fields are the options of `resnet`."""
 
-    algorithm: Algorithm
-    activation: Activation = None
+    algorithm: algorithms.Algorithm
+    activation: parts.Activation = None
     shortcut: str = "block"
     binary_downsample: bool = False
     pooled_shortcut: bool = False
@@ -120,24 +106,19 @@ class ResidualBlocks:
         """The activation; a sign suffices where every binary convolution has a shortcut."""
         activation = self.activation
         if activation is None:
-            signs_suffice = self.shortcut == "conv" and is_binary(self.algorithm)
+            signs_suffice = self.shortcut == "conv" and parts.is_binary(self.algorithm)
             activation = "linear" if signs_suffice else self.algorithm.activation
-        return activation_layer(activation, name)(x)
+        return parts.activation_layer(activation, name)(x)
 
     def stem(self, x: tf.Tensor, kind: str, channels: int) -> tf.Tensor:
         """The first convolution, BN, activation, and the pool of the `imagenet` stem."""
-        x = stem_conv(x, kind, channels, self.padding)
-        x = self.activate(batch_norm("stem_bn")(x), "stem_activation")
-        if kind == "imagenet":
-            x = stem_pool(x, self.padding)
-        return x
+        x = parts.batch_norm("stem_bn")(parts.stem_conv(x, kind, channels, self.padding))
+        return parts.stem_pool(self.activate(x, "stem_activation"), kind, self.padding)
 
     def stages(self, x: tf.Tensor, blocks: Sequence[int], channels: Sequence[int]) -> tf.Tensor:
         """`blocks[i]` blocks of `channels[i]` channels in stage i; every stage but the first halves the size."""
-        for stage, (count, wide) in enumerate(zip(blocks, channels, strict=True), start=1):
-            for block in range(1, count + 1):
-                strides = 2 if stage > 1 and block == 1 else 1
-                x = self.block(x, wide, strides, f"stage{stage}_block{block}")
+        for name, wide, strides in parts.stages(blocks, channels):
+            x = self.block(x, wide, strides, name)
         return x
 
     def block(self, x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
@@ -149,20 +130,16 @@ class ResidualBlocks:
         return self._add(self._conv(y, channels, 1, name, 2), x, strides, name)
 
     def _conv(self, x: tf.Tensor, channels: int, strides: int, name: str, number: int) -> tf.Tensor:
-        padding = padding_of_binary_convs(self.padding, self.algorithm)
+        padding = parts.padding_of_binary_convs(self.padding, self.algorithm)
         x = self.algorithm.conv2d(channels, 3, strides=strides, name=f"{name}_conv{number}", **padding)(x)
-        return batch_norm(f"{name}_bn{number}")(x)
+        return parts.batch_norm(f"{name}_bn{number}")(x)
 
     def _add(self, y: tf.Tensor, x: tf.Tensor, strides: int, name: str) -> tf.Tensor:
         """Y plus the shortcut from x, and the activation."""
         channels = y.shape[-1]
         if strides != 1 or x.shape[-1] != channels:
-            if self.pooled_shortcut and strides != 1:
-                x = tf.keras.layers.AveragePooling2D(strides, padding="same", name=f"{name}_shortcut_pool")(x)
-                strides = 1
-            if self.binary_downsample:
-                x = self.algorithm.conv2d(channels, 1, strides=strides, name=f"{name}_shortcut_conv")(x)
-            else:
-                x = float_conv(channels, 1, strides, f"{name}_shortcut_conv")(x)
-            x = batch_norm(f"{name}_shortcut_bn")(x)
+            if self.pooled_shortcut:
+                x, strides = parts.halved(x, strides, f"{name}_shortcut_pool"), 1
+            algorithm = self.algorithm if self.binary_downsample else None
+            x = parts.projected(x, channels, strides, f"{name}_shortcut", algorithm)
         return self.activate(tf.keras.layers.Add(name=f"{name}_add")([y, x]), f"{name}_activation")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.bnn import BNN
 from bibench_tf.networks import Preset, register_family
-from bibench_tf.zoo import stems
-from bibench_tf.zoo.blocks import activation_layer, batch_norm, pooled_classifier, scaled
+from bibench_tf.zoo import parts, stems
 from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
 
 # The binarization of Larq's copy: gradients pass, and weights live, within 1.25 of zero.
@@ -35,7 +33,7 @@ _PRESETS = {
 def resnet_e(
     name: str,
     depth: int,
-    algorithm: str | Algorithm = CLIPPED,
+    algorithm: str | algorithms.Algorithm = CLIPPED,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -55,10 +53,10 @@ def resnet_e(
     algorithm = algorithms.get(algorithm)
     stem = stems.choose(stem, input_shape, "imagenet")
     image = stems.image(input_shape, stem, name)
-    x = stems.stem(image, stem, scaled(CHANNELS[0], width))
+    x = stems.stem(image, stem, parts.scaled(CHANNELS[0], width))
     if stem != "thumbnail":
-        x = batch_norm("stem_pool_bn")(x)
+        x = parts.batch_norm("stem_pool_bn")(x)
     builder = ResidualBlocks(algorithm, shortcut="conv", pooled_shortcut=True)
-    x = builder.stages(x, blocks_of(depth), [scaled(channels, width) for channels in CHANNELS])
-    x = activation_layer("relu", "last_activation")(x)
-    return pooled_classifier(image, x, num_classes, name)
+    x = builder.stages(x, blocks_of(depth), [parts.scaled(channels, width) for channels in CHANNELS])
+    x = parts.activation_layer("relu", "last_activation")(x)
+    return parts.pooled_classifier(image, x, num_classes, name)

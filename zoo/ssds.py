@@ -7,14 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.detection.anchors import SSD300_RATIOS, SSD300_SIZES, SSD300_STRIDES, level_sizes, ssd_sizes
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import activation_layer, float_conv, image_input, scaled
-from bibench_tf.zoo.blocks import batch_norm as batch_norm_layer
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.detection_heads import ScaledNormalization, single_shot
 from bibench_tf.zoo.resnets import ResidualBlocks
 
@@ -27,7 +25,7 @@ _EXTRA = ((256, 512, 2), (128, 256, 2), (128, 256, 1), (128, 256, 1))
 
 @register(task="detection", input_options=dict.fromkeys(("coco", "voc"), _VIEW))
 def ssd300_vgg16(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (300, 300, 3),
     num_classes: int = 20,
     *,
@@ -51,18 +49,18 @@ def ssd300_vgg16(
     algorithm = algorithms.get(algorithm)
     if tuple(input_shape[:2]) != (300, 300):
         raise InvalidOption(f"ssd300_vgg16 takes images of 300 x 300 pixels, not {input_shape[0]} x {input_shape[1]}.")
-    x = image = image_input(input_shape, minimum=300, network="ssd300_vgg16")
+    x = image = parts.image_input(input_shape, minimum=300, network="ssd300_vgg16")
     float_layers = algorithms.get(BASELINE)
 
     def vgg_layer(x: tf.Tensor, channels: int, name: str) -> tf.Tensor:
         kind = float_layers if name == "stage1_conv1" else algorithm
-        x = kind.conv2d(scaled(channels, width), 3, use_bias=not batch_norm, name=name)(x)
+        x = kind.conv2d(parts.scaled(channels, width), 3, use_bias=not batch_norm, name=name)(x)
         if batch_norm:
-            x = batch_norm_layer(name.replace("conv", "bn"))(x)
-        return activation_layer(algorithm.activation, name.replace("conv", "activation"))(x)
+            x = parts.batch_norm(name.replace("conv", "bn"))(x)
+        return parts.activation_layer(algorithm.activation, name.replace("conv", "activation"))(x)
 
     def extra_layer(x: tf.Tensor, channels: int, size: int, name: str, **options: Any) -> tf.Tensor:
-        return tf.keras.layers.Conv2D(scaled(channels, width), size, activation="relu", name=name, **options)(x)
+        return tf.keras.layers.Conv2D(parts.scaled(channels, width), size, activation="relu", name=name, **options)(x)
 
     maps = []
     for stage, stage_channels in enumerate(_VGG16, start=1):
@@ -91,7 +89,7 @@ def ssd300_vgg16(
 
 @register(task="detection", input_options={"coco": _VIEW})
 def ssd_lite(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (128, 128, 3),
     num_classes: int = 20,
     *,
@@ -107,14 +105,13 @@ def ssd_lite(
     128 x 128 x 3: 2,016 anchors. Input (B, H, W, 3) float32, at least 64 x 64; outputs as for `ssd300_vgg16`.
     """
     algorithm = algorithms.get(algorithm)
-    image = image_input(input_shape, minimum=64, network="ssd_lite")
+    image = parts.image_input(input_shape, minimum=64, network="ssd_lite")
     blocks = ResidualBlocks(algorithm, shortcut="conv")
-    x = blocks.activate(
-        batch_norm_layer("stem_bn")(float_conv(scaled(32, width), 3, 2, "stem_conv")(image)), "stem_activation"
-    )
+    x = parts.float_conv(parts.scaled(32, width), 3, 2, "stem_conv")(image)
+    x = blocks.activate(parts.batch_norm("stem_bn")(x), "stem_activation")
     maps = []
     for stage, channels in enumerate((32, 64, 128, 128), start=1):
-        x = blocks.block(x, scaled(channels, width), 2, f"stage{stage}_block1")
+        x = blocks.block(x, parts.scaled(channels, width), 2, f"stage{stage}_block1")
         maps.append(x)
     strides = (8, 16, 32)
     sizes = ssd_sizes(min(input_shape[:2]), len(strides), 0.15, (2, 3), largest=0.6)

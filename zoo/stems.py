@@ -6,14 +6,14 @@ import math
 
 import tensorflow as tf
 
-from bibench_tf.zoo.blocks import batch_norm, check_choice, choose_stem, float_conv, image_input, stem_conv, stem_pool
+from bibench_tf.zoo import parts
 
 STEMS = ("imagenet", "grouped", "thumbnail")
 
 
 def choose(stem: str, input_shape: tuple[int, ...], large: str) -> str:
-    """`blocks.choose_stem` among `STEMS`: `auto` is `thumbnail` for small images, else `large`."""
-    return choose_stem(stem, input_shape, STEMS, small="thumbnail", large=large)
+    """`parts.choose_stem` among `STEMS`: `auto` is `thumbnail` for small images, else `large`."""
+    return parts.choose_stem(stem, input_shape, STEMS, small="thumbnail", large=large)
 
 
 def image(input_shape: tuple[int, ...], stem: str, network: str) -> tf.Tensor:
@@ -21,7 +21,7 @@ def image(input_shape: tuple[int, ...], stem: str, network: str) -> tf.Tensor:
 
     Raises BibenchError below 32 x 32 pixels, or below 8 x 8 with the `thumbnail` stem.
     """
-    return image_input(input_shape, minimum=8 if stem == "thumbnail" else 32, network=network)
+    return parts.image_input(input_shape, minimum=8 if stem == "thumbnail" else 32, network=network)
 
 
 def stem(x: tf.Tensor, kind: str, channels: int) -> tf.Tensor:
@@ -36,18 +36,14 @@ def stem(x: tf.Tensor, kind: str, channels: int) -> tf.Tensor:
     Source: arXiv 2001.05936 (grouped), arXiv 1906.08637, and the authors' models. Larq Zoo's copy of MeliusNet22 has a
     max-pool of 2x2 in the grouped stem; counts are the same.
     """
-    check_choice("stem", kind, STEMS)
+    parts.check_choice("stem", kind, STEMS)
     if kind == "thumbnail":
-        return stem_conv(x, "cifar", channels, "same")
+        return parts.stem_conv(x, "cifar", channels)
     if kind == "imagenet":
-        return stem_pool(_normalized(stem_conv(x, "imagenet", channels, "same"), "stem"), "same")
+        return parts.stem_pool(parts.normalized(parts.stem_conv(x, "imagenet", channels), "stem", "relu"), "imagenet")
     half = max(1, channels // 2)
-    x = _normalized(float_conv(half, 3, 2, "stem_conv1")(x), "stem", 1)
-    x = _normalized(float_conv(half, 3, 1, "stem_conv2", groups=math.gcd(4, half))(x), "stem", 2)
-    x = _normalized(float_conv(channels, 3, 1, "stem_conv3", groups=math.gcd(8, half, channels))(x), "stem", 3)
-    return stem_pool(x, "same")
-
-
-def _normalized(x: tf.Tensor, name: str, number: int | str = "") -> tf.Tensor:
-    x = batch_norm(f"{name}_bn{number}")(x)
-    return tf.keras.layers.Activation("relu", name=f"{name}_activation{number}")(x)
+    x = parts.normalized(parts.float_conv(half, 3, 2, "stem_conv1")(x), "stem", "relu", 1)
+    x = parts.normalized(parts.float_conv(half, 3, 1, "stem_conv2", groups=math.gcd(4, half))(x), "stem", "relu", 2)
+    x = parts.float_conv(channels, 3, 1, "stem_conv3", groups=math.gcd(8, half, channels))(x)
+    x = parts.normalized(x, "stem", "relu", 3)
+    return parts.stem_pool(x, "imagenet")

@@ -5,32 +5,20 @@ from __future__ import annotations
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
-from bibench_tf.zoo.blocks import (
-    Activation,
-    activation_layer,
-    batch_norm,
-    check_choice,
-    classifier,
-    image_and_stem,
-    padding_of_binary_convs,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
 
 
 @register()
 def vgg_small(
-    algorithm: str | Algorithm = BASELINE,
+    algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (32, 32, 3),
     num_classes: int = 10,
     *,
     width: float = 1.0,
     shortcut: str = "block",
-    activation: Activation = None,
+    activation: parts.Activation = None,
     stem: str = "auto",
     padding: str = "same",
 ) -> tf.keras.Model:
@@ -45,27 +33,23 @@ def vgg_small(
     32 x 32 x 3 and 10 classes: 4,660,106 parameters, 607.6 MMACs. Input (B, H, W, C) float32, output logits
     (B, num_classes). Source: arXiv 1702.00953; the one dense layer as in later papers (arXiv 1909.10788).
     """
-    check_choice("shortcut", shortcut, ("block", "conv"))
+    parts.check_choice("shortcut", shortcut, ("block", "conv"))
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, "vgg_small")
-    x = image
+    image, stem = parts.image_and_stem(input_shape, stem, "vgg_small")
     activation = algorithm.activation if activation is None else activation
-    binary_padding = padding_of_binary_convs(padding, algorithm)
+    binary_padding = parts.padding_of_binary_convs(padding, algorithm)
 
-    first = scaled(128, width)
-    x = stem_conv(x, stem, first, padding)
-    if stem == "imagenet":
-        x = stem_pool(x, padding)
-    x = activation_layer(activation, "stem_activation")(batch_norm("stem_bn")(x))
+    x = parts.stem_pool(parts.stem_conv(image, stem, parts.scaled(128, width), padding), stem, padding)
+    x = parts.normalized(x, "stem", activation)
     for number, (channels, pool) in enumerate(
         ((128, True), (256, False), (256, True), (512, False), (512, True)), start=2
     ):
-        channels = scaled(channels, width)
+        channels = parts.scaled(channels, width)
         y = algorithm.conv2d(channels, 3, name=f"conv{number}", **binary_padding)(x)
         if shortcut == "conv" and x.shape[-1] == channels:
             y = tf.keras.layers.Add(name=f"add{number}")([y, x])
         if pool:
             y = tf.keras.layers.MaxPooling2D(2, name=f"pool{number}")(y)
-        x = activation_layer(activation, f"activation{number}")(batch_norm(f"bn{number}")(y))
+        x = parts.activation_layer(activation, f"activation{number}")(parts.batch_norm(f"bn{number}")(y))
     x = tf.keras.layers.Flatten(name="flatten")(x)
-    return tf.keras.Model(image, classifier(x, num_classes), name="vgg_small")
+    return tf.keras.Model(image, parts.classifier(x, num_classes), name="vgg_small")

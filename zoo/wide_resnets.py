@@ -8,20 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.algorithms import Algorithm
 from bibench_tf.algorithms.wrpn import WRPN
 from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register, register_family
-from bibench_tf.zoo.blocks import (
-    activation_layer,
-    batch_norm,
-    float_conv,
-    image_and_stem,
-    pooled_classifier,
-    scaled,
-    stem_conv,
-    stem_pool,
-)
+from bibench_tf.zoo import parts
 from bibench_tf.zoo.resnets import CHANNELS, blocks_of, resnet
 
 # Signs with one scale for the whole layer, and inputs of the levels 0 and 1, as in the released layers.
@@ -30,7 +20,7 @@ _SHEN = WRPN(weight_scale="layer")
 
 @register()
 def wrpn(
-    algorithm: str | Algorithm = "wrpn",
+    algorithm: str | algorithms.Algorithm = "wrpn",
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -69,7 +59,7 @@ _PRESETS = {
 def shen_resnet18(
     name: str,
     code: Sequence[float],
-    algorithm: str | Algorithm = _SHEN,
+    algorithm: str | algorithms.Algorithm = _SHEN,
     input_shape: tuple[int, ...] = (224, 224, 3),
     num_classes: int = 1000,
     width: float = 1.0,
@@ -95,22 +85,15 @@ def shen_resnet18(
             f"A width code has 12 factors, four for the stages and eight for the blocks, not {len(code)}."
         )
     algorithm = algorithms.get(algorithm)
-    image, stem = image_and_stem(input_shape, stem, name)
-    widths = [scaled(wide, width * factor) for wide, factor in zip(CHANNELS, code[:4], strict=True)]
-    middles = [scaled(CHANNELS[block // 2], width * factor) for block, factor in enumerate(code[4:])]
+    image, stem = parts.image_and_stem(input_shape, stem, name)
+    widths = [parts.scaled(wide, width * factor) for wide, factor in zip(CHANNELS, code[:4], strict=True)]
+    middles = [parts.scaled(CHANNELS[block // 2], width * factor) for block, factor in enumerate(code[4:])]
 
-    x = batch_norm("stem_bn")(stem_conv(image, stem, widths[0], "same"))
-    if stem == "imagenet":
-        x = stem_pool(x, "same")
-    for number, middle in enumerate(middles):
-        stage, first = number // 2 + 1, number % 2 == 0
-        block, strides = f"stage{stage}_block{number % 2 + 1}", 2 if first and stage > 1 else 1
-        channels = widths[stage - 1]
-        y = batch_norm(f"{block}_bn1")(algorithm.conv2d(middle, 3, strides=strides, name=f"{block}_conv1")(x))
-        y = batch_norm(f"{block}_bn2")(algorithm.conv2d(channels, 3, name=f"{block}_conv2")(y))
+    x = parts.stem_pool(parts.batch_norm("stem_bn")(parts.stem_conv(image, stem, widths[0])), stem)
+    for middle, (block, channels, strides) in zip(middles, parts.stages((2, 2, 2, 2), widths), strict=True):
+        y = parts.batch_norm(f"{block}_bn1")(algorithm.conv2d(middle, 3, strides=strides, name=f"{block}_conv1")(x))
+        y = parts.batch_norm(f"{block}_bn2")(algorithm.conv2d(channels, 3, name=f"{block}_conv2")(y))
         if strides != 1 or x.shape[-1] != channels:
-            shortcut = f"{block}_shortcut"
-            convolve = algorithm.conv2d if binary_downsample else float_conv
-            x = batch_norm(f"{shortcut}_bn")(convolve(channels, 1, strides=strides, name=f"{shortcut}_conv")(x))
+            x = parts.projected(x, channels, strides, f"{block}_shortcut", algorithm if binary_downsample else None)
         x = tf.keras.layers.Add(name=f"{block}_add")([y, x])
-    return pooled_classifier(image, activation_layer("relu", "head_activation")(x), num_classes, name)
+    return parts.pooled_classifier(image, parts.activation_layer("relu", "head_activation")(x), num_classes, name)

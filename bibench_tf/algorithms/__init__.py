@@ -8,15 +8,3 @@ from bibench_tf.algorithms.activations import hard_tanh  # noqa: E402
 from bibench_tf.algorithms.base import ALGORITHMS, Algorithm, get, names, register  # noqa: E402
 from bibench_tf.algorithms.capabilities import Quantizer  # noqa: E402
 from bibench_tf.algorithms.schedule import ScheduleCallback, update_schedules  # noqa: E402
-
-__all__ = [
-    "ALGORITHMS",
-    "Algorithm",
-    "Quantizer",
-    "ScheduleCallback",
-    "get",
-    "hard_tanh",
-    "names",
-    "register",
-    "update_schedules",
-]

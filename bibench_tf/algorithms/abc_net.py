@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import reduce
-from typing import ClassVar
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
 from bibench_tf.algorithms.quantizers import SCALE_FLOOR, clipped
 from bibench_tf.errors import InvalidOption
@@ -52,8 +51,7 @@ def _scaled_bases(kernel, bases, factors):
     return tf.stack(parts), lambda dy: (tf.tensordot(factors, dy, 1), None, None)
 
 
-@lq.utils.register_alias("kernel_bases")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("kernel_bases")
 class KernelBases(Quantizer):
     """The M binary kernels that together stand for one latent kernel.
 
@@ -88,8 +86,7 @@ def _threshold_sign(x, shift):
     return lq.math.sign(x + centre), gradient
 
 
-@lq.utils.register_alias("input_bases")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("input_bases")
 class InputBases(Quantizer):
     """The N binary inputs that together stand for one input; `basis` is the index of the current one.
 
@@ -121,8 +118,13 @@ class InputBases(Quantizer):
         return {**super().get_config(), "bases": self.bases}
 
 
-class _ParallelBases:
-    """Turns a binary layer into one that runs for every base of its input and of its kernel, and adds up."""
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ParallelConv2D(BinaryConv2D):
+    """`BinaryConv2D` with M kernel bases and N input bases: M * N binary convolutions of one latent kernel.
+
+    y = sum_n beta_n sum_m alpha_m conv(H_n(x), B_m) + bias; beta_n is the weight `input_factors`, of shape (N,), which
+    starts at 1 / N. The quantizers are `InputBases` and `KernelBases`.
+    """
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -161,21 +163,12 @@ class _ParallelBases:
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelConv2D(_ParallelBases, BinaryConv2D):
-    """`BinaryConv2D` with M kernel bases and N input bases: M * N binary convolutions of one latent kernel.
-
-    y = sum_n beta_n sum_m alpha_m conv(H_n(x), B_m) + bias; beta_n is the weight `input_factors`, of shape (N,), which
-    starts at 1 / N. The quantizers are `InputBases` and `KernelBases`.
-    """
-
-
-@tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelConv1D(_ParallelBases, BinaryConv1D):
+class ParallelConv1D(ParallelConv2D, BinaryConv1D):
     """`ParallelConv2D` on sequences (B, L, C)."""
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelDense(_ParallelBases, BinaryDense):
+class ParallelDense(ParallelConv2D, BinaryDense):
     """`ParallelConv2D` on rows (..., C)."""
 
 
@@ -194,11 +187,11 @@ class ABC(Algorithm):
     training too. Raises InvalidOption unless both numbers are positive. Source: arXiv 1711.11294, section 3.
     """
 
-    key: ClassVar[str] = "abc"
-    title: ClassVar[str] = "ABC-Net"
-    paper: ClassVar[str] = "arXiv:1711.11294"
-    activation: ClassVar[str] = "relu"
-    layers: ClassVar[dict[str, type]] = _LAYERS
+    key = "abc"
+    title = "ABC-Net"
+    paper = "arXiv:1711.11294"
+    activation = "relu"
+    layers = _LAYERS
 
     weight_bases: int = 5
     activation_bases: int = 5

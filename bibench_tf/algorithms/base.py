@@ -20,19 +20,17 @@ _LAYERS = {"conv2d": BinaryConv2D, "conv1d": BinaryConv1D, "dense": BinaryDense}
 class Algorithm:
     """A binarization algorithm. Subclass it, give the two quantizers, and register it.
 
-    Fields of a subclass are its options. `activation` is the default nonlinearity of its networks. With `clip_weights`
-    latent weights are clipped to [-clip_value, clip_value] after every update. `unscaled_kernels` declares that kernels
-    are signs without a scale: sums of C products are then around sqrt(C), and networks without batch normalization
-    divide by that. `layers` are the classes of `conv2d`, `conv1d` and `dense`: subclasses of `BinaryConv2D`,
-    `BinaryConv1D` and `BinaryDense`. A misspelt declaration raises InvalidOption when the class is defined.
+    Fields of a subclass are its options. `activation` is the default nonlinearity of its networks. `unscaled_kernels`
+    declares that kernels are signs without a scale: sums of C products are then around sqrt(C), and networks without
+    batch normalization divide by that. `layers` are the classes of `conv2d`, `conv1d` and `dense`: subclasses of
+    `BinaryConv2D`, `BinaryConv1D` and `BinaryDense`. A misspelt declaration raises InvalidOption when the class is
+    defined.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     paper: ClassVar[str]
     activation: ClassVar[str] = "hard_tanh"
-    clip_weights: ClassVar[bool] = False
-    clip_value: ClassVar[float] = 1.0
     unscaled_kernels: ClassVar[bool] = False
     layers: ClassVar[dict[str, type]] = _LAYERS
 
@@ -41,6 +39,11 @@ class Algorithm:
         refuse_misspelt(
             f"The algorithm {cls.__name__}", vars(cls).keys() | vars(cls).get("__annotations__", {}), _NAMES
         )
+
+    @property
+    def weight_limit(self) -> float | None:
+        """Latent weights are clipped to [-weight_limit, weight_limit] after every update; not where it is None."""
+        return None
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         """A new quantizer for the inputs of one layer."""
@@ -57,31 +60,23 @@ class Algorithm:
     def conv2d(
         self,
         filters: int,
-        kernel_size,
-        strides=1,
+        kernel_size: Any,
+        strides: Any = 1,
         padding: str | int = "same",
-        dilation_rate=1,
-        groups: int = 1,
+        *,
         use_bias: bool = False,
-        name: str | None = None,
         pad_value: float = 0.0,
+        **options: Any,
     ) -> tf.keras.layers.Layer:
         """A convolution of images (B, H, W, C).
 
         `pad_value` is what binary layers add around their binarized inputs: 0, or -1 or +1, which a bit can hold.
+        `options` are `dilation_rate`, `groups` and `name`.
         """
-        return self._layer(
-            "conv2d",
-            filters,
-            kernel_size=kernel_size,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation_rate,
-            groups=groups,
-            use_bias=use_bias,
-            name=name,
-            **({"pad_values": pad_value} if pad_value else {}),
-        )
+        if pad_value:
+            options["pad_values"] = pad_value
+        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding, "use_bias": use_bias}
+        return self._layer("conv2d", filters, **options)
 
     def conv1d(
         self,
@@ -89,23 +84,13 @@ class Algorithm:
         kernel_size: int,
         strides: int = 1,
         padding: str | int = "same",
-        dilation_rate: int = 1,
-        groups: int = 1,
+        *,
         use_bias: bool = False,
-        name: str | None = None,
+        **options: Any,
     ) -> tf.keras.layers.Layer:
-        """A convolution of sequences (B, L, C)."""
-        return self._layer(
-            "conv1d",
-            filters,
-            kernel_size=kernel_size,
-            strides=strides,
-            padding=padding,
-            dilation_rate=dilation_rate,
-            groups=groups,
-            use_bias=use_bias,
-            name=name,
-        )
+        """A convolution of sequences (B, L, C); `options` are `dilation_rate`, `groups` and `name`."""
+        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding, "use_bias": use_bias}
+        return self._layer("conv1d", filters, **options)
 
     def dense(self, units: int, use_bias: bool = True, name: str | None = None) -> tf.keras.layers.Layer:
         """A fully connected layer on rows (..., C)."""
@@ -118,7 +103,7 @@ class Algorithm:
             input_quantizer=self.input_quantizer(),
             kernel_quantizer=self.kernel_quantizer(),
             kernel_initializer="glorot_normal",
-            kernel_constraint=lq.constraints.WeightClip(self.clip_value) if self.clip_weights else None,
+            kernel_constraint=None if self.weight_limit is None else lq.constraints.WeightClip(self.weight_limit),
             **self.layer_options(kind),
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, TriangularSign
@@ -19,9 +19,9 @@ class BiReal(Algorithm):
     the network: `zoo.resnet18(..., shortcut="conv")`. Source: arXiv 1808.00278, section 3.3; BiBench's operator.
     """
 
-    key: ClassVar[str] = "bireal"
-    title: ClassVar[str] = "Bi-Real"
-    paper: ClassVar[str] = "arXiv:1808.00278"
+    key = "bireal"
+    title = "Bi-Real"
+    paper = "arXiv:1808.00278"
 
     weight_scale: Literal["channel", "layer"] = "channel"
     clips_weight_gradient: bool = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
@@ -22,16 +21,20 @@ class BNN(Algorithm):
     2001.05936) have 1.3.
     """
 
-    key: ClassVar[str] = "bnn"
-    title: ClassVar[str] = "BNN"
-    paper: ClassVar[str] = "arXiv:1602.02830"
-    clip_weights: ClassVar[bool] = True
-    unscaled_kernels: ClassVar[bool] = True
+    key = "bnn"
+    title = "BNN"
+    paper = "arXiv:1602.02830"
+    unscaled_kernels = True
     clip_value: float = 1.0
 
     def __post_init__(self):
         if not self.clip_value > 0:
             raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
+
+    @property
+    def weight_limit(self) -> float:
+        """The clip value."""
+        return self.clip_value
 
     def input_quantizer(self):
         return ClippedSign(self.clip_value)

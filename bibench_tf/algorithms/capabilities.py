@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import larq as lq
 import tensorflow as tf
@@ -63,6 +63,9 @@ class Capabilities:
 _NAMES = frozenset(name for name in vars(Capabilities) if not name.startswith("_"))
 
 
+QuantizerClass = TypeVar("QuantizerClass", bound=type)
+
+
 class Quantizer(Capabilities, lq.quantizers.Quantizer):
     """The base class of quantizers: Larq's, with `Capabilities`.
 
@@ -78,6 +81,15 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
         if not hasattr(type(self), name):
             _check_spelling(type(self).__name__, [name])
         super().__setattr__(name, value)
+
+
+def own(alias: str) -> Callable[[QuantizerClass], QuantizerClass]:
+    """A decorator for quantizers of this package: Keras saves them with its name, and Larq finds them by `alias`."""
+
+    def decorate(quantizer: QuantizerClass) -> QuantizerClass:
+        return lq.utils.register_alias(alias)(tf.keras.utils.register_keras_serializable("bibench_tf")(quantizer))
+
+    return decorate
 
 
 def _check_spelling(owner: str, names: list[str]) -> None:

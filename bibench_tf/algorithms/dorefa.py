@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 import larq as lq
 
@@ -27,9 +27,9 @@ class DoReFa(Algorithm):
     Source: arXiv 1606.06160, sections 2.3 (kernels) and 2.4 (activations); BiBench's operator.
     """
 
-    key: ClassVar[str] = "dorefa"
-    title: ClassVar[str] = "DoReFa"
-    paper: ClassVar[str] = "arXiv:1606.06160"
+    key = "dorefa"
+    title = "DoReFa"
+    paper = "arXiv:1606.06160"
 
     weight_scale: Literal["channel", "layer"] = "channel"
     activation_bits: int = 1

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import ClassVar
 
 import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import channel_scale, clipped, in_32_bits
 
@@ -104,8 +103,7 @@ class _FourierSign(Quantizer):
         return noisy
 
 
-@lq.utils.register_alias("fourier_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("fourier_sign")
 class FourierInputSign(_FourierSign):
     """FDA's input quantizer.
 
@@ -131,8 +129,7 @@ class FourierInputSign(_FourierSign):
         return self._noisy_sign(inputs, over_channels)
 
 
-@lq.utils.register_alias("fourier_kernel_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("fourier_kernel_sign")
 class FourierKernelSign(_FourierSign):
     """FDA's kernel quantizer.
 
@@ -167,7 +164,6 @@ class FourierKernelSign(_FourierSign):
 
 
 @register
-@dataclass(frozen=True)
 class FDA(Algorithm):
     """FDA-BNN (frequency domain approximation).
 
@@ -175,9 +171,9 @@ class FDA(Algorithm):
     y = conv(sign(x), s sign(w)) in inference. Gradients: see the quantizers. Source: arXiv 2103.00841; BiBench.
     """
 
-    key: ClassVar[str] = "fda"
-    title: ClassVar[str] = "FDA"
-    paper: ClassVar[str] = "arXiv:2103.00841"
+    key = "fda"
+    title = "FDA"
+    paper = "arXiv:2103.00841"
 
     def input_quantizer(self):
         return FourierInputSign()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
@@ -14,14 +11,13 @@ _LAYERS = {"conv2d": tf.keras.layers.Conv2D, "conv1d": tf.keras.layers.Conv1D, "
 
 
 @register
-@dataclass(frozen=True)
 class FullPrecision(Algorithm):
     """32-bit weights and activations: y = conv(x, w) + bias."""
 
-    key: ClassVar[str] = "full_precision"
-    title: ClassVar[str] = "Full precision"
-    paper: ClassVar[str] = ""
-    activation: ClassVar[str] = "relu"
+    key = "full_precision"
+    title = "Full precision"
+    paper = ""
+    activation = "relu"
 
     def _layer(self, kind, units, **options):
         if options.get("padding", "same") not in ("same", "valid"):

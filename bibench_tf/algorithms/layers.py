@@ -100,10 +100,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
 
     def build(self, input_shape):
         super().build(input_shape)
-        for quantizer, shape in (
-            (self.input_quantizer, input_shape),
-            (self.kernel_quantizer, self.kernel.shape),
-        ):
+        for quantizer, shape in ((self.input_quantizer, input_shape), (self.kernel_quantizer, self.kernel.shape)):
             # Built here, so that weights of a quantizer are named after this layer and exist before any call.
             if isinstance(quantizer, tf.keras.layers.Layer) and not quantizer.built:
                 quantizer.build(shape)
@@ -330,16 +327,7 @@ class BinaryDense(BinaryConv2D):
 
     def get_config(self):
         config = super().get_config()
-        own = (
-            "filters",
-            "kernel_size",
-            "strides",
-            "padding",
-            "pad_values",
-            "data_format",
-            "dilation_rate",
-            "groups",
-        )
+        own = {"filters", "kernel_size", "strides", "padding", "pad_values", "data_format", "dilation_rate", "groups"}
         return {"units": self.filters, **{key: value for key, value in config.items() if key not in own}}
 
 

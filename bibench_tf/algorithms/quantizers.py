@@ -8,7 +8,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.errors import InvalidOption
 
 # A filter whose weights are all zero has scale zero, and one such filter would make Larq Compute Engine run the whole
@@ -60,8 +60,7 @@ def approx_sign(x: tf.Tensor):
     return lq.math.sign(x), lambda dy: dy * triangle(x)
 
 
-@lq.utils.register_alias("clipped_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("clipped_sign")
 class ClippedSign(Quantizer):
     """Larq's SteSign, at less cost in training.
 
@@ -85,8 +84,7 @@ class ClippedSign(Quantizer):
         return {**super().get_config(), "clip_value": self.clip_value}
 
 
-@lq.utils.register_alias("triangular_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("triangular_sign")
 class TriangularSign(Quantizer):
     """Larq's ApproxSign, at less cost in training.
 
@@ -124,8 +122,7 @@ def _scaled_sign(clip_value: float):
     return sign
 
 
-@lq.utils.register_alias("channel_scaled_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("channel_scaled_sign")
 class ChannelScaledSign(Quantizer):
     """Binary kernels with an analytic scale.
 

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign, approx_sign, ste_sign
 from bibench_tf.errors import InvalidOption
 
 
-@lq.utils.register_alias("shifted_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("shifted_sign")
 class ShiftedSign(Quantizer):
     """RSign: a sign with a learned shift for each input channel (weight `input_shift`, shape (C,), starts at 0).
 
@@ -60,9 +57,9 @@ class ReActNet(Algorithm):
     [-clip_value, clip_value]. Raises InvalidOption unless clip_value is positive.
     """
 
-    key: ClassVar[str] = "reactnet"
-    title: ClassVar[str] = "ReActNet"
-    paper: ClassVar[str] = "arXiv:2003.03488"
+    key = "reactnet"
+    title = "ReActNet"
+    paper = "arXiv:2003.03488"
     clip_value: float | None = None
 
     def __post_init__(self):
@@ -70,9 +67,9 @@ class ReActNet(Algorithm):
             raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
 
     @property
-    def clip_weights(self) -> bool:
-        """Whether latent weights are clipped, which is BNext's rule and not ReActNet's."""
-        return self.clip_value is not None
+    def weight_limit(self) -> float | None:
+        """The clip value: that latent weights are clipped is BNext's rule and not ReActNet's."""
+        return self.clip_value
 
     def input_quantizer(self):
         return ShiftedSign(self.clip_value)

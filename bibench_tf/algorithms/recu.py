@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import approx_sign, in_32_bits, triangle
 from bibench_tf.errors import InvalidOption
@@ -64,8 +63,7 @@ def _sign_at_unit_variance(x: tf.Tensor):
     return lq.math.sign(x), gradient
 
 
-@lq.utils.register_alias("rectified_clamp_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("rectified_clamp_sign")
 class RectifiedClampSign(Quantizer):
     """ReCU's kernel: standardise, clamp to the tau quantile, take the sign.
 
@@ -98,8 +96,7 @@ class RectifiedClampSign(Quantizer):
         return tf.cast(_sign_through_clip(standard, tf.stop_gradient(limit)), inputs.dtype)
 
 
-@lq.utils.register_alias("variance_scaled_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("variance_scaled_sign")
 class VarianceScaledSign(Quantizer):
     """ReCU's input: a sign whose gradient sees the input at unit variance.
 
@@ -116,7 +113,6 @@ class VarianceScaledSign(Quantizer):
 
 
 @register
-@dataclass(frozen=True)
 class ReCU(Algorithm):
     """ReCU.
 
@@ -125,10 +121,10 @@ class ReCU(Algorithm):
     Source: arXiv 2103.12369; BiBench's operator.
     """
 
-    key: ClassVar[str] = "recu"
-    title: ClassVar[str] = "ReCU"
-    paper: ClassVar[str] = "arXiv:2103.12369"
-    unscaled_kernels: ClassVar[bool] = True
+    key = "recu"
+    title = "ReCU"
+    paper = "arXiv:2103.12369"
+    unscaled_kernels = True
 
     def input_quantizer(self):
         return VarianceScaledSign()

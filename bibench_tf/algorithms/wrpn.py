@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, clipped
 from bibench_tf.errors import InvalidOption
 
@@ -33,8 +33,7 @@ def _sign_of_zero_one(x):
     return lq.math.sign(0.5 - x), lambda dy: -2.0 * clipped(x - 0.5, dy, 0.5)
 
 
-@lq.utils.register_alias("zero_one_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("zero_one_sign")
 class ZeroOneSign(Quantizer):
     """Inputs of the two levels 0 and 1, written as signs.
 
@@ -53,8 +52,7 @@ class ZeroOneSign(Quantizer):
         return _sign_of_zero_one(inputs)
 
 
-@lq.utils.register_alias("unit_levels")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("unit_levels")
 class UnitLevels(Quantizer):
     """Inputs of 2^k evenly spaced levels from 0 to 1, k = `bits`.
 
@@ -73,8 +71,7 @@ class UnitLevels(Quantizer):
         return {**super().get_config(), "bits": self.precision}
 
 
-@lq.utils.register_alias("signed_levels")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("signed_levels")
 class SignedLevels(Quantizer):
     """Kernels of 2^k - 1 evenly spaced levels from -1 to 1, one of the k = `bits` >= 2 bits is the sign.
 
@@ -107,10 +104,10 @@ class WRPN(Algorithm):
     Raises InvalidOption for other numbers of bits. Source: arXiv 1709.01134, its hardware-friendly quantization scheme.
     """
 
-    key: ClassVar[str] = "wrpn"
-    title: ClassVar[str] = "WRPN"
-    paper: ClassVar[str] = "arXiv:1709.01134"
-    activation: ClassVar[str] = "relu"
+    key = "wrpn"
+    title = "WRPN"
+    paper = "arXiv:1709.01134"
+    activation = "relu"
 
     weight_bits: int = 1
     activation_bits: int = 1

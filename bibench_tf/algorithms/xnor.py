@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.capabilities import Quantizer
+from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import is_training
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, scaled_sign, ste_sign
 
 
-@lq.utils.register_alias("sample_scaled_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("sample_scaled_sign")
 class SampleScaledSign(Quantizer):
     """Binary inputs with one scale for each sample.
 
@@ -46,8 +44,7 @@ class SampleScaledSign(Quantizer):
         return tf.stop_gradient(tf.reduce_mean(magnitude, axis=-1, keepdims=True))
 
 
-@lq.utils.register_alias("spatially_scaled_sign")
-@tf.keras.utils.register_keras_serializable("bibench_tf")
+@own("spatially_scaled_sign")
 class SpatiallyScaledSign(Quantizer):
     """Binary inputs with the paper's scale map K.
 
@@ -89,9 +86,9 @@ class XNOR(Algorithm):
     map K in place of A. Source: arXiv 1603.05279, sections 3.1 and 3.2; BiBench's operator.
     """
 
-    key: ClassVar[str] = "xnor"
-    title: ClassVar[str] = "XNOR-Net"
-    paper: ClassVar[str] = "arXiv:1603.05279"
+    key = "xnor"
+    title = "XNOR-Net"
+    paper = "arXiv:1603.05279"
 
     input_scale: Literal["sample", "spatial"] = "sample"
 

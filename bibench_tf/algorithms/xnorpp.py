@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
 
 
 @register
-@dataclass(frozen=True)
 class XNORPlusPlus(Algorithm):
     """XNOR-Net++.
 
@@ -20,10 +18,10 @@ class XNORPlusPlus(Algorithm):
     of its four cases.
     """
 
-    key: ClassVar[str] = "xnorpp"
-    title: ClassVar[str] = "XNOR-Net++"
-    paper: ClassVar[str] = "arXiv:1909.13863"
-    unscaled_kernels: ClassVar[bool] = True
+    key = "xnorpp"
+    title = "XNOR-Net++"
+    paper = "arXiv:1909.13863"
+    unscaled_kernels = True
 
     def input_quantizer(self):
         return ClippedSign()

@@ -46,11 +46,6 @@ class StoredBenchmark:
     benchmark: Benchmark
     tracks: tuple[str, ...]
 
-    def to_record(self) -> StoredBenchmark:
-        """The same with options in plain values, as it is written."""
-        options = {name: stored_options(values) for name, values in self.benchmark.options.items()}
-        return StoredBenchmark(dataclasses.replace(self.benchmark, options=options), self.tracks)
-
 
 def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = None) -> Outcome:
     """Run the tracks of a benchmark, write the report, and return the scores.
@@ -233,7 +228,9 @@ def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Pat
         stored = stored_benchmark(results)
         together = _together(tracks, benchmark, stored)
         if together != stored:
-            records.write(results / FILE, together.to_record(), environment=environment.describe())
+            options = {name: stored_options(values) for name, values in together.benchmark.options.items()}
+            plain = dataclasses.replace(together, benchmark=dataclasses.replace(together.benchmark, options=options))
+            records.write(results / FILE, plain, environment=environment.describe())
     return together
 
 

@@ -13,7 +13,6 @@ from typing import Any
 from bibench_tf import datasets, networks, recipes, tasks
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS, options_of
-from bibench_tf.datasets import Dataset
 from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.recipes import Recipe
@@ -126,15 +125,14 @@ class Job:
         self.store = RunStore(session.results)
         self._described = cache(lambda name: datasets.get(name, session.data_dir, session.download, session.vocabulary))
 
-    def data(self, setup: Setup) -> Dataset:
-        """The data set of a setup, as its network takes it. Raises BibenchError for missing data."""
+    def data(self, setup: Setup) -> Any:
+        """The data set of a setup, of the class of its task, as its network takes it.
+
+        Raises BibenchError for missing data.
+        """
         return self._described(setup.dataset).for_network(networks.parse(setup.network)[0])
 
-    def described(self, dataset: str) -> Dataset:
-        """A data set as the session has it, whatever the network. Raises BibenchError for missing data."""
-        return self._described(dataset)
-
-    def same_data(self, setup: Setup, fingerprints: set[str]) -> Dataset:
+    def same_data(self, setup: Setup, fingerprints: set[str]) -> Any:
         """The data set of a setup; raises BibenchError unless it is the one that networks were trained on."""
         data = self.data(setup)
         if fingerprints - {data.fingerprint}:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bibench_tf.names import BASELINE, BIBENCH
+from bibench_tf.recipes import Precision
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Benchmark:
     epochs: int | None = None
     seed: int = 0
     seeds: int = 1
-    precision: str = "float32"
+    precision: Precision = "float32"
     bert_checkpoint: str | None = None
     vocabulary: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)

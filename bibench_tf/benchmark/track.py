@@ -92,8 +92,13 @@ class Track(abc.ABC):
         return (benchmark.first,)
 
     def plan(self, benchmark: ResolvedBenchmark) -> list[RunSpec]:
-        """The runs that the track needs; by default every algorithm on its setups, with the first seed."""
-        return [spec for setup in self.setups(benchmark) for spec in benchmark.specs(setup).values()]
+        """The runs that the track needs; by default every algorithm on its setups, for every seed if it takes seeds."""
+        return [
+            spec
+            for seed in (benchmark.every_seed if "seeds" in self.takes else [benchmark.seed])
+            for setup in self.setups(benchmark)
+            for spec in benchmark.specs(setup, seed).values()
+        ]
 
     def measure(self, job: Job) -> None:
         """Make the missing measurements; by default none, where the trainings hold all that the track needs."""

@@ -45,7 +45,7 @@ class _LazyGroup(click.Group):
         else:
             return None
         for each in command.commands.values() if isinstance(command, click.Group) else [command]:
-            if not any("--plugin" in option.opts for option in each.params):
+            if PLUGINS not in each.params:
                 each.params.append(PLUGINS)
         return command
 

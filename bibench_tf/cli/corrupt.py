@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def corrupt(
     from bibench_tf.errors import InvalidOption
 
     names = corruptions.expand(corruption)
-    options["workers"] = workers or export.default_workers()
+    options["workers"] = workers or len(os.sched_getaffinity(0))
     if not source.startswith(_DATA):
         outcome = export.corrupt_folder(Path(source), target, names, severity or corruptions.SEVERITIES, **options)
     elif severity is None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bibench_tf.cli.output import CSV, JSON, show
+
+if TYPE_CHECKING:
+    from bibench_tf.tasks import Task
 
 _Rows = list[dict[str, Any]]
 
@@ -16,29 +19,23 @@ _Rows = list[dict[str, Any]]
 def _tasks() -> _Rows:
     from bibench_tf import datasets, tasks
 
-    by_task = {key: [name for name in datasets.names() if datasets.task_of(name) == key] for key in tasks.names()}
-    return [
-        {
-            "name": key,
-            "description": tasks.get(key).title,
-            "group": tasks.get(key).group,
-            "network": tasks.get(key).network,
-            "metric": _metrics(key, data),
-            "data": ", ".join(data),
-        }
-        for key, data in by_task.items()
-    ]
+    rows = []
+    for task in map(tasks.get, tasks.names()):
+        data = [name for name in datasets.names() if datasets.task_of(name) == task.key]
+        row = {"name": task.key, "description": task.title, "group": task.group, "network": task.network}
+        rows.append({**row, "metric": _metrics(task, data), "data": ", ".join(data)})
+    return rows
 
 
-def _metrics(task: str, data: list[str]) -> str:
+def _metrics(task: Task, data: list[str]) -> str:
     """The main metrics of a task on those of its data sets that are prepared on this machine."""
-    from bibench_tf import datasets, tasks
+    from bibench_tf import datasets
     from bibench_tf.errors import BibenchError
 
     found: dict[str, None] = {}
     for name in data:
         try:
-            found[tasks.get(task).metric(datasets.get(name))] = None
+            found[task.metric(datasets.get(name))] = None
         except BibenchError:
             continue  # it is not prepared here, or lies in a folder that is not named
     return ", ".join(found)
@@ -100,19 +97,20 @@ def _targets() -> _Rows:
 def _published_networks() -> _Rows:
     from bibench_tf import published
 
-    return [{"name": row.network, "description": row.source, **_known(row)} for row in published.networks()]
+    return list(map(_published, published.networks()))
 
 
 def _published_latencies() -> _Rows:
     from bibench_tf import published
 
-    return [{"name": row.network, "description": row.source, **_known(row)} for row in published.device_latency()]
+    return list(map(_published, published.device_latency()))
 
 
-def _known(row: Any) -> dict[str, Any]:
-    """The fields of a published row, without its name and source."""
+def _published(row: Any) -> dict[str, Any]:
+    """The known fields of a published row, its name and source first."""
     content = dataclasses.asdict(row)
-    return {key: value for key, value in content.items() if key not in ("network", "source") and value is not None}
+    first = {"name": content.pop("network"), "description": content.pop("source")}
+    return first | {key: value for key, value in content.items() if value is not None}
 
 
 _KINDS: dict[str, Callable[[], _Rows]] = {
@@ -151,8 +149,7 @@ def _text(rows: _Rows) -> str:
     width = max(len(row["name"]) for row in rows)
     lines = []
     for row in rows:
-        rest = "; ".join(
-            f"{key}: {value}" for key, value in row.items() if key not in ("name", "description") and value
-        )
-        lines.append(f"{row['name']:<{width}}  {row['description']}{f'  [{rest}]' if rest else ''}")
+        name, description, *rest = row.items()
+        further = "; ".join(f"{key}: {value}" for key, value in rest if value)
+        lines.append(f"{name[1]:<{width}}  {description[1]}{f'  [{further}]' if further else ''}")
     return "\n".join(lines)

@@ -67,6 +67,12 @@ def plugin_files(arguments: Sequence[str]) -> Iterator[str]:
             yield from (value if equals else "".join(arguments[index + 1 : index + 2])).split(",")
 
 
+def _count(flag: str, default: int, text: str, metavar: str = "N") -> Callable[[Command], Command]:
+    return click.option(
+        flag, type=click.IntRange(min=1), default=default, show_default=True, metavar=metavar, help=text
+    )
+
+
 _DEFAULT = Benchmark()
 RESULTS = click.option(
     "--results",
@@ -128,24 +134,29 @@ _BENCHMARK = {
         help="Train with 16-bit activations and gradients: faster on GPUs made for it, slower on CPUs.",
     ),
     "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."),
-    "seeds": click.option(
+    "seeds": _count(
         "--seeds",
-        type=click.IntRange(min=1),
-        default=_DEFAULT.seeds,
-        show_default=True,
+        _DEFAULT.seeds,
+        "Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
         metavar="K",
-        help="Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
     ),
 }
-_EXECUTION = (
-    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+_SESSION = (
+    RESULTS,
+    DATA_DIR,
+    DOWNLOAD,
     click.option(
+        "--bert-checkpoint",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        metavar="FOLDER",
+        help="BERT checkpoint that text networks start from; its vocab.txt is the vocabulary.",
+    ),
+    VOCABULARY,
+    click.option("--xla", is_flag=True, help="Compile training steps with XLA; several times slower on a CPU."),
+    _count(
         "--steps-per-execution",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        metavar="N",
-        help="Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
+        Session.steps_per_execution,
+        "Training steps between returns to Python, for fast GPUs; recipes that set the rate step by step use 1.",
     ),
     click.option(
         "--strategy",
@@ -162,13 +173,10 @@ _EXECUTION = (
         help="Train on this machine, several runs at a time where it is large enough, or on a Ray cluster.",
     ),
     click.option("--ray-address", metavar="ADDRESS", help="The Ray cluster, such as auto, or HOST:PORT of its head."),
-    click.option(
+    _count(
         "--cpus-per-run",
-        type=click.IntRange(min=1),
-        default=Session.cpus_per_run,
-        show_default=True,
-        metavar="N",
-        help="CPU cores per run; the machine trains (cores / N) runs in parallel.",
+        Session.cpus_per_run,
+        "CPU cores per run; the machine trains (cores / N) runs in parallel.",
     ),
     click.option(
         "--gpus-per-run",
@@ -183,19 +191,6 @@ _EXECUTION = (
         metavar="I/N",
         help="Train the I-th of N parts of the runs, and nothing else; without it the same command finishes.",
     ),
-)
-_SESSION = (
-    RESULTS,
-    DATA_DIR,
-    DOWNLOAD,
-    click.option(
-        "--bert-checkpoint",
-        type=click.Path(path_type=Path, exists=True, file_okay=False),
-        metavar="FOLDER",
-        help="BERT checkpoint that text networks start from; its vocab.txt is the vocabulary.",
-    ),
-    VOCABULARY,
-    *_EXECUTION,
     QUIET,
 )
 
@@ -221,12 +216,15 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
             session = Session.at(results, bert_checkpoint=bert_checkpoint, vocabulary=vocabulary, **values)
             return function(benchmark, session)
 
-        of_tracks = [
-            _track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]
+        options: list[Any] = [
+            *(_BENCHMARK[name] for name in takes),
+            *(_track_option(f"{track.name}_{field.name}", field) for track in tracks for field in fields[track.name]),
+            *_SESSION,
         ]
-        for option in reversed((*(_BENCHMARK[name] for name in takes), *of_tracks, *_SESSION)):
-            command = option(command)
-        return command
+        decorated: Command = command
+        for option in reversed(options):
+            decorated = option(decorated)
+        return decorated
 
     return decorate
 

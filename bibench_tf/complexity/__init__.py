@@ -6,20 +6,3 @@ from bibench_tf.complexity.conventions import CONVENTIONS, derive, ratios
 from bibench_tf.complexity.costs import LayerCost, Macs, ModelCost, Weights
 from bibench_tf.complexity.counting import count, count_network, layers, summary_text, unallocated, without_memory
 from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES
-
-__all__ = [
-    "CONVENTIONS",
-    "LayerCost",
-    "Macs",
-    "ModelCost",
-    "TRAINING_ONLY_PREFIXES",
-    "Weights",
-    "count",
-    "count_network",
-    "derive",
-    "layers",
-    "ratios",
-    "summary_text",
-    "unallocated",
-    "without_memory",
-]

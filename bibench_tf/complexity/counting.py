@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import math
 import warnings
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bibench_tf import networks
 from bibench_tf.complexity import functions
-from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined
-from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, Call, bits_of, role_of, short_name, tally
+from bibench_tf.complexity.costs import LayerCost, ModelCost, Weights, joined, weights_of
+from bibench_tf.complexity.rules import TRAINING_ONLY_PREFIXES, bits_of, role_of, short_name, tally
+from bibench_tf.complexity.tallies import Call
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import PAPER
 from bibench_tf.operations import CountsSamples, CountsWeights
@@ -43,19 +43,12 @@ def count(model: tf.keras.Model, *, unknown: dict[str, str] | None = None) -> Mo
     return ModelCost(tuple(costs))
 
 
-def count_network(
-    name: str,
-    algorithm: str | Algorithm = PAPER,
-    input_shape: Sequence[int] | None = None,
-    num_classes: int | None = None,
-    **options: Any,
-) -> ModelCost:
-    """The cost of a network of the zoo (`resnet20`, `resnet20@0.5`), built without memory for its weights.
+def count_network(name: str, *args: Any, **options: Any) -> ModelCost:
+    """The cost of a network of the zoo, built without memory for its weights; the arguments are those of `unallocated`.
 
-    `algorithm` and `options` are those of `networks.build`. `input_shape` and `num_classes` default to those of the
-    builder, 224 x 224 x 3 and 1000 for the networks of ImageNet. Raises the errors of `networks.build` and `count`.
+    Raises the errors of `networks.build` and `count`.
     """
-    with unallocated(name, algorithm, input_shape, num_classes, **options) as model:
+    with unallocated(name, *args, **options) as model:
         return count(model)
 
 
@@ -67,18 +60,18 @@ def unallocated(
     num_classes: int | None = None,
     **options: Any,
 ) -> Iterator[tf.keras.Model]:
-    """A network, with the arguments of `count_network`, in its own graph: its variables have shapes and no values.
+    """A network (`resnet20`, `resnet20@0.5`) in its own graph: its variables have shapes and no values.
 
-    Inside the context the network can be counted and inspected, but not run.
+    `algorithm` and `options` are those of `networks.build`. `input_shape` and `num_classes` default to those of the
+    builder, 224 x 224 x 3 and 1000 for the networks of ImageNet. Inside the context the network can be counted and
+    inspected, but not run. Raises the errors of `networks.build`.
     """
     name, width = networks.parse(name)
     given = {"input_shape": input_shape and tuple(input_shape), "num_classes": num_classes, **options}
     if width != 1.0:
         given["width"] = width
     with without_memory():
-        yield networks.build(
-            name, algorithm=algorithm, **{option: value for option, value in given.items() if value is not None}
-        )
+        yield networks.build(name, algorithm, **{key: value for key, value in given.items() if value is not None})
 
 
 @contextlib.contextmanager
@@ -190,17 +183,13 @@ def _deployed(layer: tf.keras.layers.Layer) -> tuple[Weights, ...]:
     """The deployed weights of a layer, by precision."""
     import tensorflow as tf
 
-    counts: Counter[int] = Counter()
     if isinstance(layer, CountsWeights):
-        counts.update(layer.count_weights())
-    elif isinstance(layer, tf.keras.layers.BatchNormalization):
+        return weights_of(layer.count_weights().items())
+    if isinstance(layer, tf.keras.layers.BatchNormalization):
         # Statistics and affine parameters fold into a factor and an offset.
-        counts[32] = 2 * layer.moving_mean.shape[0]
-    else:
-        for weight in layer.weights:
-            if not _is_training_only(weight):
-                counts[bits_of(weight)] += math.prod(weight.shape)
-    return tuple(Weights(number, bits) for bits, number in sorted(counts.items()) if number)
+        return (Weights(2 * layer.moving_mean.shape[0], 32),)
+    deployed = [weight for weight in layer.weights if not _is_training_only(weight)]
+    return weights_of((bits_of(weight), math.prod(weight.shape)) for weight in deployed)
 
 
 def _is_training_only(weight: tf.Variable) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bibench_tf.complexity.costs import Macs
-from bibench_tf.complexity.tallies import Refused, Tally, elements, known
+from bibench_tf.complexity.tallies import Call, Refused, Tally, elements, known
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-Shape = tuple[int | None, ...]
 
 # The layers in which Keras wraps functions, by name: they are not public.
 LAYERS = ("TFOpLambda", "SlicingOpLambda")
@@ -21,14 +19,18 @@ _NOTHING = (
     *("cast", "stop_gradient", "tile", "repeat", "gather", "broadcast_to", "reverse", "roll", "getitem", "shape"),
     *("zeros_like", "ones_like", "space_to_depth", "depth_to_space"),
 )
-# One operation for every output.
 _ELEMENTWISE = (
     *("add", "subtract", "sub", "rsub", "radd", "multiply", "mul", "rmul", "divide", "truediv", "rtruediv", "div"),
     *("maximum", "minimum", "negative", "neg", "abs", "square", "sqrt", "rsqrt", "pow", "exp", "log", "sign", "round"),
     *("floor", "ceil", "reciprocal", "sigmoid", "tanh", "erf", "relu", "relu6", "elu", "selu", "softplus", "silu"),
     *("gelu", "less", "less_equal", "greater", "greater_equal", "equal", "not_equal", "where", "bias_add", "floordiv"),
 )
-_TWICE = ("clip_by_value", "leaky_relu", "squared_difference")
+# The number of operations for every output, by the name of the function.
+_TIMES = {
+    **dict.fromkeys(_ELEMENTWISE, 1),
+    **dict.fromkeys(("clip_by_value", "leaky_relu", "squared_difference"), 2),
+    **dict.fromkeys(("softmax", "log_softmax"), 3),
+}
 _REDUCTIONS = ("reduce_sum", "reduce_mean", "reduce_max", "reduce_min", "reduce_prod")
 _PRODUCTS = ("matmul", "einsum", "matvec")
 
@@ -38,29 +40,19 @@ def multiplies(layer: tf.keras.layers.Layer) -> bool:
     return type(layer).__name__ in LAYERS and _name(layer) in _PRODUCTS
 
 
-def tally(
-    layer: tf.keras.layers.Layer,
-    inputs: Sequence[Shape],
-    outputs: Sequence[Shape],
-    arguments: Sequence[Any],
-    options: Mapping[str, Any],
-) -> Tally:
+def tally(layer: tf.keras.layers.Layer, call: Call) -> Tally:
     """The operations of a function of tensors; raises Refused if its name has no rule."""
     name = _name(layer)
     if name in _NOTHING or type(layer).__name__ == "SlicingOpLambda":
         return Tally()
-    if name in _ELEMENTWISE:
-        return Tally(other=elements(outputs))
-    if name in _TWICE:
-        return Tally(other=2 * elements(outputs))
-    if name in ("softmax", "log_softmax"):
-        return Tally(other=3 * elements(outputs))
+    if name in _TIMES:
+        return Tally(other=_TIMES[name] * elements(call.outputs))
     if name in _REDUCTIONS:
-        return Tally(other=elements(inputs))
+        return Tally(other=elements(call.inputs))
     if name == "matmul":
-        return _matmul(inputs, outputs, arguments, options)
+        return _matmul(call)
     if name == "einsum":
-        return _einsum(arguments, options)
+        return _einsum(call)
     raise Refused(f"calls '{getattr(layer, 'symbol', name)}', whose operations are not known.")
 
 
@@ -77,18 +69,16 @@ def _name(layer: tf.keras.layers.Layer) -> str:
     return (getattr(layer, "symbol", None) or type(layer).__name__).split(".")[-1].strip("_")
 
 
-def _matmul(
-    inputs: Sequence[Shape], outputs: Sequence[Shape], arguments: Sequence[Any], options: Mapping[str, Any]
-) -> Tally:
-    first = inputs[0]
-    if arguments and hasattr(arguments[0], "shape"):
-        first = tuple(arguments[0].shape)
-    contracted = first[-2] if options.get("transpose_a") or options.get("adjoint_a") else first[-1]
-    return Tally((Macs(elements(outputs) * known([contracted]), 32, 32),))
+def _matmul(call: Call) -> Tally:
+    first = call.inputs[0]
+    if call.arguments and hasattr(call.arguments[0], "shape"):
+        first = tuple(call.arguments[0].shape)
+    contracted = first[-2] if call.options.get("transpose_a") or call.options.get("adjoint_a") else first[-1]
+    return Tally((Macs(elements(call.outputs) * known([contracted]), 32, 32),))
 
 
-def _einsum(arguments: Sequence[Any], options: Mapping[str, Any]) -> Tally:
-    equation, *operands = arguments or (options["equation"],)
+def _einsum(call: Call) -> Tally:
+    equation, *operands = call.arguments or (call.options["equation"],)
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
         operands = list(operands[0])
     if len(operands) != 2:

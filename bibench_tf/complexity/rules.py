@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from bibench_tf.complexity import functions
 from bibench_tf.complexity.costs import Macs, Role
-from bibench_tf.complexity.functions import Shape
-from bibench_tf.complexity.tallies import Refused, Tally, elements, known
+from bibench_tf.complexity.tallies import Call, Refused, Shape, Tally, elements, known
 from bibench_tf.errors import BibenchError
 from bibench_tf.operations import CountsOperations, check_declarations
 
@@ -28,39 +26,15 @@ _FLOAT = 32
 _KERNELS = ("kernel", "depthwise_kernel")
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer: its shapes as Keras gives them, with the batch, and its arguments.
-
-    The layer computes `samples` samples for one sample of the network, such as the regions of an image.
-    """
-
-    input_shapes: Any
-    output_shapes: Any
-    arguments: Sequence[Any] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
-    samples: int = 1
-
-    @property
-    def inputs(self) -> list[Shape]:
-        """The shapes of all inputs."""
-        return _shapes(self.input_shapes)
-
-    @property
-    def outputs(self) -> list[Shape]:
-        """The shapes of all outputs."""
-        return _shapes(self.output_shapes)
-
-
 def tally(name: str, layer: _Layer, call: Call) -> Tally:
     """The operations of a call; raises BibenchError, naming the layer, without a rule and for an unknown size."""
     try:
-        check_declarations(type(layer))
+        kind: Any = type(layer)
+        check_declarations(kind)
         if isinstance(layer, CountsOperations):
             operations = layer.count_operations(call.input_shapes, call.output_shapes)
             macs = tuple(Macs(number, bits, bits) for bits, number in operations.macs.items())
             return Tally(macs, operations.other)
-        kind: Any = type(layer)
         rule = _rule(kind)
         if rule is None:
             raise BibenchError(
@@ -95,16 +69,6 @@ def short_name(weight: tf.Variable) -> str:
 def bits_of(weight: tf.Variable) -> int:
     """Bits of a deployed weight: the precision of its quantizer, 32 without one."""
     return getattr(weight, "precision", None) or _FLOAT
-
-
-def _shapes(shapes: Any) -> list[Shape]:
-    if isinstance(shapes, Mapping):
-        return [shape for part in shapes.values() for shape in _shapes(part)]
-    if isinstance(shapes, list):
-        return [shape for part in shapes for shape in _shapes(part)]
-    if isinstance(shapes, tuple) and shapes and isinstance(shapes[0], (tuple, list)):
-        return [shape for part in shapes for shape in _shapes(part)]
-    return [tuple(shapes)]
 
 
 @cache
@@ -312,10 +276,6 @@ def _upsampling(layer: _Layer, call: Call) -> Tally:
     return Tally(other=7 * elements(call.outputs) if interpolation == "bilinear" else 0)
 
 
-def _function(layer: _Layer, call: Call) -> Tally:
-    return functions.tally(layer, call.inputs, call.outputs, call.arguments, call.options)
-
-
 _Rule = Callable[[_Layer, Call], Tally]
 
 _PER_OUTPUT = ("Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D", "Dense")
@@ -377,4 +337,4 @@ def _rule(kind: Any) -> _Rule | None:
             return rule
     if issubclass(kind, Quantizer):
         return partial(_per_output, times=0 if kind is NoOp else 1)
-    return _function if kind.__name__ in functions.LAYERS else None
+    return functions.tally if kind.__name__ in functions.LAYERS else None

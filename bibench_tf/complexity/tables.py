@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,11 +16,11 @@ from bibench_tf.errors import BibenchError, UnknownName
 from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.networks import NETWORKS
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 ALL = "all"
-_VALUES = (
-    *("parameters", "weights_binary", "weights_float", "weights_training", "bits"),
-    *("macs", "macs_binary", "macs_low_bit", "macs_float", "other"),
-)
+# The raw counts, and their names in texts.
 _WORDS = {
     "parameters": "deployed parameters",
     "weights_binary": "  of one bit",
@@ -46,6 +46,11 @@ class Counted:
     baseline: ModelCost | None = None
     larq_summary: str | None = None
 
+    @property
+    def size(self) -> str:
+        """The input shape as text."""
+        return " x ".join(map(str, self.input_shape))
+
 
 def counted(source: str | Path, *zoo_options: Any, with_baseline: bool = True, larq_summary: bool = False) -> Counted:
     """The counts of `zoo:NAME[@WIDTH]` or of a Keras model file; `zoo_options` are those of `of_network`.
@@ -61,42 +66,41 @@ def counted(source: str | Path, *zoo_options: Any, with_baseline: bool = True, l
 def of_network(
     network: str,
     algorithm: str | None = None,
-    input_shape: Sequence[int] | None = None,
-    num_classes: int | None = None,
-    *,
+    *size: Any,
     with_baseline: bool = True,
     larq_summary: bool = False,
 ) -> Counted:
     """A network of the zoo; without an algorithm that of its paper, or `bnn` where it has none.
 
-    Its twin is counted only `with_baseline`, which takes as long again.
-    Raises BibenchError for an unknown name and for a size the network does not take.
+    `size` is the input shape and the number of classes; those of the builder by default. The twin is counted only
+    `with_baseline`, which takes as long again. Raises BibenchError for an unknown name and for a size the network does
+    not take.
     """
     if algorithm is None:
         algorithm = PAPER if NETWORKS.get(networks.parse(network)[0]).has_own_binarization else "bnn"
-    size = (input_shape, num_classes)
+    baseline = complexity.count_network(network, BASELINE, *size) if with_baseline else None
     with complexity.unallocated(network, algorithm, *size) as model:
-        return Counted(
-            network,
-            algorithm,
-            tuple(model.input_shape[1:]),
-            complexity.count(model),
-            complexity.count_network(network, BASELINE, *size) if with_baseline else None,
-            complexity.summary_text(model) if larq_summary else None,
-        )
+        return _of_model(network, algorithm, model, baseline, larq_summary)
 
 
 def of_file(path: Path, *, larq_summary: bool = False) -> Counted:
     """A Keras model file, .keras, .h5 or SavedModel. Raises BibenchError for what `model_files.load` refuses."""
-    import tensorflow as tf
-
     from bibench_tf import model_files
 
-    model = model_files.load(path)
-    summary = complexity.summary_text(model) if larq_summary else None
-    inputs = [tuple(tensor.shape[1:]) for tensor in tf.nest.flatten(model.inputs)]
+    return _of_model(str(path), None, model_files.load(path), None, larq_summary)
+
+
+def _of_model(
+    name: str, algorithm: str | None, model: tf.keras.Model, baseline: ModelCost | None, larq_summary: bool
+) -> Counted:
+    inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]
     return Counted(
-        str(path), None, inputs[0] if len(inputs) == 1 else tuple(inputs), complexity.count(model), None, summary
+        name,
+        algorithm,
+        inputs[0] if len(inputs) == 1 else tuple(inputs),
+        complexity.count(model),
+        baseline,
+        complexity.summary_text(model) if larq_summary else None,
     )
 
 
@@ -135,7 +139,7 @@ def to_json(networks: Sequence[Counted], conventions: Sequence[str], *, per_laye
 def to_text(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> str:
     """One network line by line, several as a table; with the tables of layers and Larq's where asked for."""
     if len(networks) > 1:
-        parts = [_turned(table(networks, conventions))]
+        parts = [_turned(pd.DataFrame(rows(networks, conventions)))]
     else:
         (counted,) = networks
         parts = ["\n".join(_lines(counted, conventions))]
@@ -147,13 +151,11 @@ def to_text(networks: Sequence[Counted], conventions: Sequence[str], *, per_laye
     return "\n\n".join(parts)
 
 
-def table(networks: Sequence[Counted], conventions: Sequence[str]) -> pd.DataFrame:
-    """A row for each network: raw counts, then the values of the conventions as `convention.value`."""
-    return pd.DataFrame([_row(counted, conventions) for counted in networks])
-
-
 def rows(networks: Sequence[Counted], conventions: Sequence[str], *, per_layer: bool = False) -> list[dict[str, Any]]:
-    """The rows of `table`, or a row for each layer of each network."""
+    """A row for each network, or for each layer of each network.
+
+    The row of a network has raw counts, then the values of the conventions as `convention.value`.
+    """
     if not per_layer:
         return [_row(counted, conventions) for counted in networks]
     return [
@@ -167,9 +169,12 @@ def _row(counted: Counted, conventions: Sequence[str]) -> dict[str, Any]:
         for convention, values in values_of(counted, conventions).items()
         for name, value in values.items()
     }
-    size = " x ".join(map(str, counted.input_shape))
-    names = {"network": counted.network, "algorithm": counted.algorithm or "-", "input_shape": size}
-    return {**names, **{name: getattr(counted.cost, name) for name in _VALUES}, **derived}
+    names = {"network": counted.network, "algorithm": counted.algorithm or "-", "input_shape": counted.size}
+    return {**names, **_counts(counted), **derived}
+
+
+def _counts(counted: Counted) -> dict[str, int]:
+    return {name: getattr(counted.cost, name) for name in _WORDS}
 
 
 def _content(counted: Counted, conventions: Sequence[str], per_layer: bool) -> dict[str, Any]:
@@ -180,7 +185,7 @@ def _content(counted: Counted, conventions: Sequence[str], per_layer: bool) -> d
         "network": counted.network,
         "algorithm": counted.algorithm,
         "input_shape": list(counted.input_shape),
-        **{name: getattr(cost, name) for name in _VALUES},
+        **_counts(counted),
         "mac_pairs": [dataclasses.asdict(pair) for pair in cost.mac_pairs],
         "weights": [dataclasses.asdict(part) for part in cost.weights],
         "conventions": values_of(counted, conventions),
@@ -192,8 +197,8 @@ def _lines(counted: Counted, conventions: Sequence[str]) -> list[str]:
     lines = [
         f"network: {counted.network}",
         f"algorithm: {counted.algorithm or '-'}",
-        f"input shape: {' x '.join(map(str, counted.input_shape))}",
-        *(f"{_WORDS[name]}: {getattr(counted.cost, name):,}" for name in _VALUES),
+        f"input shape: {counted.size}",
+        *(f"{_WORDS[name]}: {number:,}" for name, number in _counts(counted).items()),
     ]
     for name, values in values_of(counted, conventions).items():
         lines += ["", f"{name}: {CONVENTIONS[name].title} ({CONVENTIONS[name].source})"]

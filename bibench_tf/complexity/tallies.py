@@ -1,17 +1,44 @@
-"""The result of a rule, and products of sizes for rules."""
+"""What a rule gets, a call of a layer, and what it gives; and products of sizes for rules."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from bibench_tf.complexity.costs import Macs
+
+Shape = tuple[int | None, ...]
 
 
 class Refused(Exception):
     """The reason why a layer cannot be counted: the end of a sentence that begins with the layer."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a layer: its shapes as Keras gives them, with the batch, and its arguments.
+
+    The layer computes `samples` samples for one sample of the network, such as the regions of an image.
+    """
+
+    input_shapes: Any
+    output_shapes: Any
+    arguments: Sequence[Any] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    samples: int = 1
+
+    @property
+    def inputs(self) -> list[Shape]:
+        """The shapes of all inputs."""
+        return _shapes(self.input_shapes)
+
+    @property
+    def outputs(self) -> list[Shape]:
+        """The shapes of all outputs."""
+        return _shapes(self.output_shapes)
 
 
 @dataclass(frozen=True)
@@ -42,3 +69,11 @@ def known(sizes: Iterable[int | None]) -> int:
 def elements(shapes: Iterable[Sequence[int | None]]) -> int:
     """The number of elements of all shapes (batch, ...) for one sample."""
     return sum(known(shape[1:]) for shape in shapes)
+
+
+def _shapes(shapes: Any) -> list[Shape]:
+    if isinstance(shapes, Mapping):
+        shapes = list(shapes.values())
+    if isinstance(shapes, list) or isinstance(shapes, tuple) and shapes and isinstance(shapes[0], (tuple, list)):
+        return [shape for part in shapes for shape in _shapes(part)]
+    return [tuple(shapes)]

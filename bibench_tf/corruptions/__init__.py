@@ -21,21 +21,6 @@ from bibench_tf.errors import InvalidOption, UnknownName
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = [
-    "SEVERITIES",
-    "TABLES",
-    "VERSION",
-    "Corruption",
-    "Draws",
-    "apply",
-    "check",
-    "expand",
-    "get",
-    "names",
-    "register",
-    "transform",
-]
-
 # Raised whenever the same call gives other images, so that values measured with the old ones are measured again.
 VERSION = 2
 # Pixel values that are worked on at a time: a size that fits into the processor's cache.
@@ -107,9 +92,7 @@ def apply(
     parameter = corruption.severities[table][severity - 1]
     key = (int(seed), name, int(severity), table)
     result = np.empty_like(images)
-    step = max(1, _BLOCK_VALUES // images[0].size)
-    if workers > 1:
-        step = min(step, -(-len(images) // workers))
+    step = max(1, min(_BLOCK_VALUES // images[0].size, -(-len(images) // workers)))
 
     def corrupt(start: int) -> None:
         block = np.ascontiguousarray(images[start : start + step])
@@ -118,13 +101,8 @@ def apply(
         whole = corrupted.dtype == np.uint8
         result[start : start + step] = corrupted if whole else as_levels(corrupted)
 
-    starts = range(0, len(images), step)
-    if workers > 1:
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(corrupt, starts))
-    else:
-        for start in starts:
-            corrupt(start)
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(corrupt, range(0, len(images), step)))
     return result
 
 

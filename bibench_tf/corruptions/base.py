@@ -51,7 +51,7 @@ CORRUPTIONS: Registry[Corruption] = Registry("corruption", "bibench_tf.corruptio
 def register(
     *, group: Group = "extra", number: int | None = None, needs_colour: bool = False, **severities: Sequence[Any]
 ) -> Callable[[AnyFunction], AnyFunction]:
-    """A decorator that makes a function known as the corruption of its name, and returns it as it is.
+    """A decorator that registers a function as a corruption under its own name, and returns the function unchanged.
 
     The parameters of the five severities are given by table: `@register(cifar10=(0.1, 0.2, 0.3, 0.4, 0.5))`. For the
     others see `Corruption`. Raises InvalidOption for a name that is taken, and for another number of severities.
@@ -69,6 +69,6 @@ def register(
 def as_levels(values: np.ndarray) -> np.ndarray:
     """Grey levels cut to whole numbers 0 to 255, not rounded; uint8.
 
-    The small number keeps a value that is a whole number but for a rounding error from falling to the level below.
+    The small added number keeps a whole number with a rounding error from falling to the level below.
     """
     return np.clip(values + np.float32(1e-3), 0, 255).astype(np.uint8)

@@ -19,7 +19,6 @@ _LARGE_KERNEL = 81
 @register(number=17, cifar10=(0.4, 0.6, 0.7, 0.8, 1), imagenet=(1, 2, 3, 4, 6))
 def gaussian_blur(images: np.ndarray, std: float, draws: Draws) -> np.ndarray:
     """A Gaussian of standard deviation `std` pixels."""
-    del draws
     return linear.gaussian(images, std)
 
 
@@ -31,7 +30,6 @@ def gaussian_blur(images: np.ndarray, std: float, draws: Draws) -> np.ndarray:
 )
 def defocus_blur(images: np.ndarray, disk: tuple[float, float], draws: Draws) -> np.ndarray:
     """A filled circle, (radius, standard deviation of its softened edge) in pixels."""
-    del draws
     kernel = _disk(*disk)
     reach = len(kernel) // 2
     padded = np.pad(images.astype(np.float32), ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
@@ -66,7 +64,6 @@ def _disk(radius: float, softness: float) -> np.ndarray:
 )
 def zoom_blur(images: np.ndarray, zoom: tuple[float, float], draws: Draws) -> np.ndarray:
     """The average of the image and its enlargements by 1, 1 + step, ... below stop; `zoom` is (stop, step)."""
-    del draws
     count, height, width, channels = images.shape
     stop, step = zoom
     matrix = linear.zoom_blur_matrix(height, width, tuple(np.arange(1, stop, step)))
@@ -128,9 +125,9 @@ def glass_blur(images: np.ndarray, glass: tuple[float, int, int], draws: Draws) 
 def shuffled(images: np.ndarray, reach: int, moves: np.ndarray) -> np.ndarray:
     """`images` [N, H, W, C] with pixels replaced by neighbours; `moves` [N, 2, H, W] are steps right and down.
 
-    From the last pixel to the first, leaving out a margin, each pixel takes the value that the pixel one move
-    away has at that moment. The authors' program exchanges two NumPy views, which comes to the same: the
-    second of them is overwritten before it is copied.
+    From the last pixel to the first, except in a margin, each pixel takes the value that the pixel one move
+    away has at that moment. The authors' program exchanges two NumPy views, with the same result: the
+    second view is overwritten before it is copied.
     """
     count, height, width, channels = images.shape
     size = height * width

@@ -23,7 +23,6 @@ def luminance(images: np.ndarray) -> np.ndarray:
 @register(group="standard", number=11, cifar10=(0.05, 0.1, 0.15, 0.2, 0.3), imagenet=(0.1, 0.2, 0.3, 0.4, 0.5))
 def brightness(images: np.ndarray, amount: float, draws: Draws) -> np.ndarray:
     """In HSV the value plus `amount`, at the same hue and saturation: the channels are scaled alike."""
-    del draws
     value = images.max(axis=-1, keepdims=True).astype(np.float32)
     brighter = np.minimum(value + np.float32(255 * amount), 255)
     return np.where(value > 0, images * (brighter / np.maximum(value, 1)), brighter)
@@ -32,7 +31,6 @@ def brightness(images: np.ndarray, amount: float, draws: Draws) -> np.ndarray:
 @register(group="standard", number=12, cifar10=(0.75, 0.5, 0.4, 0.3, 0.15), imagenet=(0.4, 0.3, 0.2, 0.1, 0.05))
 def contrast(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
     """`factor` times the distance from the mean of the channel."""
-    del draws
     height, width = images.shape[1:3]
     mean = (images.sum(axis=(1, 2), keepdims=True, dtype=np.int64) / (height * width)).astype(np.float32)
     return (images - mean) * np.float32(factor) + mean
@@ -49,7 +47,6 @@ def saturate(images: np.ndarray, change: tuple[float, float], draws: Draws) -> n
 
     A grey pixel has hue 0, red.
     """
-    del draws
     factor, offset = change
     images = images.astype(np.float32)
     value = images.max(axis=-1, keepdims=True)

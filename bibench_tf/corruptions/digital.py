@@ -19,7 +19,6 @@ _TYPO = 244 / 224
 @register(group="standard", number=14, cifar10=(0.95, 0.9, 0.85, 0.75, 0.65), imagenet=(0.6, 0.5, 0.4, 0.3, 0.25))
 def pixelate(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
     """The image shrunk to `factor` of its size, by averages, and enlarged again, by repetition of pixels; uint8."""
-    del draws
     height, width = images.shape[1:3]
     smaller = max(1, int(width * factor)), max(1, int(height * factor))
 
@@ -32,7 +31,6 @@ def pixelate(images: np.ndarray, factor: float, draws: Draws) -> np.ndarray:
 @register(group="standard", number=15, cifar10=(80, 65, 58, 50, 40), imagenet=(25, 18, 15, 10, 7))
 def jpeg_compression(images: np.ndarray, quality: int, draws: Draws) -> np.ndarray:
     """Compressed to JPEG at `quality` and unpacked; uint8."""
-    del draws
 
     def change(image: Image.Image) -> Image.Image:
         stream = io.BytesIO()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -25,40 +26,30 @@ class Draws:
 
     def uniform(self, *shape: int) -> np.ndarray:
         """Float32 [N, *shape], uniform in 0 <= x < 1."""
-        result = np.empty((len(self._images), *shape), np.float32)
-        for row, generator in zip(result.reshape(len(result), -1), self._each(), strict=True):
-            generator.random(out=row, dtype=np.float32)
-        return result
+        return self._drawn(shape, np.float32, lambda generator, place: generator.random(shape, np.float32))
 
     def normal(self, *shape: int) -> np.ndarray:
         """Float32 [N, *shape], normal with mean 0 and standard deviation 1."""
-        result = np.empty((len(self._images), *shape), np.float32)
-        for row, generator in zip(result.reshape(len(result), -1), self._each(), strict=True):
-            generator.standard_normal(out=row, dtype=np.float32)
-        return result
+        return self._drawn(shape, np.float32, lambda generator, place: generator.standard_normal(shape, np.float32))
 
     def integers(self, low: int, high: int, *shape: int) -> np.ndarray:
         """Int16 [N, *shape], uniform in low <= x < high."""
-        result = np.empty((len(self._images), *shape), np.int16)
-        for place, generator in enumerate(self._each()):
-            result[place] = generator.integers(low, high, shape, dtype=np.int16)
-        return result
+        return self._drawn(shape, np.int16, lambda generator, place: generator.integers(low, high, shape, np.int16))
 
     def poisson(self, mean: np.ndarray) -> np.ndarray:
         """Int64, Poisson with the given means [N, ...]."""
-        result = np.empty(mean.shape, np.int64)
-        for place, generator in enumerate(self._each()):
-            result[place] = generator.poisson(mean[place])
-        return result
+        return self._drawn(mean.shape[1:], np.int64, lambda generator, place: generator.poisson(mean[place]))
 
-    def _each(self) -> Iterator[np.random.Generator]:
-        """The generator for each image in turn, at the beginning of this draw."""
+    def _drawn(self, shape: tuple[int, ...], kind: type, draw: Callable[[np.random.Generator, int], Any]) -> np.ndarray:
+        """The numbers [N, *shape] that `draw` makes of each image's generator, at the beginning of this draw."""
+        result = np.empty((len(self._images), *shape), kind)
         state = self._bits.state
         # No buffered numbers of the previous image.
         state["buffer_pos"], state["has_uint32"] = len(state["buffer"]), 0
-        for image in self._images:
+        for place, image in enumerate(self._images):
             # The two low words count the numbers of the draw.
             state["state"]["counter"] = np.array([0, 0, self._draw, image], np.uint64)
             self._bits.state = state
-            yield self._generator
+            result[place] = draw(self._generator, place)
         self._draw += 1
+        return result

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -28,17 +27,6 @@ SETTINGS_FILE = "corruptions.json"
 _SUFFIXES = (".png", ".jpg", ".jpeg")
 _BATCH_SIZE = 500
 _SHOWN = 10
-Item = TypeVar("Item")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings that the images of a folder of corrupted images are made by."""
-
-    source: str
-    seed: int
-    table: str
-    version: int = corruptions.VERSION
 
 
 @dataclass
@@ -89,18 +77,14 @@ def corrupt_folder(
     images = _images_in(source)
     if target.resolve().is_relative_to(source.resolve()):
         raise InvalidOption(f"The target {target} lies within the source {source}: choose a folder outside of it.")
-    _claim(target, Settings(str(source.resolve()), seed, table))
+    _claim(target, str(source.resolve()), seed, table)
     outcome = Outcome()
 
     def corrupt(relative: Path) -> None:
-        missing = []
-        for name in names:
-            for severity in severities:
-                path = target / name / str(severity) / relative.with_suffix(".png")
-                if path.exists():
-                    outcome.present += 1
-                else:
-                    missing.append((name, severity, path))
+        png = relative.with_suffix(".png")
+        made = [(name, severity, target / name / str(severity) / png) for name in names for severity in severities]
+        missing = [(name, severity, path) for name, severity, path in made if not path.exists()]
+        outcome.present += len(made) - len(missing)
         if not missing:
             return
         try:
@@ -118,8 +102,13 @@ def corrupt_folder(
             _write_png(path, corrupted)
             outcome.written += 1
 
-    for _ in _in_threads(corrupt, images, workers, _progress(len(images), "image", quiet)):
-        pass
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with _progress(len(images), quiet) as progress:
+            for _ in pool.map(corrupt, images):
+                progress.update()
+    finally:  # when one call fails, those that have not begun are dropped
+        pool.shutdown(cancel_futures=True)
     return outcome
 
 
@@ -142,16 +131,15 @@ def _images_in(source: Path) -> list[Path]:
     return found
 
 
-def _claim(target: Path, settings: Settings) -> None:
+def _claim(target: Path, source: str, seed: int, table: str) -> None:
     """Note in `target` how its images are made; existing images must have been made the same way."""
     path = target / SETTINGS_FILE
-    wanted = asdict(settings)
+    wanted = {"source": source, "seed": seed, "table": table, "version": corruptions.VERSION}
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         content = json.dumps(wanted, indent=1) + "\n"
-        files.write_atomically(path, lambda temporary: temporary.write_text(content, "utf-8"))
-        return
+        return files.write_atomically(path, lambda temporary: temporary.write_text(content, "utf-8"))
     except OSError as error:
         raise StorageError.of(target, error) from error
     except ValueError:
@@ -198,12 +186,12 @@ def corrupt_dataset(
     """
     for name in names:
         corruptions.check(name, dataset.input_shape[-1], table=table)
-    _claim(target, Settings(f"data:{dataset.name} {dataset.fingerprint}", seed, table))
+    _claim(target, f"data:{dataset.name} {dataset.fingerprint}", seed, table)
     missing = [corruption for corruption in names if not (target / f"{corruption}.npy").exists()]
     outcome = Outcome(present=len(names) - len(missing))
     count, severities = dataset.test_examples, corruptions.SEVERITIES
     shape = (len(severities) * count, *dataset.input_shape)
-    with _progress(len(missing) * count, "image", quiet) as progress:
+    with _progress(len(missing) * count, quiet) as progress:
         for corruption in missing:
             progress.set_description(corruption)
 
@@ -213,52 +201,28 @@ def corrupt_dataset(
                 def store(images: np.ndarray, first: int) -> np.ndarray:
                     for place, severity in enumerate(severities):
                         start = place * count + int(first)
-                        file[start : start + len(images)] = corruptions.apply(
-                            corruption,
-                            images,
-                            severity,
-                            seed=seed,
-                            first_index=int(first),
-                            table=table,
-                            workers=workers,
-                        )
+                        options: dict[str, Any] = {
+                            "seed": seed,
+                            "first_index": int(first),
+                            "table": table,
+                            "workers": workers,
+                        }
+                        file[start : start + len(images)] = corruptions.apply(corruption, images, severity, **options)
                     progress.update(len(images))
                     return images
 
                 labels = [labels.numpy() for _, labels in dataset.test_batches(_BATCH_SIZE, corrupt=store)]
                 file.flush()
-                _write_labels(target / "labels.npy", np.tile(np.concatenate(labels), len(severities)))
+                stored = np.tile(np.concatenate(labels), len(severities))
+                stored = stored.astype(np.uint8 if stored.max(initial=0) < 256 else np.uint16)
+                files.write_atomically(target / "labels.npy", lambda path: np.save(path, stored))
 
             files.write_atomically(target / f"{corruption}.npy", fill)
             outcome.written += 1
     return outcome
 
 
-def _write_labels(path: Path, labels: np.ndarray) -> None:
-    labels = labels.astype(np.uint8 if labels.max(initial=0) < 256 else np.uint16)
-    files.write_atomically(path, lambda temporary: np.save(temporary, labels))
-
-
-def _in_threads(
-    function: Callable[[Item], None], items: Sequence[Item], workers: int, progress: tqdm
-) -> Iterator[None]:
-    """Call `function` on each item in `workers` threads; calls that have not begun are dropped when one fails."""
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for result in pool.map(function, items):
-            progress.update()
-            yield result
-    finally:
-        pool.shutdown(cancel_futures=True)
-        progress.close()
-
-
-def _progress(total: int, unit: str, quiet: bool) -> tqdm:
+def _progress(images: int, quiet: bool) -> tqdm:
     """A bar on stderr; on a file or pipe a line every half minute."""
     interval_s = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(total=total, unit=unit, disable=quiet, file=sys.stderr, mininterval=interval_s, dynamic_ncols=True)
-
-
-def default_workers() -> int:
-    """The number of processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return tqdm(total=images, unit="image", disable=quiet, file=sys.stderr, mininterval=interval_s, dynamic_ncols=True)

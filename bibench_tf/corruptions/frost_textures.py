@@ -1,8 +1,8 @@
 """Textures that look like frost on a window, drawn by rule.
 
-The authors lay photographs of frost over the images, which are not free to pass on. These are drawings: needles and
-feathers of ice, with the brightness, the spread and the colour of the five photographs, and about their balance of
-coarse and fine structure.
+The authors lay photographs of frost over the images; the photographs may not be redistributed. The textures here are
+drawings: needles and feathers of ice, with the brightness, the spread and the colour of the five photographs, and about
+their balance of coarse and fine structure.
 """
 
 from __future__ import annotations

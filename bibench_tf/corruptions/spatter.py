@@ -126,18 +126,14 @@ def edges(images: np.ndarray) -> np.ndarray:
     flat = np.abs(dy) < np.abs(dx) * _TANGENT_22_5
     steep = np.abs(dy) > np.abs(dx) * (_TANGENT_22_5 + 2)
     falling = (dx < 0) != (dy < 0)
-    across = np.where(
-        flat,
-        (strength > at(0, -1)) & (strength >= at(0, 1)),
-        np.where(
-            steep,
+    across = np.select(
+        [flat, steep, falling],
+        [
+            (strength > at(0, -1)) & (strength >= at(0, 1)),
             (strength > at(-1, 0)) & (strength >= at(1, 0)),
-            np.where(
-                falling,
-                (strength > at(-1, 1)) & (strength > at(1, -1)),
-                (strength > at(-1, -1)) & (strength > at(1, 1)),
-            ),
-        ),
+            (strength > at(-1, 1)) & (strength > at(1, -1)),
+        ],
+        (strength > at(-1, -1)) & (strength > at(1, 1)),
     )
     weak = across & (strength > _WEAK_EDGE)
     together = np.zeros((3, 3, 3), bool)

@@ -15,31 +15,6 @@ from bibench_tf.datasets.kinds.detection import DetectionDataset
 from bibench_tf.datasets.kinds.records import RecordImages
 from bibench_tf.files import fingerprint_arrays, fingerprint_files
 
-__all__ = [
-    "DATASETS",
-    "Annotated",
-    "ArrayDataset",
-    "ArrayImages",
-    "Dataset",
-    "DetectionDataset",
-    "DetectionSplits",
-    "Entry",
-    "Examples",
-    "ImageDataset",
-    "LoadOptions",
-    "RecordImages",
-    "Recorded",
-    "Splits",
-    "View",
-    "describe",
-    "fingerprint_arrays",
-    "fingerprint_files",
-    "get",
-    "names",
-    "register",
-    "task_of",
-]
-
 
 def names() -> list[str]:
     """The names of all data sets in alphabetical order."""

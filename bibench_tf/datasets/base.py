@@ -5,12 +5,12 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bibench_tf.datasets.load_options import LoadOptions
-from bibench_tf.errors import InvalidOption
+from bibench_tf.errors import InvalidOption, MissingData
 from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
@@ -18,6 +18,32 @@ if TYPE_CHECKING:
 
 # (uint8 images [B, H, W, C], index of the first one in the test split) -> images of the same shape and type.
 Corrupt = Callable[[np.ndarray, int], np.ndarray]
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """The place of a data set and the options of loading; the argument of every factory.
+
+    `data_dir` is the folder in which TensorFlow Datasets keeps prepared data, None for its default, or the user's own
+    file or folder in `NAME:FOLDER`. With `download` missing data are fetched. `vocabulary` is the file of word pieces
+    for texts, None for the embedded one.
+    """
+
+    data_dir: Path | None = None
+    download: bool = False
+    vocabulary: Path | None = None
+
+    def own_folder(self, name: str, content: str) -> Path:
+        """The user's folder in `NAME:FOLDER`, for the data set `name`; `content` is what it holds, for messages.
+
+        Raises InvalidOption where no folder is named and MissingData where there is no such folder.
+        """
+        if self.data_dir is None:
+            raise InvalidOption(f"'{name}' needs the folder of your {content}: write {name}:FOLDER.")
+        folder = self.data_dir.expanduser()
+        if not folder.is_dir():
+            raise MissingData(f"There is no folder {folder} with {content}.")
+        return folder
 
 
 Factory = Callable[[LoadOptions], "Dataset"]
@@ -94,8 +120,7 @@ class Dataset(abc.ABC):
         `augment` the examples are shuffled, and otherwise prepared like test examples. Raises InvalidOption for a batch
         larger than the training split, and for a negative seed or epoch.
         """
-        self._check_epoch(batch_size, seed, epoch)
-        return self._train_batches(batch_size, seed, epoch, augment)
+        return self.train_parts(batch_size, 0, 1, seed=seed, epoch=epoch, augment=augment)
 
     def train_parts(
         self, batch_size: int, part: int, parts: int, *, seed: int, epoch: int, augment: bool = True
@@ -104,12 +129,6 @@ class Dataset(abc.ABC):
 
         Raises InvalidOption as `train_batches` does, and for a batch size that `parts` does not divide.
         """
-        self._check_epoch(batch_size, seed, epoch)
-        if batch_size % parts:
-            raise InvalidOption(f"A batch of {batch_size} cannot be divided into {parts} equal parts.")
-        return self._train_parts(batch_size, part, parts, seed, epoch, augment)
-
-    def _check_epoch(self, batch_size: int, seed: int, epoch: int) -> None:
         _check_batch_size(batch_size)
         if batch_size > self.train_examples:
             raise InvalidOption(
@@ -117,6 +136,11 @@ class Dataset(abc.ABC):
             )
         if seed < 0 or epoch < 0:
             raise InvalidOption(f"Seed and epoch must be 0 or more, not {seed} and {epoch}.")
+        if batch_size % parts:
+            raise InvalidOption(f"A batch of {batch_size} cannot be divided into {parts} equal parts.")
+        if parts == 1:
+            return self._train_batches(batch_size, seed, epoch, augment)
+        return self._train_parts(batch_size, part, parts, seed, epoch, augment)
 
     def test_batches(self, batch_size: int, *, limit: int | None = None) -> tf.data.Dataset:
         """The test examples, or the first `limit`, in fixed order, as (inputs, labels).
@@ -137,9 +161,12 @@ class Dataset(abc.ABC):
     def _train_parts(
         self, batch_size: int, part: int, parts: int, seed: int, epoch: int, augment: bool
     ) -> tf.data.Dataset:
-        from bibench_tf.datasets.pipelines import arrays
+        import tensorflow as tf
 
-        return arrays.parts_of(self._train_batches(batch_size, seed, epoch, augment), part, batch_size // parts)
+        share = batch_size // parts
+        own = slice(part * share, (part + 1) * share)
+        batches = self._train_batches(batch_size, seed, epoch, augment)
+        return batches.map(lambda *batch: tf.nest.map_structure(lambda values: values[own], batch))
 
     @abc.abstractmethod
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset: ...
@@ -167,9 +194,7 @@ class ImageDataset(Dataset):
 
     def normalise(self, images: np.ndarray | tf.Tensor) -> tf.Tensor:
         """Images [B, H, W, C] of 0..255 as a network takes them: float32 (pixel - mean) / std."""
-        from bibench_tf.datasets.pipelines import arrays
-
-        return arrays.normalise(images, self.mean, self.std)
+        return normalise(images, self.mean, self.std)
 
     def test_batches(
         self, batch_size: int, *, limit: int | None = None, corrupt: Corrupt | None = None
@@ -182,6 +207,13 @@ class ImageDataset(Dataset):
 
     @abc.abstractmethod
     def _test_batches(self, batch_size: int, limit: int, corrupt: Corrupt | None = None) -> tf.data.Dataset: ...
+
+
+def normalise(images: np.ndarray | tf.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> tf.Tensor:
+    """(pixel - mean) / std as float32; `mean` and `std` per channel on the 0..255 scale."""
+    import tensorflow as tf
+
+    return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
 
 
 def _check_batch_size(batch_size: int) -> None:

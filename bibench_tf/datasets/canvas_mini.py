@@ -1,6 +1,6 @@
 """`canvas_mini`: garments on canvases with boxes, drawn from a fixed seed out of `fashion_mini`.
 
-The random numbers are the raw output of PCG64, which NumPy keeps as it is, and images are enlarged by Pillow, which
+The canvases are the same on every machine: the random numbers are stable, and images are enlarged by Pillow, which
 computes with integers.
 """
 
@@ -15,6 +15,7 @@ from PIL import Image
 from bibench_tf.datasets import fashion_mini
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, DetectionSplits, View
+from bibench_tf.datasets.formats.stable_random import StableRandom
 from bibench_tf.datasets.kinds.detection import DetectionDataset
 from bibench_tf.files import fingerprint_description
 
@@ -81,34 +82,12 @@ def load() -> DetectionSplits:
 
 def draw(items: np.ndarray, labels: np.ndarray, count: int, seed: int) -> Annotated:
     """`count` canvases with `items` (uint8 [N, 28, 28, 1]) of classes `labels` [N]."""
-    random = _Random(seed)
+    random = StableRandom(seed)
     canvases, objects = zip(*(_canvas(items[..., 0], labels, random) for _ in range(count)), strict=True)
     return Annotated(np.stack(canvases), objects)
 
 
-class _Random:
-    """Uniform numbers that are the same with every version of NumPy."""
-
-    def __init__(self, seed: int) -> None:
-        self._bits = np.random.PCG64(seed)
-
-    def uniform(self, low: float = 0.0, high: float = 1.0, shape: tuple[int, ...] | None = None) -> Any:
-        """Numbers of [low, high)."""
-        raw = self._bits.random_raw(None if shape is None else int(np.prod(shape)))
-        unit = (np.uint64(raw) if shape is None else raw.reshape(shape)) >> np.uint64(11)
-        return low + (high - low) * (unit * 2.0**-53)
-
-    def nearly_normal(self, shape: tuple[int, ...]) -> np.ndarray:
-        """Numbers of mean 0 and standard deviation 1: sums of four uniform ones, whose variance is 1/12 each."""
-        raw = self._bits.random_raw(int(np.prod(shape))).astype("<u8").view("<u2").reshape(*shape, 4)
-        return (raw.sum(axis=-1, dtype=np.uint32) * 2.0**-16 - 2.0) * 3.0**0.5
-
-    def below(self, bound: int) -> int:
-        """A whole number from 0 to `bound` - 1."""
-        return int(self.uniform(0, bound))
-
-
-def _canvas(items: np.ndarray, labels: np.ndarray, random: _Random) -> tuple[np.ndarray, np.ndarray]:
+def _canvas(items: np.ndarray, labels: np.ndarray, random: StableRandom) -> tuple[np.ndarray, np.ndarray]:
     """A canvas (uint8 [128, 128, 3]) and its objects (float32 [n, 7])."""
     canvas = _enlarged(random.uniform(20, 200, (4, 4, 3)).astype(np.uint8), SIDE).astype(np.float64)
     for _ in range(SCRAPS[0] + random.below(SCRAPS[1] - SCRAPS[0] + 1)):
@@ -117,7 +96,7 @@ def _canvas(items: np.ndarray, labels: np.ndarray, random: _Random) -> tuple[np.
         top, left = random.below(len(picture) - side), random.below(len(picture) - side)
         scrap = picture[top : top + side, left : left + side]
         _paste(canvas, scrap, random.below(SIDE - side), random.below(SIDE - side), _tint(random))
-    rows: list[tuple[float, ...]] = []
+    rows: list[tuple[Any, ...]] = []
     for _ in range(1 + random.below(MOST_ITEMS)):
         index = random.below(len(items))
         picture = _enlarged(items[index], SIZES[0] + random.below(SIZES[1] - SIZES[0] + 1))
@@ -144,7 +123,7 @@ def _enlarged(picture: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _tint(random: _Random) -> np.ndarray:
+def _tint(random: StableRandom) -> np.ndarray:
     return random.uniform(0.4, 1.0, (3,))
 
 

@@ -42,7 +42,7 @@ def get(options: LoadOptions) -> DetectionDataset:
         raise BibenchError(f"{train_file} has no categories, or two of one name.")
     pictures = {file: _pictures(folder, file, content) for file, content in contents.items()}
     usable = annotated_images.check(folder, [*pictures[train_file], *pictures[test_file]], class_names)
-    train, test = (usable.split([picture.name for picture in pictures[file]]) for file in contents)
+    train, test = ([picture.name for picture in found] for found in pictures.values())
     return annotated_folder(folder, "COCO", usable, class_names, train, test, protocol="coco")
 
 

@@ -13,6 +13,10 @@ from bibench_tf.datasets.kinds.arrays import ArrayImages, Splits
 
 FILE = embedded.FOLDER / "fashion_mini.npz"
 SHA256 = "c4d7b43bbe689753ccdb9eab24cdbb9fdfc99aba9a3e0d06423f9d0d7979b387"
+CLASSES = (
+    *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+    *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+)
 
 
 def load(file: Path = FILE) -> Splits:
@@ -42,18 +46,7 @@ def get(options: LoadOptions) -> ArrayImages:
         source="https://github.com/zalandoresearch/fashion-mnist",
         licence="MIT, copyright 2017 Zalando SE",
         input_shape=(28, 28, 1),
-        class_names=(
-            "T-shirt/top",
-            "trouser",
-            "pullover",
-            "dress",
-            "coat",
-            "sandal",
-            "shirt",
-            "sneaker",
-            "bag",
-            "ankle boot",
-        ),
+        class_names=CLASSES,
         train_examples=8000,
         test_examples=2000,
         # Of the 8,000 training images.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bibench_tf.datasets.base import DATASETS, Entry, LoadOptions
-from bibench_tf.datasets.formats.tfds_prepared import prepared, read
+from bibench_tf.datasets.formats.tfds_prepared import prepared, read_columns
 from bibench_tf.datasets.formats.wordpiece import Vocabulary
 from bibench_tf.datasets.kinds import texts
 from bibench_tf.datasets.kinds.arrays import Examples
@@ -108,17 +108,9 @@ def _examples(
 
 
 def _texts(name: str, files: tuple[Path, ...], classes: int) -> texts.Texts:
-    import tensorflow as tf
-
     task = TASKS[name]
-    features = {column: tf.io.FixedLenFeature([], tf.string) for column in task.columns}
-    features["label"] = tf.io.FixedLenFeature([], tf.int64 if classes else tf.float32)
-
-    def example(record):
-        content = tf.io.parse_single_example(record, features)
-        return *(content[column] for column in task.columns), content["label"]
-
-    *columns, labels = read(files, example)
+    features = {column: ((), "string") for column in task.columns} | {"label": ((), "int64" if classes else "float32")}
+    *columns, labels = read_columns(files, features)
     first, *second = ([text.decode("utf-8", "replace") for text in column] for column in columns)
     # The labels of splits that are not public are -1.
     missing = np.count_nonzero((labels < 0) | (labels >= classes if classes else False))

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read
+from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read_columns
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.files import fingerprint_files
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 # Points of a prepared cloud, as in the HDF5 files; each epoch uses some of them.
 POOL = 2048
@@ -28,6 +24,7 @@ CLASS_NAMES = (
     *("mantel", "monitor", "night_stand", "person", "piano", "plant", "radio", "range_hood", "sink", "sofa"),
     *("stairs", "stool", "table", "tent", "toilet", "tv_stand", "vase", "wardrobe", "xbox"),
 )
+_FEATURES = {"points": ((POOL, 3), "float32"), "label": ((), "int64")}
 _BY_HAND = ByHand(LAYOUTS, "modelnet.cs.princeton.edu", any_of=True, module="bibench_tf.datasets.making.point_builders")
 
 
@@ -60,22 +57,11 @@ def get(options: LoadOptions) -> ArrayDataset:
 def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
     """All clouds; cached, so that a session reads them only once."""
     order = points.in_fixed_order(POOL)
-    train_clouds, train_labels = read(train, _example)
-    test_clouds, test_labels = read(test, _example)
+    train_clouds, train_labels = read_columns(train, _FEATURES)
+    test_clouds, test_labels = read_columns(test, _FEATURES)
     return Examples(
         train_clouds[:, order],
         train_labels.astype(np.int32),
         test_clouds[:, order[: points.POINTS]],
         test_labels.astype(np.int32),
     )
-
-
-def _example(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    import tensorflow as tf
-
-    features = {
-        "points": tf.io.FixedLenFeature([POOL, 3], tf.float32),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    example = tf.io.parse_single_example(record, features)
-    return example["points"], example["label"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats import point_files, unusable
+from bibench_tf.datasets.formats import point_files, unusable, user_files
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
@@ -18,6 +19,7 @@ NAMES = "shape_names.txt"
 LISTS = {"train": "train_files.txt", "test": "test_files.txt"}
 # Points drawn once from a mesh, of which each epoch chooses some; as many as ModelNet40's HDF5 files have.
 SAMPLED = 2048
+Label = TypeVar("Label")
 
 
 class Found(NamedTuple):
@@ -57,13 +59,12 @@ def get(options: LoadOptions) -> ArrayDataset:
     test = found.splits == "test"
     if not test.any() and not (found.splits == "train").any():
         test = points.stratified_test(found.labels)
-    _check(folder, found, test)
+    present, trained = ([found.class_names[label] for label in np.unique(found.labels[own])] for own in (..., ~test))
+    user_files.check_classes(folder, "point clouds", present, trained, bool(test.any()), LISTS["test"])
     order = points.in_fixed_order(found.clouds.shape[1])
     count = min(points.POINTS, len(order))
     labels = found.labels.astype(np.int32)
-    examples = Examples(
-        found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test]
-    )
+    arrays = (found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test])
     return points.classification(
         name=f"point_folder:{folder}",
         title=f"{len(found.class_names)} classes of point clouds, {np.sum(~test):,} / {np.sum(test):,}",
@@ -72,9 +73,9 @@ def get(options: LoadOptions) -> ArrayDataset:
         class_names=found.class_names,
         train_examples=int(np.sum(~test)),
         test_examples=int(np.sum(test)),
-        fingerprint=fingerprint_arrays(examples),
+        fingerprint=fingerprint_arrays(arrays),
         points=count,
-        load=lambda: examples,
+        load=lambda: Examples(*arrays),
     )
 
 
@@ -89,19 +90,52 @@ def hdf5_splits(folder: Path, files: list[Path], lists: dict[str, str]) -> list[
     return splits
 
 
-def _read_hdf5(folder: Path, files: list[Path]) -> Found:
-    read, broken, left_out = [], [], []
-    for file, split in zip(files, hdf5_splits(folder, files, LISTS), strict=True):
+def hdf5_clouds(
+    folder: Path, files: list[Path], *, split: str = "", classes: int | None = None, pool: int | None = None
+) -> Iterator[tuple[Path, point_files.Clouds]]:
+    """The usable clouds of each HDF5 file; the others are left out with a warning.
+
+    `split` is a word before `files` in the warnings. `classes` is the number of known labels, and `pool` the points
+    that every cloud must have; None allows any.
+    """
+    broken, left_out = [], []
+    for file in files:
         try:
             clouds = point_files.read_hdf5(file)
+            if pool not in (None, clouds.points.shape[1]):
+                raise ValueError(f"its clouds have {clouds.points.shape[1]} points, not {pool}")
         except ValueError as error:
             broken.append(f"{file.name} ({error})")
             continue
         good = point_files.usable(clouds.points) & (clouds.labels >= 0)
+        if classes is not None:
+            good &= clouds.labels < classes
         left_out += [f"{file.name}[{index}]" for index in np.nonzero(~good)[0]]
-        read.append((clouds.points[good], clouds.labels[good], split))
-    unusable.warn(broken, f"of {len(files)} files in {folder} are not usable HDF5 files")
-    unusable.warn(left_out, f"clouds in {folder} have no finite points, no extent, or no label")
+        parts = None if clouds.parts is None else clouds.parts[good]
+        yield file, point_files.Clouds(clouds.points[good], clouds.labels[good], parts)
+    unusable.warn(broken, f"of {len(files)} {split}files in {folder} are not usable HDF5 files")
+    unusable.warn(left_out, f"clouds in {folder} have no finite points, no extent, or no known label")
+
+
+def mesh_clouds(
+    folder: Path, meshes: list[tuple[Path, Label]], points_of_each: int, split: str = ""
+) -> Iterator[tuple[str, np.ndarray, Label]]:
+    """Path in the folder, points and label of each usable OFF mesh; the others are left out with a warning."""
+    broken = []
+    for file, label in meshes:
+        path = file.relative_to(folder).as_posix()
+        try:
+            cloud = point_files.cloud_of_mesh(file.read_bytes(), path, points_of_each)
+        except (OSError, ValueError) as error:
+            broken.append(f"{path} ({error})")
+            continue
+        yield path, cloud, label
+    unusable.warn(broken, f"of {len(meshes)} {split}files in {folder} are not usable OFF files")
+
+
+def _read_hdf5(folder: Path, files: list[Path]) -> Found:
+    split_of = dict(zip(files, hdf5_splits(folder, files, LISTS), strict=True))
+    read = [(clouds.points, clouds.labels, split_of[file]) for file, clouds in hdf5_clouds(folder, files)]
     if not sum(len(clouds) for clouds, _, _ in read):
         raise BibenchError(f"There are no usable point clouds in {folder}: HDF5 files need 'data' and 'label'.")
     pools = {clouds.shape[1] for clouds, _, _ in read}
@@ -113,8 +147,7 @@ def _read_hdf5(folder: Path, files: list[Path]) -> Found:
     labels = np.concatenate([labels for _, labels, _ in read])
     splits = np.concatenate([np.full(len(labels), split, "<U5") for _, labels, split in read])
     names = folder / NAMES
-    class_names = names.read_text(encoding="utf-8").split("\n") if names.is_file() else []
-    class_names = [name.strip() for name in class_names if name.strip()] or [str(n) for n in range(labels.max() + 1)]
+    class_names = user_files.lines(names) or [str(label) for label in range(labels.max() + 1)]
     if labels.max() >= len(class_names):
         raise BibenchError(f"{names} names {len(class_names)} classes, but there are labels up to {labels.max()}.")
     return Found(np.concatenate([clouds for clouds, _, _ in read]), labels, splits, tuple(class_names))
@@ -122,48 +155,28 @@ def _read_hdf5(folder: Path, files: list[Path]) -> Found:
 
 def _read_meshes(folder: Path) -> Found:
     files = off_files(folder)
-    clouds, labels, splits, broken = [], [], [], []
-    class_names = tuple(files)
-    for label, meshes in enumerate(files.values()):
-        for file, split in meshes:
-            try:
-                path = file.relative_to(folder).as_posix()
-                clouds.append(point_files.cloud_of_mesh(file.read_bytes(), path, SAMPLED))
-            except (OSError, ValueError) as error:
-                broken.append(f"{file.relative_to(folder).as_posix()} ({error})")
-                continue
-            labels.append(label)
-            splits.append(split)
-    unusable.warn(broken, f"of {len(broken) + len(clouds)} files in {folder} are not usable OFF files")
-    if not clouds:
+    meshes = [(file, (label, split)) for label, of_class in enumerate(files.values()) for file, split in of_class]
+    read = [*mesh_clouds(folder, meshes, SAMPLED)]
+    if not read:
         raise BibenchError(
             f"There are no usable point clouds in {folder}: it needs HDF5 files, or a folder with OFF files for each "
             "class."
         )
-    return Found(np.stack(clouds), np.array(labels), np.array(splits, "<U5"), class_names)
+    _, clouds, of_clouds = zip(*read, strict=True)
+    labels, splits = zip(*of_clouds, strict=True)
+    return Found(np.stack(clouds), np.array(labels), np.array(splits, "<U5"), tuple(files))
 
 
 def off_files(folder: Path) -> dict[str, list[tuple[Path, str]]]:
     """The OFF files of each class in order, each with its split, which is empty where folders do not name it."""
     files = {}
     for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        found = [(file, split) for split in ("train", "test", "") for file in _offs(entry / split)]
+        found = [
+            (file, split)
+            for split in ("train", "test", "")
+            for file in sorted((entry / split).glob("*"))
+            if file.suffix.lower() == ".off" and file.is_file()
+        ]
         if found:
             files[entry.name] = found
     return files
-
-
-def _offs(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.glob("*") if file.suffix.lower() == ".off" and file.is_file())
-
-
-def _check(folder: Path, found: Found, test: np.ndarray) -> None:
-    """Raise BibenchError unless there are two classes with training clouds, and test clouds."""
-    if len(np.unique(found.labels)) < 2:
-        raise BibenchError(f"All point clouds in {folder} are of one class: at least two are needed.")
-    untrained = np.setdiff1d(found.labels, found.labels[~test])
-    if len(untrained):
-        names = ", ".join(found.class_names[label] for label in untrained)
-        raise BibenchError(f"There are no training clouds of {names} in {folder}.")
-    if not test.any():
-        raise BibenchError(f"No point cloud in {folder} is in the test split: name test files in {LISTS['test']}.")

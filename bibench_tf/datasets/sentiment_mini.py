@@ -10,9 +10,7 @@ import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import embedded
-from bibench_tf.datasets.formats.wordpiece import Vocabulary
 from bibench_tf.datasets.kinds import texts
-from bibench_tf.datasets.kinds.arrays import Examples
 
 FILE = embedded.FOLDER / "sentiment_mini.tsv.xz"
 SHA256 = "1b71c75e836fd79d8cb88f7d5d698112592ab82a13368c8adc384325fc0f2183"
@@ -57,9 +55,5 @@ def get(options: LoadOptions) -> texts.TextDataset:
         vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTH,
         fingerprint=SHA256,
-        load=_examples,
+        load=lambda vocabulary, length: texts.encoded(*load(), vocabulary, length),
     )
-
-
-def _examples(vocabulary: Vocabulary, sequence_length: int) -> Examples:
-    return texts.encoded(*load(), vocabulary, sequence_length)

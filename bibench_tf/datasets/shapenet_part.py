@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read
+from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read_columns
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.files import fingerprint_files
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 # Points of a prepared cloud, all of which a network sees; usual for this data set.
 POOL = 2048
@@ -41,17 +38,11 @@ PARTS = {
 # The folders that may lie in downloads/manual, by preference.
 LAYOUTS = ("hdf5_data", "shapenetcore_partanno_segmentation_benchmark_v0_normal")
 # The lists of HDF5 files, the file that marks the layout of texts, and its lists.
-LISTS = {
-    "train": "train_hdf5_file_list.txt",
-    "validation": "val_hdf5_file_list.txt",
-    "test": "test_hdf5_file_list.txt",
-}
+_LISTED = {"train": "train", "validation": "val", "test": "test"}
+LISTS = {split: f"{name}_hdf5_file_list.txt" for split, name in _LISTED.items()}
 CATEGORIES = "synsetoffset2category.txt"
-TEXT_LISTS = {
-    "train": "train_test_split/shuffled_train_file_list.json",
-    "validation": "train_test_split/shuffled_val_file_list.json",
-    "test": "train_test_split/shuffled_test_file_list.json",
-}
+TEXT_LISTS = {split: f"train_test_split/shuffled_{name}_file_list.json" for split, name in _LISTED.items()}
+_FEATURES = {"points": ((POOL, 3), "float32"), "parts": ((POOL,), "int64"), "label": ((), "int64")}
 _BY_HAND = ByHand(LAYOUTS, "shapenet.org", any_of=True, module="bibench_tf.datasets.making.point_builders")
 
 
@@ -66,8 +57,8 @@ def get(options: LoadOptions) -> ArrayDataset:
     The training split is that of the authors and their validation split. Prepared once as clouds of 2,048 points: those
     of the HDF5 files, or a fixed choice of the points in the text files (a shape with fewer points has some of them
     twice). Parts have numbers for names, `Chair/1` and so on, because the files do not name them. Raises MissingData
-    when the data are not prepared. Source: Yi et al. 2016, "A
-    scalable active framework for region annotation in 3D shape collections".
+    when the data are not prepared. Source: Yi et al. 2016, "A scalable
+    active framework for region annotation in 3D shape collections".
     """
     splits = ("train", "validation", "test")
     found = prepared("shapenet_part", splits, options, by_hand=_BY_HAND)
@@ -92,18 +83,7 @@ def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
     order = points.in_fixed_order(POOL)
     arrays: list[Any] = []
     for files in (train, test):
-        clouds, parts, categories = read(files, _example)
-        arrays += [{"points": clouds[:, order], "category": categories.astype(np.int32)}, parts[:, order]]
+        clouds, parts, categories = read_columns(files, _FEATURES)
+        inputs = {"points": clouds[:, order], "category": categories.astype(np.int32)}
+        arrays += [inputs, parts[:, order].astype(np.int32)]
     return Examples(*arrays)
-
-
-def _example(record: tf.Tensor) -> tuple[tf.Tensor, ...]:
-    import tensorflow as tf
-
-    features = {
-        "points": tf.io.FixedLenFeature([POOL, 3], tf.float32),
-        "parts": tf.io.FixedLenFeature([POOL], tf.int64),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-    example = tf.io.parse_single_example(record, features)
-    return example["points"], tf.cast(example["parts"], tf.int32), example["label"]

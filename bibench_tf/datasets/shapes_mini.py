@@ -1,6 +1,6 @@
 """`shapes_mini` and `shapes_mini_parts`: point clouds of simple furniture, drawn from a fixed seed.
 
-The clouds are the same on every machine: the random numbers are the raw output of PCG64, which NumPy keeps stable,
+The clouds are the same on every machine: the random numbers are stable,
 and all operations on them are additions, multiplications, divisions and square roots in float64, which IEEE 754 defines
 to the last bit (no sine, whose last bit differs between machines). The points are rounded to 1/8192 at the end.
 """
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
+from bibench_tf.datasets.formats.stable_random import StableRandom
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
@@ -42,6 +43,16 @@ PARTS = {
     "sofa": ("seat", "back", "arms"),
     "stool": ("seat", "legs"),
     "table": ("top", "legs"),
+}
+
+# Of both data sets.
+_DESCRIPTION: dict[str, Any] = {
+    "source": "generated",
+    "licence": "Apache-2.0, as the package",
+    "train_examples": TRAIN,
+    "test_examples": TEST,
+    "points": POINTS,
+    "fingerprint": SHA256,
 }
 
 # Draws of one number or of an array.
@@ -87,7 +98,7 @@ def get(options: LoadOptions) -> ArrayDataset:
         title="Parametric furniture, 1,600 / 400 clouds",
         class_names=tuple(PARTS),
         load=_classified,
-        **_description(),
+        **_DESCRIPTION,
     )
 
 
@@ -103,7 +114,7 @@ def get_parts(options: LoadOptions) -> ArrayDataset:
         title="Parts of parametric furniture, 1,600 / 400 clouds",
         class_names=tuple(f"{category}/{part}" for category, parts in PARTS.items() for part in parts),
         load=_segmented,
-        **_description(),
+        **_DESCRIPTION,
     )
 
 
@@ -120,17 +131,6 @@ def generate() -> tuple[Clouds, Clouds]:
             "and version of NumPy."
         )
     return clouds
-
-
-def _description() -> dict[str, Any]:
-    return {
-        "source": "generated",
-        "licence": "Apache-2.0, as the package",
-        "train_examples": TRAIN,
-        "test_examples": TEST,
-        "points": POINTS,
-        "fingerprint": SHA256,
-    }
 
 
 def _classified() -> Examples:
@@ -151,7 +151,7 @@ def _metric(clouds: Clouds) -> np.ndarray:
 
 
 def _clouds(count: int, seed: int) -> Clouds:
-    uniform = _stream(seed)
+    uniform = StableRandom(seed).uniform
     classes = np.argsort(uniform(size=count), kind="stable") % len(PARTS)
     first_part = np.cumsum([0, *map(len, PARTS.values())])
     coordinates, parts = [], []
@@ -165,16 +165,6 @@ def _clouds(count: int, seed: int) -> Clouds:
         classes.astype(np.int8),
         np.stack(parts).astype(np.int8),
     )
-
-
-def _stream(seed: int) -> Uniform:
-    """A function that draws float64 from low..high, one or an array."""
-    bits = np.random.PCG64(seed)
-
-    def uniform(low: float = 0.0, high: float = 1.0, size=None):
-        return low + (high - low) * ((bits.random_raw(size) >> 11) * 2.0**-53)
-
-    return uniform
 
 
 def _circle(turn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

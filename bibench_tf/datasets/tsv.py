@@ -13,16 +13,13 @@ import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import unusable
-from bibench_tf.datasets.formats.wordpiece import Vocabulary
+from bibench_tf.datasets.formats.user_files import TEST_SHARE
 from bibench_tf.datasets.kinds import texts
-from bibench_tf.datasets.kinds.arrays import Examples
 from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 from bibench_tf.files import fingerprint_files
 
 TRAIN = "train.tsv"
 TESTS = ("dev.tsv", "test.tsv")
-# The share of a single file that is the test split.
-TEST_SHARE = 0.2
 SEQUENCE_LENGTHS = {"sentences": 64, "pairs": 128}
 
 
@@ -61,7 +58,9 @@ def get(options: LoadOptions) -> texts.TextDataset:
     train, test = _split(train, is_score) if len(files) == 1 else (train, contents[1][2])
     class_names = () if is_score else tuple(sorted({row.label for row in train}, key=_class_order))
     if not is_score:
-        test = _known(test, class_names, files[-1])
+        unknown = [row.place for row in test if row.label not in class_names]
+        unusable.warn(unknown, f"of {len(test)} lines in {files[-1]} have a label that no training line has")
+        test = [row for row in test if row.label in class_names]
     if not train or not test or len(class_names) == 1:
         raise BibenchError(
             f"{path} needs training and test lines{'' if is_score else ' of at least two classes'}: there are "
@@ -79,7 +78,7 @@ def get(options: LoadOptions) -> texts.TextDataset:
         vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTHS["pairs" if len(columns) > 1 else "sentences"],
         fingerprint=fingerprint_files(files),
-        load=partial(_examples, train, test, class_names),
+        load=partial(texts.encoded, _texts(train, class_names), _texts(test, class_names)),
     )
 
 
@@ -129,8 +128,8 @@ def _split(rows: list[_Row], is_score: bool) -> tuple[list[_Row], list[_Row]]:
     counts = Counter("" if is_score else row.label for row in rows)
     test = set()
     for label, count in counts.items():
-        by_hash = sorted({_hash(row) for row in rows if is_score or row.label == label})
-        test |= set(by_hash[: round(TEST_SHARE * count)])
+        hashes = sorted({_hash(row) for row in rows if is_score or row.label == label})
+        test |= set(hashes[: round(TEST_SHARE * count)])
     return [row for row in rows if _hash(row) not in test], [row for row in rows if _hash(row) in test]
 
 
@@ -141,21 +140,6 @@ def _hash(row: _Row) -> str:
 def _class_order(label: str) -> tuple:
     """Whole numbers by their value, before words."""
     return (0, int(label), "") if label.isdecimal() else (1, 0, label)
-
-
-def _known(rows: list[_Row], class_names: tuple[str, ...], file: Path) -> list[_Row]:
-    known = [row for row in rows if row.label in class_names]
-    unusable.warn(
-        [row.place for row in rows if row.label not in class_names],
-        f"of {len(rows)} lines in {file} have a label that no training line has",
-    )
-    return known
-
-
-def _examples(
-    train: list[_Row], test: list[_Row], class_names: tuple[str, ...], vocabulary: Vocabulary, length: int
-) -> Examples:
-    return texts.encoded(_texts(train, class_names), _texts(test, class_names), vocabulary, length)
 
 
 def _texts(rows: list[_Row], class_names: tuple[str, ...]) -> texts.Texts:

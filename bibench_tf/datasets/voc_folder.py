@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from xml.etree import ElementTree
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats import annotated_images, unusable
+from bibench_tf.datasets.formats import annotated_images, unusable, user_files
 from bibench_tf.datasets.formats.annotated_images import Picture, Thing
 from bibench_tf.datasets.kinds.detection import DetectionDataset, annotated_folder
 from bibench_tf.errors import BibenchError, MissingData
@@ -16,8 +15,6 @@ CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable"),
     *("dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
-# The share of the images that is the test split where there are no lists.
-TEST_SHARE = 0.2
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -48,8 +45,7 @@ def get(options: LoadOptions) -> DetectionDataset:
     pictures = _pictures(folder, [*train_names, *test_names], images)
     class_names = _class_names([pictures[name] for name in train_names if name in pictures])
     usable = annotated_images.check(folder, [*pictures.values()], class_names, slack_px=1.0)
-    train, test = usable.split(train_names), usable.split(test_names)
-    return annotated_folder(folder, "VOC", usable, class_names, train, test, protocol="voc2007")
+    return annotated_folder(folder, "VOC", usable, class_names, train_names, test_names, protocol="voc2007")
 
 
 def read(content: bytes) -> tuple[Thing, ...]:
@@ -111,8 +107,7 @@ def _splits(folder: Path) -> tuple[list[str], list[str]]:
         )
     else:
         names = sorted(file.stem for file in (folder / "Annotations").glob("*.xml"))
-        by_hash = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-        test = by_hash[: round(TEST_SHARE * len(names))]
+        test = user_files.test_items(names, str)
         train = [name for name in names if name not in set(test)]
     shared = sorted(set(train) & set(test))
     if shared:
@@ -122,8 +117,7 @@ def _splits(folder: Path) -> tuple[list[str], list[str]]:
 
 def _listed(file: Path) -> list[str]:
     """The first word of each line, each once."""
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return [*dict.fromkeys(line.split()[0] for line in lines if line.strip())]
+    return [*dict.fromkeys(line.split()[0] for line in user_files.lines(file))]
 
 
 def _class_names(pictures: list[Picture]) -> tuple[str, ...]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats import unusable
+from bibench_tf.datasets.formats import unusable, user_files
 from bibench_tf.datasets.kinds import speech
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
@@ -20,8 +19,6 @@ from bibench_tf.files import fingerprint_description
 NOISE_FOLDER = "_background_noise_"
 TEST_LIST = "testing_list.txt"
 VALIDATION_LIST = "validation_list.txt"
-# The share of a word's files that is the test split where there is no list.
-TEST_SHARE = 0.2
 # The naming of the Free Spoken Digit Dataset, whose recordings 0 to 4 are the test split.
 _NUMBERED = re.compile(r"[^_]+_[^_]+_(\d+)")
 _TEST_NUMBERS = 5
@@ -53,9 +50,13 @@ def get(options: LoadOptions) -> ArrayDataset:
         f"of {len(words) + len(noise)} files in {folder} are not usable wav files",
     )
     words = {file: word for file, word in words.items() if file not in broken}
+    if not words:
+        raise BibenchError(
+            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
+        )
     class_names = tuple(sorted(set(words.values())))
     train, test = _split(folder, words)
-    _check(folder, class_names, train, test, words)
+    user_files.check_classes(folder, "wav files", class_names, (words[file] for file in train), bool(test), TEST_LIST)
     return speech.dataset(
         name=f"wav_folder:{folder}",
         title=f"{len(class_names)} words in wav files, {len(train):,} / {len(test):,}",
@@ -122,37 +123,13 @@ def _split(folder: Path, words: dict[Path, str]) -> tuple[list[Path], list[Path]
         in_test = {file for file, match in numbers.items() if int(match[1]) < _TEST_NUMBERS}
     else:
         in_test = set()
-        for word, count in Counter(words.values()).items():
-            by_hash = sorted((file for file in words if words[file] == word), key=_hash)
-            in_test |= set(by_hash[: round(TEST_SHARE * count)])
+        for word in set(words.values()):
+            in_test |= {*user_files.test_items([file for file in words if words[file] == word], lambda file: file.name)}
     return [file for file in words if file not in in_test], [file for file in words if file in in_test]
 
 
 def _listed(folder: Path, name: str) -> set[Path]:
-    file = folder / name
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    return {folder / line.strip() for line in lines if line.strip()}
-
-
-def _hash(file: Path) -> str:
-    return hashlib.sha256(file.name.encode()).hexdigest()
-
-
-def _check(
-    folder: Path, class_names: tuple[str, ...], train: list[Path], test: list[Path], words: dict[Path, str]
-) -> None:
-    """Raise BibenchError unless there are two words, each with training files, and test files."""
-    if not words:
-        raise BibenchError(
-            f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
-        )
-    if len(class_names) < 2:
-        raise BibenchError(f"All wav files in {folder} are of one word, '{class_names[0]}': at least two are needed.")
-    untrained = sorted(set(class_names) - {words[file] for file in train})
-    if untrained:
-        raise BibenchError(f"There are no training files of the words {', '.join(untrained)} in {folder}.")
-    if not test:
-        raise BibenchError(f"No file in {folder} is in the test split: name some in {folder / TEST_LIST}.")
+    return {folder / line for line in user_files.lines(folder / name)}
 
 
 def _load(train: list[Path], test: list[Path], class_names: tuple[str, ...], words: dict[Path, str]) -> Examples:

@@ -15,8 +15,8 @@ class DetectionLayer(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
-        own = inspect.signature(type(self).__init__).parameters.keys() - {"self", "kwargs"}
-        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+        own = inspect.signature(type(self)).parameters
+        return super().get_config() | {name: getattr(self, name) for name in own if name != "kwargs"}
 
     def count_operations(self, input_shape: Any, output_shape: Any) -> Operations:
         """None, as in published counts: the work after the network's own layers depends on the image."""

@@ -14,18 +14,8 @@ from bibench_tf.detection.average_precision import Found, Truth, position_and_si
 MAP = "mAP"
 # In the order of COCOeval's summary.
 _METRICS = (
-    MAP,
-    "mAP@0.5",
-    "mAP@0.75",
-    "mAP small",
-    "mAP medium",
-    "mAP large",
-    "AR 1 detection",
-    "AR 10 detections",
-    "AR 100 detections",
-    "AR small",
-    "AR medium",
-    "AR large",
+    *(MAP, "mAP@0.5", "mAP@0.75", "mAP small", "mAP medium", "mAP large"),
+    *("AR 1 detection", "AR 10 detections", "AR 100 detections", "AR small", "AR medium", "AR large"),
 )
 
 
@@ -42,6 +32,8 @@ def metrics(truth: Truth, found: Found) -> dict[str, float]:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    true = _rows(truth, area=truth.areas, iscrowd=truth.ignored.astype(int))
+    detected = _rows(found, area=(found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1), score=found.scores)
     images = [{"id": image} for image in np.union1d(truth.images, found.images).tolist()]
     categories = [{"id": number} for number in np.union1d(truth.classes, found.classes).tolist()]
 
@@ -52,21 +44,7 @@ def metrics(truth: Truth, found: Found) -> dict[str, float]:
         return coco
 
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(
-            index(
-                [
-                    {**row, "area": area, "iscrowd": int(ignored)}
-                    for row, area, ignored in zip(_rows(truth), truth.areas.tolist(), truth.ignored, strict=True)
-                ]
-            ),
-            index(
-                [
-                    {**row, "area": row["bbox"][2] * row["bbox"][3], "score": score}
-                    for row, score in zip(_rows(found), found.scores.tolist(), strict=True)
-                ]
-            ),
-            "bbox",
-        )
+        evaluation = COCOeval(index(true), index(detected), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -74,10 +52,10 @@ def metrics(truth: Truth, found: Found) -> dict[str, float]:
     return {name: float(value) for name, value in zip(_METRICS, evaluation.stats, strict=True) if value >= 0}
 
 
-def _rows(boxes: Truth | Found) -> list[dict[str, Any]]:
+def _rows(boxes: Truth | Found, **columns: np.ndarray) -> list[dict[str, Any]]:
     """Boxes as COCO's annotations, numbered from 1, because COCOeval takes number 0 for no match."""
-    columns = (boxes.images.tolist(), boxes.classes.tolist(), position_and_size(boxes.boxes).tolist())
-    return [
-        {"id": number, "image_id": image, "category_id": category, "bbox": box}
-        for number, (image, category, box) in enumerate(zip(*columns, strict=True), start=1)
-    ]
+    import pandas as pd
+
+    places = position_and_size(boxes.boxes).tolist()
+    known = {"id": np.arange(len(places)) + 1, "image_id": boxes.images, "category_id": boxes.classes, "bbox": places}
+    return pd.DataFrame(known | columns).to_dict("records")

@@ -93,5 +93,5 @@ class Detections(boxes.BoxLayer):
 
 
 def named(detections: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """The outputs of `Detections`, each from a layer of its name, which a converted file keeps."""
+    """The outputs of `Detections`, each from a layer of the same name, because a converted file keeps layer names."""
     return {name: tf.keras.layers.Activation("linear", name=name)(value) for name, value in detections.items()}

@@ -6,7 +6,11 @@ import csv
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
+
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True)
@@ -86,42 +90,19 @@ class PublishedNetwork:
 
 def device_latency(family: str | None = None, input_shape: Iterable[int] | None = None) -> list[DeviceLatency]:
     """All published latencies, or those of one family of networks and one input shape."""
-    found = [DeviceLatency(**row) for row in _rows("device_latency.csv")]
+    found = _rows("device_latency.csv", DeviceLatency)
     size = None if input_shape is None else "x".join(map(str, input_shape))
     return [row for row in found if family in (None, row.family) and size in (None, row.input)]
 
 
 def networks(builder: str | None = None) -> list[PublishedNetwork]:
     """The published values of all networks, or of one builder."""
-    found = [PublishedNetwork(**row) for row in _rows("networks.csv")]
+    found = _rows("networks.csv", PublishedNetwork)
     return [row for row in found if builder in (None, row.builder)]
 
 
-def latency_rows() -> list[dict[str, str]]:
-    """All published latencies as rows of text: `name`, `description` and further columns."""
-    return [
-        {
-            "name": row.network,
-            "description": f"{row.latency_ms:g} ms with {row.library} on {row.device}",
-            "input": row.input,
-            "threads": "" if row.threads is None else str(row.threads),
-            "source": row.source,
-        }
-        for row in device_latency()
-    ]
-
-
-# The types of columns that are no text.
-_TYPES: dict[str, type] = {
-    **dict.fromkeys(("threads", "macs_binary", "macs_float", "size_bytes", "parameters"), int),
-    **dict.fromkeys(("latency_ms", "top1_percent", "top5_percent", "operations", "size_mib"), float),
-}
-
-
-def _rows(name: str) -> list[dict[str, Any]]:
+def _rows(name: str, kind: type[_Row]) -> list[_Row]:
     """The rows of a table of this package; an empty cell is None."""
     text = resources.files(__name__).joinpath(name).read_text(encoding="utf-8")
-    return [
-        {column: _TYPES.get(column, str)(value) if value else None for column, value in row.items()}
-        for row in csv.DictReader(text.splitlines())
-    ]
+    rows = [{column: value or None for column, value in row.items()} for row in csv.DictReader(text.splitlines())]
+    return msgspec.convert(rows, list[kind], strict=False)  # type: ignore[valid-type]

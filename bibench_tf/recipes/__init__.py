@@ -8,8 +8,6 @@ from typing import Any
 from bibench_tf.errors import InvalidOption, UnknownName
 from bibench_tf.recipes.base import BIBENCH, QUICK, RECIPES, Precision, Recipe, learning_rate, register
 
-__all__ = ["Precision", "Recipe", "describe", "get", "learning_rate", "names", "register", "resolve"]
-
 _GROUPS = {
     "bibench": "BiBench's recipe for the data set and the network",
     "quick": "the small recipe for two cores of the task",
@@ -26,15 +24,11 @@ def describe(name: str) -> str:
     if name in _GROUPS:
         return _GROUPS[name]
     recipe = get(name)
-    words = [
-        f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}",
-        f"batch {recipe.batch_size}",
-        f"{recipe.optimizer} {recipe.learning_rate:g}",
-        f"{recipe.schedule} schedule",
-    ]
-    if recipe.start is not None:
-        words.append(f"{'distils' if recipe.distils else 'starts'} from {recipe.start.name}")
-    return ", ".join(words)
+    start = f", {'distils' if recipe.distils else 'starts'} from {recipe.start.name}" if recipe.start else ""
+    return (
+        f"{recipe.epochs} epoch{'s' * (recipe.epochs != 1)}, batch {recipe.batch_size}, {recipe.optimizer} "
+        f"{recipe.learning_rate:g}, {recipe.schedule} schedule{start}"
+    )
 
 
 def resolve(

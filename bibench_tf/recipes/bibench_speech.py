@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from bibench_tf.recipes.base import Recipe, register
 
 # Five epochs of 300 to warm up.
-_FLOAT = register(
-    Recipe(
-        "bibench_speech_float",
-        epochs=300,
-        batch_size=96,
-        optimizer="sgd",
-        learning_rate=1e-3,
-        schedule="cosine",
-        weight_decay=1e-2,
-        nesterov=True,
-        warm_up=5 / 300,
-        warm_up_start=0.01,
-    )
-)
+_SCHEDULE: dict[str, Any] = {"nesterov": True, "warm_up": 5 / 300, "warm_up_start": 0.01}
+_FLOAT = register(Recipe("bibench_speech_float", 300, 96, "sgd", 1e-3, "cosine", weight_decay=1e-2, **_SCHEDULE))
 
 # FSMN is in the paper and not in the release.
 register(

@@ -12,17 +12,7 @@ _BERTS = ("bert", "bert_base", "bert_tiny4", "bert_tiny6")
 # BERT's own (arXiv:1810.04805, appendix A.3). BiBench starts from networks that DynaBERT's authors have fine-tuned,
 # and has no full-precision recipe for texts.
 BERT_FINE_TUNING = register(
-    Recipe(
-        "bert_fine_tuning",
-        epochs=3,
-        batch_size=32,
-        optimizer="bert_adam",
-        learning_rate=5e-5,
-        schedule="linear",
-        weight_decay=0.01,
-        per_step=True,
-        warm_up=0.1,
-    )
+    Recipe("bert_fine_tuning", 3, 32, "bert_adam", 5e-5, "linear", weight_decay=0.01, per_step=True, warm_up=0.1)
 )
 
 

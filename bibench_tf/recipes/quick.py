@@ -13,15 +13,7 @@ from bibench_tf.recipes.bibench_texts import BERT_FINE_TUNING
 
 def small(name: str, epochs: int, batch_size: int, learning_rate: float) -> Recipe:
     """Adam from scratch with a cosine that changes from step to step."""
-    return Recipe(
-        name,
-        epochs=epochs,
-        batch_size=batch_size,
-        optimizer="adam",
-        learning_rate=learning_rate,
-        schedule="cosine",
-        per_step=True,
-    )
+    return Recipe(name, epochs, batch_size, "adam", learning_rate, "cosine", per_step=True)
 
 
 register(small("quick", epochs=1, batch_size=64, learning_rate=2e-3), quick_for="image_classification")

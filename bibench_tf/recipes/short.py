@@ -9,7 +9,7 @@ from bibench_tf.recipes.bibench_texts import BERT_FINE_TUNING
 from bibench_tf.recipes.quick import DETECTION_FLOAT, small
 
 # Nine ResNet-20 take one or two hours, and end many points below the accuracy of long training.
-register(Recipe("cifar10_short", epochs=3, batch_size=128, optimizer="adam", learning_rate=2e-3, schedule="cosine"))
+register(Recipe("cifar10_short", 3, 128, "adam", 2e-3, "cosine"))
 
 # Sentences, with a network that starts from a checkpoint of the user's.
 _SST2_FLOAT = register(dataclasses.replace(BERT_FINE_TUNING, name="sst2_short_float", epochs=2))

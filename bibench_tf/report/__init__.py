@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from bibench_tf.errors import BibenchError, InvalidOption
@@ -44,11 +45,7 @@ def write(
     _check_names(scores)
     files = _render(Report(scores, title, conditions, failures), forms)
     for name, content in files.items():
-
-        def write_content(path: Path, content: bytes = content) -> None:
-            path.write_bytes(content)
-
-        write_atomically(folder / name, write_content)
+        write_atomically(folder / name, partial(Path.write_bytes, data=content))
     return folder / next(reversed(files), "")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,10 +107,12 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
         shift = (index - (len(series) - 1) / 2) * thickness
         places = [categories[str(x)] + shift for x, _ in points]
         keys = [str(x) if len(series) == 1 else name for x, _ in points]
-        lengths = [max(end, 0.0) for x, y in points for end in _reach(intervals, name, x, y)]
-        errors: dict[str, Any] = (
-            {"yerr" if upright else "xerr": [lengths[::2], lengths[1::2]], "ecolor": _INK} if intervals else {}
-        )
+        errors: dict[str, Any] = {}
+        if intervals:
+            # The lengths below and above a bar; 0 without an interval.
+            ends = [(y, *intervals.get((name, x), (y, y))) for x, y in points]
+            lengths = [[max(y - low, 0.0) for y, low, _ in ends], [max(high - y, 0.0) for y, _, high in ends]]
+            errors = {"yerr" if upright else "xerr": lengths, "ecolor": _INK}
         drawn = bar(places, [y for _, y in points], thickness * 0.92, label=_label(name), **errors)
         for patch, key in zip(drawn, keys, strict=True):
             patch.set_facecolor(paint[key])
@@ -126,20 +129,13 @@ def _bars(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], i
     return upright
 
 
-def _reach(intervals: _Intervals, name: str, x: str | float, y: float) -> tuple[float, float]:
-    """The lengths of the interval below and above a point; 0 without an interval."""
-    low, high = intervals.get((name, x), (y, y))
-    return y - low, high - y
-
-
 def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
-    for index, (name, points) in enumerate(series.items()):
+    for (name, points), marker in zip(series.items(), itertools.cycle(_MARKERS), strict=False):
         style: dict[str, Any] = {"linestyle": "--", "zorder": 3} if paint[name] == _INK else {}
-        marker = _marker(index) if len(points) <= 25 else None
         axes.plot(
             *zip(*points, strict=True),
             color=paint[name],
-            marker=marker,
+            marker=marker if len(points) <= 25 else None,
             markersize=4.5,
             linewidth=1.5,
             label=_label(name),
@@ -155,14 +151,13 @@ def _lines(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
     return True
 
 
-def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
-    del intervals
-    for index, (name, points) in enumerate(series.items()):
+def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], _: _Intervals) -> bool:
+    for (name, points), marker in zip(series.items(), itertools.cycle(_MARKERS), strict=False):
         face = "none" if paint[name] == _INK else paint[name]
         axes.plot(
             *zip(*points, strict=True),
             linestyle="none",
-            marker=_marker(index),
+            marker=marker,
             markersize=7.5,
             color=paint[name],
             markerfacecolor=face,
@@ -173,8 +168,7 @@ def _scatter(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str]
     return True
 
 
-def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], intervals: _Intervals) -> bool:
-    del intervals
+def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], _: _Intervals) -> bool:
     categories = _categories(series)
     upright = _fit_side_by_side(categories, legend=len(series) > 1)
     for category, place in categories.items():
@@ -191,7 +185,7 @@ def _strip(axes: Axes, series: Mapping[str, _Points], paint: Mapping[str, str], 
         axes.scatter(
             *((places, values) if upright else (values, places)),
             s=34 if len(series) <= 4 else 20,
-            marker="o" if one else _marker(index),
+            marker="o" if one else _MARKERS[index % len(_MARKERS)],
             edgecolors=[paint[key] for key in keys],
             facecolors=["none" if paint[key] == _INK else paint[key] for key in keys],
             label=_label(name),
@@ -241,7 +235,7 @@ _PLOTS = {"bars": _bars, "lines": _lines, "points": _scatter, "strip": _strip}
 
 def _categories(series: Mapping[str, _Points]) -> dict[str, int]:
     names = dict.fromkeys(str(x) for points in series.values() for x, _ in points)
-    return {name: place for place, name in enumerate(names)}
+    return dict(zip(names, itertools.count(), strict=False))
 
 
 def _fit_side_by_side(categories: Iterable[str], *, legend: bool) -> bool:
@@ -259,10 +253,6 @@ def _name_places(axes: Axes, categories: Mapping[str, int], upright: bool) -> No
 def _resize(axes: Axes, inches: float) -> None:
     assert isinstance(axes.figure, Figure)
     axes.figure.set_figheight(inches)
-
-
-def _marker(index: int) -> str:
-    return _MARKERS[index % len(_MARKERS)]
 
 
 def _points(points: Sequence[tuple[str | float, float]]) -> _Points:
@@ -305,7 +295,7 @@ def _svg(figure: Figure, title: str, prefix: str) -> str:
         for name, value in element.attrib.items():
             element.set(name, _dress(name, value, prefix))
     for parent in list(root.iter()):
-        for child in [child for child in parent if child.tag in ("style", "metadata")]:
+        for child in [*parent.findall("style"), *parent.findall("metadata")]:
             parent.remove(child)
     root.attrib = {
         "viewBox": root.get("viewBox", ""),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -52,13 +51,13 @@ def track_csv(score: TrackScore) -> str:
 def track_json(score: TrackScore) -> str:
     """All fields of a track, with its charts and the titles of its pictures."""
     table = flat(score.table)
-    content = {field.name: getattr(score, field.name) for field in dataclasses.fields(score)}
-    content["scores"] = {key: score_of(score, key) for key in score.scores}
-    content["table"] = [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)]
-    content["charts"] = [
-        {field.name: getattr(chart, field.name) for field in dataclasses.fields(chart)} for chart in score.charts
-    ]
-    content["pictures"] = [picture.title for picture in score.pictures]
+    content = {
+        **vars(score),
+        "scores": {key: score_of(score, key) for key in score.scores},
+        "table": [dict(zip(table.columns, row, strict=True)) for row in table.itertuples(index=False)],
+        "charts": list(map(vars, score.charts)),
+        "pictures": [picture.title for picture in score.pictures],
+    }
     return _dumps(content)
 
 

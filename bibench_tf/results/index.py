@@ -26,6 +26,11 @@ class Line:
     modified_ns: int
     seconds_per_step: float | None = None
 
+    @classmethod
+    def of(cls, folder: str, status: str, file: os.stat_result, seconds_per_step: float | None) -> Line:
+        """The entry of the result in `file`."""
+        return cls(folder, status, file.st_size, file.st_mtime_ns, seconds_per_step)
+
     def is_of(self, file: os.stat_result) -> bool:
         """Whether the result file has not changed since this line was written."""
         return (file.st_size, file.st_mtime_ns) == (self.size_bytes, self.modified_ns)

@@ -148,10 +148,12 @@ class RunStore:
         if not folder.endswith(f"-{result.run_id}"):
             raise records.RecordError(f"{path} belongs to run {result.run_id}; it is not scored.")
         step_time_ms = result.train_step_time_ms
-        line = index.Line(folder, result.status, file.st_size, file.st_mtime_ns, step_time_ms and step_time_ms / 1e3)
-        self._index[folder] = line
-        index.append(self.runs, line)
+        self._keep(index.Line.of(folder, result.status, file, step_time_ms and step_time_ms / 1e3))
         return result.status
+
+    def _keep(self, line: index.Line) -> None:
+        self._index[line.folder] = line
+        index.append(self.runs, line)
 
     def seconds_per_step(self, folder: str) -> float | None:
         """The wall-clock time of a step of a run whose `status` was asked for; None if it is unknown."""
@@ -162,10 +164,7 @@ class RunStore:
         """Store the result of a run. Raises StorageError when it cannot be written."""
         path = self.folder(spec) / "result.json"
         records.write(path, result, environment=environment.describe())
-        file = path.stat()
-        line = index.Line(spec.folder, result.status, file.st_size, file.st_mtime_ns, seconds_per_step)
-        self._index[spec.folder] = line
-        index.append(self.runs, line)
+        self._keep(index.Line.of(spec.folder, result.status, path.stat(), seconds_per_step))
 
     @cached_property
     def remote(self) -> stores.Remote | None:

@@ -7,6 +7,7 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -54,6 +55,9 @@ class Planned:
         return self.dataset, self.network, self.algorithm, self.recipe
 
 
+_values = attrgetter(*Planned.__slots__)
+
+
 @dataclass(frozen=True)
 class StoredPlan:
     """The planned runs of a results folder, one line each: the fields of `Planned`, separated by tabs."""
@@ -63,13 +67,7 @@ class StoredPlan:
     @classmethod
     def of(cls, planned: Iterable[Planned]) -> StoredPlan:
         """The record of a plan."""
-        return cls(
-            [
-                f"{run.folder}\t{run.dataset}\t{run.network}\t{run.algorithm}\t{run.recipe}\t{run.seed}\t{run.epochs}\t"
-                f"{'' if run.steps is None else run.steps}"
-                for run in planned
-            ]
-        )
+        return cls(["\t".join("" if value is None else str(value) for value in _values(run)) for run in planned])
 
     @property
     def planned(self) -> list[Planned]:
@@ -176,9 +174,8 @@ def _remaining_s(runs: list[tuple[str, Planned]], store: RunStore) -> float | No
             continue
         if run.steps is None:
             return None
-        done = (
-            checkpoints.epochs_completed(store.runs / run.folder) / run.epochs if state in ("running", "started") else 0
-        )
+        begun = state in ("running", "started")
+        done = checkpoints.epochs_completed(store.runs / run.folder) / run.epochs if begun else 0
         total_s += run.steps * (1 - done) * medians.get(run.kind, usual)
         at_once += state == "running"
     return total_s / max(1, at_once)

@@ -8,14 +8,5 @@ from __future__ import annotations
 
 from bibench_tf.tasks.base import TASKS, Evaluation, Task, register
 
-__all__ = ["TASKS", "Evaluation", "Task", "get", "names", "register"]
-
-
-def names() -> list[str]:
-    """The keys of all tasks."""
-    return TASKS.names()
-
-
-def get(key: str) -> Task:
-    """The task called `key`. Raises UnknownName."""
-    return TASKS.get(key)
+# The keys of all tasks, and the task of a key.
+names, get = TASKS.names, TASKS.get

@@ -1,4 +1,4 @@
-"""What a task is, stated once for every data set of its kind, and the registry of the tasks."""
+"""The base classes of tasks and of their evaluations, and the registry of the tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Evaluation(abc.ABC):
 
 
 class Task(abc.ABC):
-    """A kind of learning; everything that other parts of the package need to know of it.
+    """A kind of learning, with all that tracks, reports and commands need of a task.
 
     In the methods `data` is a data set of the task, `outputs` are those of a network for a batch: a float32 array, or
     arrays by the name of the network's output.

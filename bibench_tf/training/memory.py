@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 from pathlib import Path
 
 import psutil
@@ -75,9 +76,7 @@ class PeakMemory:
 
     def _high_water_mark(self) -> int | None:
         try:
-            for line in (self._folder / "status").read_text().splitlines():
-                if line.startswith("VmHWM:"):
-                    return 1024 * int(line.split()[1])
-        except (OSError, ValueError, IndexError):
-            pass
-        return None
+            found = re.search(r"^VmHWM:\s*(\d+)", (self._folder / "status").read_text(), re.MULTILINE)
+        except OSError:
+            return None
+        return 1024 * int(found[1]) if found else None

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bibench_tf.errors import UnknownName
 from bibench_tf.recipes import Precision, Recipe
+from bibench_tf.training.addons import rectified_adam
 
 # Optimizers that apply weight decay in their step; for all others it is a penalty in the loss.
 DECOUPLED = ("bert_adam",)
@@ -78,25 +79,16 @@ def new(
 
     Raises UnknownName.
     """
-    optimizer = _new(name, learning_rate, momentum, nesterov, weight_decay)
-    if precision != "mixed_float16":
-        return optimizer
-    # Without loss scaling small gradients are 0 in float16. A step whose gradients overflow is skipped.
-    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-
-
-def _new(
-    name: str, learning_rate: float, momentum: float, nesterov: bool, weight_decay: float
-) -> tf.keras.optimizers.Optimizer:
     if name == "adam":
         # PyTorch's epsilon, as in the reference; Keras' own default is 1e-7.
-        return tf.keras.optimizers.Adam(learning_rate, epsilon=1e-8)
-    if name == "bert_adam":
-        return BertAdam(learning_rate, weight_decay=weight_decay)
-    if name == "sgd":
-        return tf.keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
-    if name == "radam":
-        from bibench_tf.training.addons import rectified_adam
-
-        return rectified_adam(learning_rate)
-    raise UnknownName("optimizer", name, ("adam", "bert_adam", "radam", "sgd"))
+        optimizer = tf.keras.optimizers.Adam(learning_rate, epsilon=1e-8)
+    elif name == "bert_adam":
+        optimizer = BertAdam(learning_rate, weight_decay=weight_decay)
+    elif name == "sgd":
+        optimizer = tf.keras.optimizers.SGD(learning_rate, momentum=momentum, nesterov=nesterov)
+    elif name == "radam":
+        optimizer = rectified_adam(learning_rate)
+    else:
+        raise UnknownName("optimizer", name, ("adam", "bert_adam", "radam", "sgd"))
+    # Without loss scaling small gradients are 0 in float16. A step whose gradients overflow is skipped.
+    return tf.keras.mixed_precision.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer

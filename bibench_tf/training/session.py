@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.results import stores
+
+T = TypeVar("T")
 
 # How a training is spread over devices, see `bibench_tf.training.distribution`.
 STRATEGIES = ("mirrored", "multiworker", "tpu")
@@ -54,15 +57,12 @@ class Session:
     store: str | None = None
 
     def __post_init__(self) -> None:
-        if self.xla and self.strategy is not None:
-            raise InvalidOption(
-                f"XLA compiles the steps of one device: leave out either --xla or --strategy {self.strategy}."
-            )
-        if self.executor == "ray" and self.strategy is not None:
-            raise InvalidOption(
-                f"--executor ray gives every run one machine: leave out either this option or --strategy "
-                f"{self.strategy}."
-            )
+        for chosen, option, effect in (
+            (self.xla, "--xla", "compiles the steps of one device"),
+            (self.executor == "ray", "--executor ray", "gives every run one machine"),
+        ):
+            if chosen and self.strategy is not None:
+                raise InvalidOption(f"{option} {effect}: leave out either this option or --strategy {self.strategy}.")
 
     @classmethod
     def at(cls, results: str | Path, **fields: Any) -> Session:
@@ -72,6 +72,10 @@ class Session:
         if url is not None:
             stores.of(session.results).fetch_records()
         return session
+
+    def progress(self, items: Collection[T], description: str, unit: str) -> Iterable[T]:
+        """The items with a bar on stderr, if there are any."""
+        return tqdm(items, description, unit=unit, disable=self.quiet or not items, file=sys.stderr)
 
     def progress_bar(self, total: int, unit: str) -> tqdm:
         """A bar on stderr with an estimate of the time left; in a file or pipe it prints a line every half minute."""

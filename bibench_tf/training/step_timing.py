@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bibench_tf import networks, tasks
 from bibench_tf.errors import InvalidOption, UnknownName
@@ -67,6 +67,12 @@ class Ratio:
     median: float
     low: float
     high: float
+
+    @classmethod
+    def of(cls, ratios: ArrayLike) -> Ratio:
+        """Median and quartiles of ratios."""
+        low, median, high = np.asarray(np.quantile(ratios, [0.25, 0.5, 0.75])).tolist()
+        return cls(median, low, high)
 
 
 def measure(
@@ -184,18 +190,12 @@ def _turn_ms(step: Callable[[], object], clock: Callable[[], float]) -> float:
     return round(min(times_ms), 3)
 
 
-def ratio(times: StepTimes, algorithm: str, baseline: str = BASELINE) -> Ratio:
-    """The step time of an algorithm divided by that of the baseline, round by round.
+def ratio(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str = BASELINE) -> Ratio:
+    """The step time of `name` divided by that of the baseline, round by round; `rounds_ms` as in `StepTimes`.
 
     Raises InvalidOption when one of them was not timed.
     """
-    return ratio_of(times.rounds_ms, algorithm, baseline)
-
-
-def ratio_of(rounds_ms: Mapping[str, Sequence[float]], name: str, baseline: str) -> Ratio:
-    """`ratio` of the times that `measure_steps` returns."""
     for each in (name, baseline):
         if each not in rounds_ms:
             raise InvalidOption(f"The step of '{each}' was not timed, only those of {', '.join(rounds_ms)}.")
-    low, median, high = np.quantile(np.divide(rounds_ms[name], rounds_ms[baseline]), [0.25, 0.5, 0.75]).tolist()
-    return Ratio(median, low, high)
+    return Ratio.of(np.divide(rounds_ms[name], rounds_ms[baseline]))

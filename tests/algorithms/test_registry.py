@@ -46,7 +46,7 @@ def test_a_class_without_a_key_is_refused():
 
 
 def test_a_misspelt_declaration_is_refused_when_the_class_is_defined():
-    with pytest.raises(InvalidOption, match="'clip_weight'.*did you mean 'clip_weights'"):
+    with pytest.raises(InvalidOption, match="'weight_limits'.*did you mean 'weight_limit'"):
 
         class Clipped(algorithms.Algorithm):
-            clip_weight: ClassVar[bool] = True
+            weight_limits = 1.0

@@ -122,7 +122,7 @@ def test_a_job_reads_a_data_set_once_and_knows_another(tmp_path, monkeypatch):
     job = Job(asked(), Session(tmp_path))
     setup = job.benchmark.first
     data = job.data(setup)
-    assert job.data(setup).fingerprint == job.described("fashion_mini").fingerprint == data.fingerprint
+    assert job.data(setup).fingerprint == data.fingerprint
     assert read == ["fashion_mini"]
     assert job.same_data(setup, {data.fingerprint}).name == "fashion_mini"
     with pytest.raises(BibenchError, match="The data of 'fashion_mini' are not those"):

@@ -7,6 +7,7 @@ import pytest
 
 from bibench_tf import datasets
 from bibench_tf.datasets import canvas_mini, fashion_mini
+from bibench_tf.datasets.formats.stable_random import StableRandom
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_boxes_fit_the_garments():
 
 
 def test_noise_has_the_stated_deviation():
-    noise = canvas_mini._Random(0).nearly_normal((200, 200))
+    noise = StableRandom(0).nearly_normal((200, 200))
     assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
 
 

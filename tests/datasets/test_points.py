@@ -10,6 +10,7 @@ import pytest
 from bibench_tf import datasets, files
 from bibench_tf.datasets import shapes_mini
 from bibench_tf.datasets.formats import point_files, unusable
+from bibench_tf.datasets.formats.stable_random import StableRandom
 from bibench_tf.datasets.kinds import points
 from bibench_tf.errors import BibenchError
 
@@ -105,7 +106,7 @@ def test_directions_are_on_the_circle_and_nearly_even():
 @pytest.mark.parametrize("piece", [(0, (0, 0, 0), (1.0, 2.0, 3.0), False), (0, (0, 0, 0), (0.5, 1.5, 2.0), True)])
 def test_surface_points_are_on_the_surface_and_even(piece):
     piece = shapes_mini.Piece(*piece)
-    uniform = shapes_mini._stream(0)
+    uniform = StableRandom(0).uniform
     cloud = np.concatenate([shapes_mini._surface_points([piece], uniform)[0] for _ in range(80)])
     a, b, c = piece.size
     if piece.round:

@@ -187,14 +187,14 @@ def test_folders_that_cannot_be_used(tmp_path):
         get(tmp_path)
     for number in range(6):
         write(tmp_path / f"yes_{number}.wav")
-    with pytest.raises(BibenchError, match="one word, 'yes'"):
+    with pytest.raises(BibenchError, match="one class, 'yes'"):
         get(tmp_path)
     write(tmp_path / "no" / "0.wav")
     with pytest.raises(BibenchError, match="sub-folders"):
         get(tmp_path)
     (tmp_path / "no" / "0.wav").rename(tmp_path / "no_0.wav")
     (tmp_path / "testing_list.txt").write_text("no_0.wav\n")
-    with pytest.raises(BibenchError, match="no training files of the words no"):
+    with pytest.raises(BibenchError, match="no training wav files of no"):
         get(tmp_path)
     (tmp_path / "testing_list.txt").write_text("other.wav\n")
     with pytest.raises(BibenchError, match="test split"):

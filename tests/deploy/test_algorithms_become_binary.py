@@ -17,7 +17,7 @@ from bibench_tf.datasets import fashion_mini
 from bibench_tf.deploy import audits, conversion, flatbuffer, interpreters
 from bibench_tf.deploy.conversion import Converter
 from bibench_tf.names import BIBENCH
-from bibench_tf.zoo.blocks import BATCH_NORM
+from bibench_tf.zoo.parts import BATCH_NORM
 
 layers = tf.keras.layers
 IMAGES = 200

@@ -22,7 +22,7 @@ def test_a_task_is_described_completely(key):
     assert task.key == key and task.group in ("cnn", "mlp", "transformer")
     data = datasets.get(task.default_data)
     assert data.task == key and data.test_examples > 0
-    assert task.quick_recipe in recipes.names()
+    assert recipes.resolve("quick", key, task.default_data, task.network).name in recipes.names()
     assert networks.task_of(task.network) == key
     assert task.is_of_images == isinstance(data, datasets.ImageDataset)
     assert task.takes_vocabulary == ("vocabulary_size" in data.network_options)

@@ -13,7 +13,7 @@ import typing
 import pytest
 import tensorflow as tf
 
-from bibench_tf import complexity, networks, registry, zoo
+from bibench_tf import complexity, networks, process, registry, zoo
 from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.networks import NETWORKS, Preset
@@ -45,10 +45,10 @@ SMALL = ("resnet20", "dfsmn", "dfsmn_small", "bert_tiny2", "pointnet_vanilla", "
 @pytest.fixture
 def plugin(tmp_path, monkeypatch):
     """A plug-in file with two networks, which are forgotten afterwards."""
+    NETWORKS.names()
     for attribute in ("_entries", "_aliases"):
         monkeypatch.setattr(NETWORKS, attribute, dict(getattr(NETWORKS, attribute)))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
-    monkeypatch.setenv(registry.PLUGINS_VARIABLE, os.environ.get(registry.PLUGINS_VARIABLE, ""))
+    monkeypatch.setenv(process.PLUGINS_VARIABLE, os.environ.get(process.PLUGINS_VARIABLE, ""))
     path = tmp_path / "my_networks.py"
     path.write_text(PLUGIN)
     registry.load_plugin(path)
@@ -59,7 +59,7 @@ def test_a_network_of_a_plug_in_is_built_listed_and_counted(plugin):
     assert zoo.names(pattern="one_*") == ["one_convolution"]
     assert zoo.one_layer is zoo.one_convolution
     assert NETWORKS.get("one_convolution").description == "One 3x3 convolution and the head."
-    assert NETWORKS.origin("one_convolution").startswith("bibench_tf_plugin_my_networks")
+    assert NETWORKS.origin("one_convolution").endswith("my_networks.py")
     model = networks.build("one_convolution", "reactnet", input_shape=(6, 6, 4))
     assert model(tf.zeros((2, 6, 6, 4))).shape == (2, 3)
     cost = complexity.count_network("one_convolution@0.5")

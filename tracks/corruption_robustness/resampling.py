@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -67,7 +67,7 @@ def _reference(columns: np.ndarray, baseline: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Certainty:
-    """The results of the bootstrap, each by algorithm.
+    """The results of the bootstrap, each by algorithm; empty without a bootstrap.
 
     `intervals` are by metric (`CORRUPTED`, `GAP`, `OM`, `MCE`, `RELATIVE_MCE`) and then by algorithm; a metric that is
     undefined in a resample has no interval. `by_severity` holds the intervals of the accuracy on clean images and at
@@ -76,11 +76,11 @@ class Certainty:
     precision. `worst` lists the corruptions that may hurt an algorithm most, the worst in the data first.
     """
 
-    intervals: Mapping[str, Mapping[str, Interval]]
-    by_severity: Mapping[str, Sequence[Interval]]
-    ranks: Mapping[str, Mapping[str, tuple[int, int]]]
-    against_baseline: Mapping[str, str]
-    worst: Mapping[str, Sequence[str]]
+    intervals: Mapping[str, Mapping[str, Interval]] = field(default_factory=dict)
+    by_severity: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
+    ranks: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    against_baseline: Mapping[str, str] = field(default_factory=dict)
+    worst: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def means(clean: np.ndarray, corrupted: np.ndarray) -> Means:

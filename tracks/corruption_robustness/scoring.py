@@ -162,26 +162,13 @@ def _overall(
         for algorithm, rows in accuracies.items()
     }
     clean_errors = {algorithm: 1 - record.clean_accuracy for algorithm, record in measured.items()}
-    for algorithm in measured:
-        if "gaps" in values[algorithm] and "gaps" in values[BASELINE]:
-            add(
-                algorithm,
-                resampling.OM,
-                partial(metrics.om_robust, values[BASELINE]["gaps"], values[algorithm]["gaps"]),
-            )
-        own, reference = errors[algorithm], errors[BASELINE]
+    clean, reference, gaps = clean_errors[BASELINE], errors[BASELINE], values[BASELINE].get("gaps")
+    relative = metrics.relative_mean_corruption_error
+    for algorithm, own in errors.items():
+        if gaps is not None and "gaps" in values[algorithm]:
+            add(algorithm, resampling.OM, partial(metrics.om_robust, gaps, values[algorithm]["gaps"]))
         add(algorithm, resampling.MCE, partial(metrics.mean_corruption_error, own, reference))
-        add(
-            algorithm,
-            resampling.RELATIVE_MCE,
-            partial(
-                metrics.relative_mean_corruption_error,
-                clean_errors[algorithm],
-                own,
-                clean_errors[BASELINE],
-                reference,
-            ),
-        )
+        add(algorithm, resampling.RELATIVE_MCE, partial(relative, clean_errors[algorithm], own, clean, reference))
     return values
 
 
@@ -191,15 +178,15 @@ def _gaps(clean_accuracy: float, accuracies: Mapping[str, Sequence[float]]) -> d
 
 def _certainty(
     benchmark: ResolvedBenchmark, options: Options, measured: Mapping[str, Robustness], notes: list[str]
-) -> resampling.Certainty | None:
-    """The bootstrap's intervals and ranks; None without records, and where answers cannot be matched to images."""
+) -> resampling.Certainty:
+    """The bootstrap's intervals and ranks; empty without records, and where answers cannot be matched to images."""
     if not measured:
-        return None
+        return resampling.Certainty()
     first = next(iter(measured.values()))
     orders = {first.answers[key].labels for key in keys_of(options.corruptions)}
     if len(orders) > 1:
         notes.append("The corrupted sets hold the images in different orders: there are no intervals and ranks.")
-        return None
+        return resampling.Certainty()
     paired = orders == {first.answers[CLEAN].labels}
     if not paired:
         notes.append(
@@ -222,9 +209,8 @@ def _certainty(
 
 
 def _notes(
-    dataset: str, options: Options, measured: Mapping[str, Robustness], certain: resampling.Certainty | None
+    dataset: str, options: Options, measured: Mapping[str, Robustness], certain: resampling.Certainty
 ) -> list[str]:
-    notes = []
     published = corruptions.names("standard") + corruptions.names("extra")
     covered = f"{len({*options.corruptions}.intersection(published))} of the {len(published)} corruptions of CIFAR-10-C"
     origin = {
@@ -232,16 +218,14 @@ def _notes(
         "tfds": "on the published images",
         "folder": "on the images of a folder, which are taken for what they are called",
     }
-    notes.append(f"BiBench scores the published CIFAR-10-C; this covers {covered}, {origin[source(options)]}.")
-    notes.append(
+    notes = [
+        f"BiBench scores the published CIFAR-10-C; this covers {covered}, {origin[source(options)]}.",
         "The gap of a corruption is taken from its mean accuracy over the five severities: at a single mild "
-        "severity a network often loses nothing, and the ratio would have no value."
-    )
-    notes.append(
+        "severity a network often loses nothing, and the ratio would have no value.",
         "mCE and relative mCE are errors, less is better; their baseline is the full-precision network of this "
-        "benchmark, which has 100 %, and not the AlexNet of the ImageNet-C paper."
-    )
-    if certain is None:
+        "benchmark, which has 100 %, and not the AlexNet of the ImageNet-C paper.",
+    ]
+    if not certain.intervals:
         return notes
     notes.append(
         "Ranks are the places a network may hold: two differ significantly only where a paired bootstrap of their "

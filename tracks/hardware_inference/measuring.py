@@ -6,14 +6,12 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from bibench_tf import files, tasks
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.datasets import Dataset
-    from bibench_tf.deploy.conversion import Converter
+    from bibench_tf.deploy.conversion import Converter, Runtime
     from bibench_tf.results.runs import RunSpec, RunStore
     from bibench_tf.tasks import Task
     from bibench_tf.tracks.hardware_inference import Options
@@ -138,16 +136,15 @@ class _Examples:
 def _convert_all(job: Job) -> None:
     from bibench_tf.deploy.conversion import Converter
 
-    store, session = job.store, job.session
+    store = job.store
     pending = dict(_to_convert(job.benchmark, store))
     if not pending:
         return
     dataset = job.same_data(job.benchmark.first, {record.dataset for record in pending.values()})
     # Not before there is a file to compare: the images of detectors that cannot be converted are large.
     examples = functools.cache(functools.partial(_Examples.of, dataset))
-    progress = tqdm(pending.items(), desc="conversion", unit="network", disable=session.quiet, file=sys.stderr)
     with Converter() as converter:
-        for spec, record in progress:
+        for spec, record in job.session.progress(pending.items(), "conversion", "network"):
             _convert_one(converter, store, spec, record, examples)
 
 
@@ -158,7 +155,7 @@ def _convert_one(
 
     folder = store.folder(spec)
     conditions = environment.describe()
-    runtime = "tflite" if spec.algorithm == BASELINE else "lce"
+    runtime: Runtime = "tflite" if spec.algorithm == BASELINE else "lce"
     try:
         model = store.model(spec)
         content = converter.convert(model, runtime)
@@ -168,9 +165,10 @@ def _convert_one(
         return
     operations = flatbuffer.operators(content)
     files.write_atomically(folder / MODEL_FILE, lambda path: path.write_bytes(content))
+    inputs = examples().inputs
     record = dataclasses.replace(
         record,
-        input_shape=() if isinstance(examples().inputs, Mapping) else examples().inputs.shape[1:],
+        input_shape=inputs.shape[1:] if isinstance(inputs, np.ndarray) else (),
         size_bytes=len(content),
         file_sha256=hashlib.sha256(content).hexdigest(),
         binary_layers=_binary_layers(model),
@@ -232,18 +230,18 @@ def _to_measure(
 
 
 def _measure_all(job: Job, target: Target) -> None:
-    store, session = job.store, job.session
+    store = job.store
     device = target.describe()
     how = HOST_SETTINGS if device.target == "host" else DEVICE_SETTINGS
     pending = list(_to_measure(job.benchmark, store, device.target))
-    progress = tqdm(pending, desc=device.target, unit="network", disable=session.quiet or not pending, file=sys.stderr)
-    for spec, record, baseline in progress:
+    for spec, record, baseline in job.session.progress(pending, device.target, "network"):
         folder = store.folder(spec)
         flatbuffers = {"network": (folder / MODEL_FILE).read_bytes()}
         if baseline is not None:
             flatbuffers["baseline"] = baseline.read_bytes()
         try:
-            record = dataclasses.replace(record, **target.measure(flatbuffers, how))
+            measured: dict[str, Any] = target.measure(flatbuffers, how)
+            record = dataclasses.replace(record, **measured)
         except BibenchError as error:
             record = dataclasses.replace(record, error=str(error))
         records.write(

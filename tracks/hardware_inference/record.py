@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bibench_tf.deploy.targets.record import VERSION, Latency
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE
 from bibench_tf.results import records
+from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.tasks.classification import TOP1
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bibench_tf.results.runs import RunSpec, RunStore
 
 FILE = "inference.json"
 MODEL_FILE = "model.tflite"

@@ -14,12 +14,7 @@ from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import tables
-from bibench_tf.tracks.hardware_inference.record import (
-    Inference,
-    Missing,
-    deployed,
-    expected_latency,
-)
+from bibench_tf.tracks.hardware_inference.record import Inference, Missing, deployed, expected_latency
 
 
 def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
@@ -36,15 +31,12 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             files[algorithm] = deployed(store, spec)
         except (RecordError, Missing) as error:
             failures.append(f"{algorithm}: {error}")
-    found = {algorithm: _on_devices(store, specs[algorithm], files, algorithm, failures) for algorithm in files}
-    emulated = {
-        algorithm: [record for record in of_devices.values() if record.emulated]
-        for algorithm, of_devices in found.items()
-    }
-    measured = {
-        algorithm: {target: record for target, record in of_devices.items() if not record.emulated}
-        for algorithm, of_devices in found.items()
-    }
+    emulated: dict[str, list[Latency]] = {}
+    measured: dict[str, dict[str, Latency]] = {}
+    for algorithm in files:
+        found = _on_devices(store, specs[algorithm], files, algorithm, failures)
+        emulated[algorithm] = [record for record in found.values() if record.emulated]
+        measured[algorithm] = {target: record for target, record in found.items() if not record.emulated}
     devices = list(dict.fromkeys(target for of_devices in measured.values() for target in of_devices))
     scores: dict[str, float | None] = dict.fromkeys(specs)
     for algorithm, record in files.items():
@@ -90,15 +82,13 @@ def _score(
     measured: Mapping[str, Latency],
     devices: list[str],
 ) -> float:
-    if not record.parity.same:
+    parity = record.parity
+    if not parity.same:
+        share = parity.top1_agreement
+        agreement = "" if share is None else f", and they agree on {100 * share:.0f} % of the classes"
         raise Missing(
             "the file does not compute what the trained network does: outputs differ by "
-            f"{100 * record.parity.median_difference:.1f} % of their range (median of the test examples)"
-            + (
-                "."
-                if record.parity.top1_agreement is None
-                else f", and they agree on {100 * record.parity.top1_agreement:.0f} % of the classes."
-            )
+            f"{100 * parity.median_difference:.1f} % of their range (median of the test examples){agreement}."
         )
     if not devices:
         raise Missing("its latency is not measured on any device yet.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -31,9 +32,8 @@ def table(
     for algorithm, record in deployed.items():
         for target, of_device in measured[algorithm].items():
             latency_ms = of_device.network.latency_ms
-            baseline_ms = None if of_device.baseline is None else of_device.baseline.latency_ms
-            if algorithm == BASELINE:
-                baseline_ms = latency_ms
+            reference = of_device.network if algorithm == BASELINE else of_device.baseline
+            baseline_ms = None if reference is None else reference.latency_ms
             rounds = of_device.network.rounds
             slowest_tenth = [each.p90_ms for each in rounds if each.p90_ms is not None]
             rows.append(
@@ -82,33 +82,26 @@ def charts(
 def _latency_chart(example: str, deployed: Mapping[str, Inference], measured: _Measured, target: str) -> Chart:
     here = {name: measured[name][target] for name in deployed if target in measured[name]}
     series = {"the network": [(name, record.network.latency_ms) for name, record in here.items()]}
-    with_baseline = {name: record for name, record in here.items() if record.baseline is not None}
-    if with_baseline:
-        series["full precision beside it"] = [
-            (name, record.baseline.latency_ms) for name, record in with_baseline.items()
-        ]
+    if beside := [(name, record.baseline.latency_ms) for name, record in here.items() if record.baseline is not None]:
+        series["full precision beside it"] = beside
     name = "this computer" if target == "host" else target
     return Chart("bars", f"Latency of one {example} on {name}", "algorithm", "latency (ms)", series)
 
 
 def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], measured: _Measured) -> dict[str, str]:
     """The devices, the networks and the way of measuring."""
-    by_device: dict[str, list[tuple[str, Latency]]] = {}
+    by_device: defaultdict[str, list[tuple[str, Latency]]] = defaultdict(list)
     for algorithm in deployed:
         for target, record in measured[algorithm].items():
-            by_device.setdefault(target, []).append((algorithm, record))
+            by_device[target].append((algorithm, record))
     setup, example = benchmark.first, benchmark.first.task.unit
     stated = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         stated[f"device: {target}"] = _all_of(_device(record) for _, record in found)
-        stated[f"kernels on {target}"] = "; ".join(
-            f"{who}: {kernels}"
-            for who, kernels in (
-                ("binarized", _all_of(record.network.kernel for name, record in found if name != BASELINE)),
-                ("full precision", _all_of(record.network.kernel for name, record in found if name == BASELINE)),
-            )
-            if kernels
-        )
+        kernels: defaultdict[str, list[str]] = defaultdict(list, binarized=[])
+        for name, record in found:
+            kernels["full precision" if name == BASELINE else "binarized"].append(record.network.kernel)
+        stated[f"kernels on {target}"] = "; ".join(f"{who}: {_all_of(used)}" for who, used in kernels.items() if used)
         stated[f"measured on {target}"] = _all_of(_settings(record) for _, record in found)
     stated |= {
         "batch": f"1 {example}, float32 {'in and ' if example == 'image' else ''}out",
@@ -142,10 +135,10 @@ def notes(
 
 
 def _emulated(emulated: Mapping[str, Sequence[Latency]]) -> list[str]:
-    names: dict[str, list[str]] = {}
+    names: defaultdict[str, list[str]] = defaultdict(list)
     for algorithm, records in emulated.items():
         for record in records:
-            names.setdefault(record.target, []).append(algorithm)
+            names[record.target].append(algorithm)
     return [
         f"emulated: {', '.join(algorithms)} ran on {target}, an emulator or a stub. Its times say nothing about a "
         "device, so they are neither shown nor scored."

@@ -10,7 +10,7 @@ from bibench_tf.stats import metrics
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
-    from bibench_tf.results.runs import RunSpec, RunStore
+    from bibench_tf.results.runs import RunStore
 
 
 @register
@@ -33,14 +33,6 @@ class LearningTask(Track):
 
     def setups(self, benchmark: ResolvedBenchmark) -> tuple[Setup, ...]:
         return benchmark.setups
-
-    def plan(self, benchmark: ResolvedBenchmark) -> list[RunSpec]:
-        return [
-            spec
-            for seed in benchmark.every_seed
-            for setup in benchmark.setups
-            for spec in benchmark.specs(setup, seed).values()
-        ]
 
     def measure(self, job: Job) -> None:
         """Draw what detectors find; for the rest the trainings hold all this track needs."""

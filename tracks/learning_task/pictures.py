@@ -17,8 +17,6 @@ from bibench_tf.results.runs import RunSpec, RunStore
 if TYPE_CHECKING:
     from PIL import Image
 
-    from bibench_tf.datasets import Dataset
-
 FOUND = "detections.jpg"
 # Beside the full-precision network alone, as it is the same for all.
 THERE = "objects.jpg"
@@ -31,14 +29,20 @@ def draw(job: Job) -> None:
 
     With several seeds only the first is drawn.
     """
-    store = job.store
-    for setup, spec in _runs(job.benchmark, store):
-        data = job.data(setup)
-        folder = store.folder(spec)
+    from bibench_tf.detection import drawing
+
+    for setup, spec in _runs(job.benchmark, job.store):
+        data, folder = job.data(setup), job.store.folder(spec)
         if not (folder / FOUND).exists():
-            _write(folder / FOUND, _found(store, spec, data))
+            model = job.store.model(spec)
+            _write(
+                folder / FOUND,
+                [drawing.detections(model, images, data) for images, _ in data.test_batches(1, limit=_IMAGES)],
+            )
         if spec.algorithm == BASELINE and not (folder / THERE).exists():
-            _write(folder / THERE, _there(data))
+            examples = data.test_batches(1, limit=_IMAGES).as_numpy_iterator()
+            objects = [drawing.objects(images[0], truth[0], data) for images, truth in examples]
+            _write(folder / THERE, objects)
 
 
 def pictures(benchmark: ResolvedBenchmark, store: RunStore) -> list[Picture]:
@@ -63,22 +67,6 @@ def _runs(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple[Setup
                 result = store.result(spec)
                 if result is not None and result.status == "completed":
                     yield setup, spec
-
-
-def _found(store: RunStore, spec: RunSpec, data: Dataset) -> list[Image.Image]:
-    from bibench_tf.detection import drawing
-
-    model = store.model(spec)
-    return [drawing.detections(model, images, data) for images, _ in data.test_batches(1, limit=_IMAGES)]
-
-
-def _there(data: Dataset) -> list[Image.Image]:
-    from bibench_tf.detection import drawing
-
-    return [
-        drawing.objects(images.numpy()[0], truth.numpy()[0], data)
-        for images, truth in data.test_batches(1, limit=_IMAGES)
-    ]
 
 
 def _write(path: Path, images: list[Image.Image]) -> None:

@@ -22,7 +22,7 @@ from bibench_tf.stats.intervals import Estimate
 from bibench_tf.tasks.detection import OF_CLASS
 from bibench_tf.tracks.learning_task import pictures
 from bibench_tf.tracks.shared import seeds
-from bibench_tf.tracks.shared.conditions import column, metric_of, short_name, training_conditions
+from bibench_tf.tracks.shared.conditions import column, short_name, training_conditions
 
 # Results by data set and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -53,7 +53,10 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         scores=seeds.values(overall),
         table=pd.DataFrame(rows),
         charts=[
-            *(_bars(benchmark, dataset, results[dataset]) for dataset in results),
+            *(
+                seeds.accuracy_bars(benchmark, name, seeds.metric_of_all(of), {name: of})
+                for name, of in results.items()
+            ),
             *(
                 _curves(benchmark, setup.dataset, results[setup.dataset])
                 for setup in benchmark.setups
@@ -93,7 +96,7 @@ def _main_metrics(benchmark: ResolvedBenchmark, algorithm: str, results: _Result
     columns: dict[str, float | None] = {}
     for dataset, found in results.items():
         accuracy = seeds.accuracy(found[algorithm])
-        columns |= seeds.columns(column(dataset, _metric(found)), accuracy, benchmark, factor=100, unit="%")
+        columns |= seeds.columns(column(dataset, seeds.metric_of_all(found)), accuracy, benchmark, factor=100, unit="%")
     return columns
 
 
@@ -108,7 +111,7 @@ def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | Non
             for of_algorithm in found.values()
             for one in filter(None, of_algorithm)
             for name in one.metrics
-            if name not in (_metric(found), "loss") and not name.startswith(OF_CLASS)
+            if name not in (seeds.metric_of_all(found), "loss") and not name.startswith(OF_CLASS)
         )
         for name in others:
             value = seeds.mean(of_seeds, partial(_metric_of, name))
@@ -122,19 +125,6 @@ def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | Non
 
 def _metric_of(name: str, result: RunResult) -> float:
     return result.metrics.get(name, math.nan)
-
-
-def _bars(benchmark: ResolvedBenchmark, dataset: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
-    accuracies = {algorithm: seeds.accuracy(found) for algorithm, found in results.items()}
-    metric = _metric(results)
-    return Chart(
-        "bars",
-        f"Test {short_name(metric)} on {dataset}{seeds.of_title(benchmark)}",
-        "algorithm",
-        f"{metric} (%)",
-        {dataset: [(algorithm, 100 * found.value) for algorithm, found in accuracies.items() if found]},
-        intervals={dataset: seeds.accuracy_intervals(accuracies)},
-    )
 
 
 def _of_classes(
@@ -161,12 +151,8 @@ def _of_classes(
     )
 
 
-def _metric(results: Mapping[str, Sequence[RunResult | None]]) -> str:
-    return metric_of(one for of_algorithm in results.values() for one in of_algorithm)
-
-
 def _curves(benchmark: ResolvedBenchmark, dataset: str, results: Mapping[str, Sequence[RunResult | None]]) -> Chart:
-    series, bounds, metric = {}, {}, _metric(results)
+    series, bounds, metric = {}, {}, seeds.metric_of_all(results)
     for algorithm, found in results.items():
         if not all(found):
             continue

@@ -13,7 +13,7 @@ from bibench_tf.stats import metrics
 if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
-    from bibench_tf.results.runs import RunSpec, RunStore
+    from bibench_tf.results.runs import RunStore
     from bibench_tf.training.session import Session
 
 # One network of each group, those of the default data sets, whose runs are shared, and a second convolutional one.
@@ -66,14 +66,6 @@ class NeuralArchitecture(Track):
 
     def setups(self, benchmark: ResolvedBenchmark) -> tuple[Setup, ...]:
         return tuple(map(benchmark.setup_of, benchmark.options(self.name).networks))
-
-    def plan(self, benchmark: ResolvedBenchmark) -> list[RunSpec]:
-        return [
-            spec
-            for seed in benchmark.every_seed
-            for setup in self.setups(benchmark)
-            for spec in benchmark.specs(setup, seed).values()
-        ]
 
     def score(self, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
         from bibench_tf.tracks.neural_architecture import scoring

@@ -10,13 +10,13 @@ import pandas as pd
 from bibench_tf.benchmark.resolve import ResolvedBenchmark, Setup
 from bibench_tf.benchmark.track import Track
 from bibench_tf.names import BASELINE
-from bibench_tf.report.scores import Chart, TrackScore
+from bibench_tf.report.scores import TrackScore
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.stats.intervals import Estimate
 from bibench_tf.stats.metrics import ARCHITECTURE_GROUPS, Metric
 from bibench_tf.tracks.shared import seeds
-from bibench_tf.tracks.shared.conditions import column, metric_of, short_name, training_conditions
+from bibench_tf.tracks.shared.conditions import column, training_conditions
 
 # Results by network and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -45,18 +45,20 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         row: dict[str, float | str | None] = {"algorithm": algorithm}
         for network, found in results.items():
             accuracy = seeds.accuracy(found[algorithm])
-            row |= seeds.columns(column(network, _metric(found)), accuracy, benchmark, factor=100, unit="%")
+            row |= seeds.columns(column(network, seeds.metric_of_all(found)), accuracy, benchmark, factor=100, unit="%")
         for group, networks in groups.items() if len(groups) > 1 else ():
             of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
             row |= seeds.columns(f"{ARCHITECTURE_GROUPS[group]} mean relative accuracy", of_group, benchmark)
         rows.append({**row, **seeds.columns(title, overall[algorithm], benchmark), **ranks[algorithm]})
     data = list(dict.fromkeys(setup.dataset for setup in setups))
+    names = {seeds.metric_of_all(found) for found in results.values()}
+    name = names.pop() if len(names) == 1 else "main metric of the data"
     return track.scored(
         metric=metric.name,
         formula=metric.formula,
         scores=seeds.values(overall),
         table=pd.DataFrame(rows),
-        charts=[_bars(benchmark, results, data)],
+        charts=[seeds.accuracy_bars(benchmark, f"{', '.join(data)} by network", name, results)],
         conditions={
             **training_conditions(benchmark, trained, setups, every_seed=True),
             **(
@@ -133,27 +135,3 @@ def _estimate(
         return metrics.quadratic_mean(map(metrics.architecture_group_mean, relative.values()))
 
     return seeds.score(benchmark, needed, metric, failures, algorithm)
-
-
-def _metric(of_network: Mapping[str, Sequence[RunResult | None]]) -> str:
-    return metric_of(one for found in of_network.values() for one in found)
-
-
-def _bars(benchmark: ResolvedBenchmark, results: _Results, data: Sequence[str]) -> Chart:
-    accuracies = {
-        network: {algorithm: seeds.accuracy(of_seeds) for algorithm, of_seeds in found.items()}
-        for network, found in results.items()
-    }
-    names = {_metric(found) for found in results.values()}
-    name = names.pop() if len(names) == 1 else "main metric of the data"
-    return Chart(
-        "bars",
-        f"Test {short_name(name)} on {', '.join(data)} by network{seeds.of_title(benchmark)}",
-        "algorithm",
-        f"{name} (%)",
-        {
-            network: [(algorithm, 100 * one.value) for algorithm, one in found.items() if one]
-            for network, found in accuracies.items()
-        },
-        intervals={network: seeds.accuracy_intervals(found) for network, found in accuracies.items()},
-    )

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
+from bibench_tf.report.scores import Chart
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.stats import bootstrap, intervals, metrics
 from bibench_tf.stats.intervals import Estimate
-from bibench_tf.tracks.shared.conditions import read_results
+from bibench_tf.tracks.shared.conditions import metric_of, read_results, short_name
 
 
 def results(
@@ -90,13 +91,39 @@ def columns(
 def ranks(
     estimates: Mapping[str, Estimate | None], title: str, benchmark: ResolvedBenchmark
 ) -> dict[str, dict[str, str]]:
-    """A column of the places each algorithm may hold; no column with one seed, and no place without a figure."""
+    """A column of the places each algorithm may hold; no column with one seed, and no place without a value."""
     if benchmark.seeds == 1:
         return {key: {} for key in estimates}
     known = [key for key, estimate in estimates.items() if estimate is not None]
     places = bootstrap.ranks(intervals.better([estimates[key] for key in known]))
     texts = dict(zip(known, map(bootstrap.rank_text, places), strict=True))
     return {key: {title: texts.get(key)} for key in estimates}
+
+
+def metric_of_all(results: Mapping[str, Sequence[RunResult | None]]) -> str:
+    """The name of the main metric of results by algorithm."""
+    return metric_of(one for found in results.values() for one in found)
+
+
+def accuracy_bars(
+    benchmark: ResolvedBenchmark,
+    what: str,
+    metric: str,
+    results: Mapping[str, Mapping[str, Sequence[RunResult | None]]],
+) -> Chart:
+    """Bars of accuracies with their intervals, from results by series, algorithm and seed."""
+    accuracies = {
+        name: {algorithm: accuracy(of_seeds) for algorithm, of_seeds in found.items()}
+        for name, found in results.items()
+    }
+    return Chart(
+        "bars",
+        f"Test {short_name(metric)} on {what}{of_title(benchmark)}",
+        "algorithm",
+        f"{metric} (%)",
+        {name: [(key, 100 * one.value) for key, one in found.items() if one] for name, found in accuracies.items()},
+        intervals={name: accuracy_intervals(found) for name, found in accuracies.items()},
+    )
 
 
 def accuracy_intervals(estimates: Mapping[Any, Estimate | None]) -> list[tuple[str | float, float, float]]:
@@ -116,7 +143,7 @@ def note(benchmark: ResolvedBenchmark, metric: str) -> str:
             "be chance."
         )
     return (
-        f"Figures are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
+        f"Values are means over {benchmark.seeds} seeds, and {metric} is that of the mean accuracies. ± is half a "
         f"{bootstrap.LEVEL * 100:g} % interval by Student's t over the seeds (t = "
         f"{intervals.t_value(benchmark.seeds):.1f} standard errors), for {metric} by the jackknife. Ranks are the "
         "places an algorithm may hold: two algorithms differ significantly where their intervals do not overlap."

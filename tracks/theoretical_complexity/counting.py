@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from bibench_tf import complexity, files
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
@@ -60,7 +57,7 @@ def measure(track: Track, job: Job) -> None:
     benchmark, session = job.benchmark, job.session
     pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
     options = dict(job.data(benchmark.first).fixed_options) if pending else {}
-    for key in tqdm(pending, desc=track.name, unit="network", disable=session.quiet or not pending, file=sys.stderr):
+    for key in session.progress(pending, track.name, "network"):
         try:
             cost = complexity.count_network(key.network, key.algorithm, **options)
             record = Complexity(key=key, options=options, layers=cost.layers)
@@ -69,13 +66,11 @@ def measure(track: Track, job: Job) -> None:
         records.write(_path(session.results, key), record)
 
 
-def counted(benchmark: ResolvedBenchmark, results: Path) -> dict[str, ModelCost]:
-    """The counts a results folder holds, by algorithm; raises NewerRecordError for a record of a newer version."""
-    return {algorithm: record.cost for algorithm, record in read_counts(benchmark, results, []).items()}
-
-
 def read_counts(benchmark: ResolvedBenchmark, results: Path, failures: list[str]) -> dict[str, Complexity]:
-    """The records by algorithm; why one is missing goes into `failures`."""
+    """The records by algorithm; why one is missing goes into `failures`.
+
+    Raises NewerRecordError for a record of a newer version.
+    """
     found: dict[str, Complexity] = {}
     for key in _keys(benchmark):
         try:

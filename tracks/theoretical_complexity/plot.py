@@ -14,7 +14,6 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from bibench_tf import complexity, published
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
-from bibench_tf.complexity import ModelCost
 from bibench_tf.errors import BibenchError
 from bibench_tf.results.runs import RunStore
 from bibench_tf.tracks.theoretical_complexity import counting
@@ -45,12 +44,14 @@ def published_points() -> list[Point]:
 def measured_points(benchmark: ResolvedBenchmark, results: Path) -> list[Point]:
     """The networks of a results folder that are counted and trained, by algorithm."""
     store = RunStore(results)
-    costs = counting.counted(benchmark, results)
+    counts = counting.read_counts(benchmark, results, [])
     points = []
     for algorithm, spec in benchmark.specs(benchmark.first).items():
         run = store.result(spec)
-        if algorithm in costs and run is not None and run.accuracy is not None:
-            points.append(_point(algorithm, 100 * run.accuracy, costs[algorithm]))
+        if algorithm in counts and run is not None and run.accuracy is not None:
+            cost = counts[algorithm].cost
+            operations = complexity.derive("ops64", cost)["operations"]
+            points.append(Point(algorithm, 100 * run.accuracy, operations, cost.bits / 8 / 2**20))
     return points
 
 
@@ -101,11 +102,6 @@ def write(path: Path, benchmark: ResolvedBenchmark, results: Path) -> None:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:
         raise BibenchError(f"Cannot write the plot {path}: {error}.") from error
-
-
-def _point(name: str, top1_percent: float, cost: ModelCost) -> Point:
-    operations = complexity.derive("ops64", cost)["operations"]
-    return Point(name, top1_percent, operations, cost.bits / 8 / 2**20)
 
 
 def _draw_points(axes: Axes, points: Sequence[tuple[str, float | None, float]], label: str, style: dict) -> None:

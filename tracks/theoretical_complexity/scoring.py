@@ -42,7 +42,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
     return track.scored(
         scores=scores,
         table=_table(track.metric, costs, ratios, scores),
-        charts=_charts(ratios) + _accuracy_charts(costs, _trained(benchmark, store)),
+        charts=_charts(ratios) + _accuracy_charts(costs, read_results(store, benchmark.specs(benchmark.first), [])),
         conditions={
             "network": benchmark.first.network,
             "input": "; ".join(sorted(inputs)),
@@ -101,15 +101,9 @@ def _table(
     return pd.DataFrame(rows)
 
 
-def _trained(benchmark: ResolvedBenchmark, store: RunStore) -> dict[str, RunResult]:
-    """The networks that were trained for other tracks, by algorithm."""
-    results = read_results(store, benchmark.specs(benchmark.first), [])
-    return {algorithm: result for algorithm, result in results.items() if result is not None}
-
-
-def _accuracy_charts(costs: Mapping[str, ModelCost], trained: Mapping[str, RunResult]) -> list[Chart]:
-    """Accuracy against operations and against size, where networks were trained."""
-    shown = [algorithm for algorithm in costs if algorithm in trained]
+def _accuracy_charts(costs: Mapping[str, ModelCost], trained: Mapping[str, RunResult | None]) -> list[Chart]:
+    """Accuracy against operations and against size, of the networks that were trained for other tracks."""
+    shown = [algorithm for algorithm in costs if trained[algorithm] is not None]
     costs_of = {
         "operations": (
             "binary MACs / 64 + others (M)",

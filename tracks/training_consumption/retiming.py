@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from bibench_tf import files
 from bibench_tf.benchmark.resolve import Job, Setup
 from bibench_tf.results import environment, records
-from bibench_tf.results.records import NewerRecordError, RecordError
+from bibench_tf.results.records import RecordError
 from bibench_tf.training.step_timing import StepTimes
 
 if TYPE_CHECKING:
@@ -62,8 +60,6 @@ def measure(job: Job, options: Options) -> None:
     file = path(session.results, setup)
     try:
         found = read(file)
-    except NewerRecordError:
-        raise
     except RecordError as error:
         print(f"{error} It is measured again.", file=sys.stderr)
         found = None
@@ -78,8 +74,6 @@ def measure(job: Job, options: Options) -> None:
         job.data(setup),
         steps,
         rounds=options.retime_rounds,
-        progress=lambda rounds: tqdm(
-            rounds, desc="step times", unit="round", disable=session.quiet, file=sys.stderr, dynamic_ncols=True
-        ),
+        progress=lambda rounds: session.progress(rounds, "step times", "round"),
     )
     records.write(file, Retiming(setup.dataset, times), environment=environment.describe())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.names import BASELINE
 from bibench_tf.report.scores import TrackScore
-from bibench_tf.results.records import NewerRecordError, RecordError
+from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.stats.intervals import Estimate
@@ -34,12 +34,12 @@ def score(track: TrainingConsumption, benchmark: ResolvedBenchmark, store: RunSt
     }
     times = _times(benchmark, store, failures)
     runs = {algorithm: [results[setting][algorithm] for setting in settings] for algorithm in benchmark.all_algorithms}
-    everyone = range(benchmark.seeds)
+    trained = [one for found in runs.values() for of_seeds in found for one in of_seeds]
     measured = {
         algorithm: Measured(
-            runs=found,
-            ratio=_ratio(algorithm, runs, times, everyone),
-            overall=_overall(benchmark, algorithm, runs, times, failures),
+            found,
+            _ratio(algorithm, runs, times, range(benchmark.seeds)),
+            _overall(benchmark, algorithm, runs, times, failures),
         )
         for algorithm, found in runs.items()
     }
@@ -48,12 +48,7 @@ def score(track: TrainingConsumption, benchmark: ResolvedBenchmark, store: RunSt
         table=tables.table(benchmark, measured, times),
         charts=tables.charts(benchmark, settings, measured, times),
         conditions={
-            **training_conditions(
-                benchmark,
-                [one for found in runs.values() for of_seeds in found for one in of_seeds],
-                [benchmark.first],
-                every_seed=True,
-            ),
+            **training_conditions(benchmark, trained, [benchmark.first], every_seed=True),
             "network": benchmark.first.network,
             **tables.conditions(settings, measured, times),
         },
@@ -70,8 +65,6 @@ def _times(benchmark: ResolvedBenchmark, store: RunStore, failures: list[str]) -
     """The interleaved step times; None without any, and where some algorithms lack."""
     try:
         found = retiming.read(retiming.path(store.root, benchmark.first))
-    except NewerRecordError:
-        raise
     except RecordError as error:
         failures.append(str(error))
         return None
@@ -92,7 +85,7 @@ def _ratio(
 ) -> Ratio | None:
     """The step time beside full precision: of the interleaved rounds, or of runs with the same setting and seed."""
     if times is not None:
-        return ratio(times.times, algorithm)
+        return ratio(times.times.rounds_ms, algorithm)
     return tables.ratio_of_runs(runs[algorithm], runs[BASELINE], chosen)
 
 

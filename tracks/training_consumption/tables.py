@@ -63,10 +63,7 @@ def ratio_of_runs(
         for one, other in ((of_seeds[index], of_baseline[index]) for index in chosen)
         if one and other and one.train_step_time_ms and other.train_step_time_ms
     ]
-    if not ratios:
-        return None
-    low, median, high = np.quantile(ratios, [0.25, 0.5, 0.75]).tolist()
-    return Ratio(median, low, high)
+    return Ratio.of(ratios) if ratios else None
 
 
 def table(benchmark: ResolvedBenchmark, measured: Mapping[str, Measured], retiming: Retiming | None) -> pd.DataFrame:
@@ -163,33 +160,23 @@ def charts(
             intervals={"step time": [(algorithm, ratio.low, ratio.high) for algorithm, ratio in known.items()]},
         ),
     ]
-    spreads = {algorithm: one.spread for algorithm, one in measured.items() if one.spread}
-    if spreads:
-        drawn.append(
-            Chart(
-                "bars",
-                "Sources of the spread of accuracy: the setting, and the seed under one setting",
-                "algorithm",
-                "standard deviation (points)",
-                {
-                    "settings without seeds": [(algorithm, one.settings) for algorithm, one in spreads.items()],
-                    "seeds": [(algorithm, one.seeds) for algorithm, one in spreads.items()],
-                },
-            )
-        )
+    if spreads := {algorithm: one.spread for algorithm, one in measured.items() if one.spread}:
+        title = "Sources of the spread of accuracy: the setting, and the seed under one setting"
+        series = {
+            "settings without seeds": [(algorithm, one.settings) for algorithm, one in spreads.items()],
+            "seeds": [(algorithm, one.seeds) for algorithm, one in spreads.items()],
+        }
+        drawn.append(Chart("bars", title, "algorithm", "standard deviation (points)", series))
     return drawn
 
 
 def conditions(settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None) -> dict[str, str]:
     """The grid, the way of timing steps, and the values that the platform does not provide."""
-    found = {"settings": ", ".join(settings)}
-    if retiming is None:
-        found["step times"] = "of the runs, one after the other"
-    else:
-        times = retiming.times
+    found = {"settings": ", ".join(settings), "step times": "of the runs, one after the other"}
+    if retiming is not None:
         found["step times"] = (
-            f"all algorithms interleaved in one process, {retiming.rounds} rounds, batch {times.batch_size}, "
-            f"{times.optimizer}, without the input pipeline"
+            f"all algorithms interleaved in one process, {retiming.rounds} rounds, batch {retiming.times.batch_size}, "
+            f"{retiming.times.optimizer}, without the input pipeline"
         )
     if not _anywhere(measured, "energy_j"):
         found["energy"] = "not measured: the platform does not show the counters of its processors"
@@ -200,24 +187,24 @@ def notes(
     benchmark: ResolvedBenchmark, settings: Sequence[str], measured: Mapping[str, Measured], retiming: Retiming | None
 ) -> list[str]:
     """Notes for the reader of the table."""
-    lines = []
     if retiming is None:
-        lines.append(
+        times = (
             "Step times are those of the runs, without evaluation, checkpoints, pauses and the first steps of a "
             "process; the ratio is the median over pairs of runs with the same setting and seed. Runs follow one "
             "another, so other load on the machine while one of them trained shows in it: bibench training --retime "
             "times all algorithms interleaved."
         )
     else:
-        lines.append(
+        times = (
             f"The score takes the interleaved step times: the median of {retiming.rounds} rounds' "
             "ratios, beside it their quartiles. They are of one batch in memory with the recipe's own optimizer; "
             "weight decay and the input pipeline are not in them. Step and epoch of the runs stand beside them."
         )
-    lines.append(
+    lines = [
+        times,
         f"The spread is the standard deviation over {len(settings)} settings, as BiBench's over eight. A network that "
-        "stays near chance everywhere has a small one, too: read it next to the accuracies."
-    )
+        "stays near chance everywhere has a small one, too: read it next to the accuracies.",
+    ]
     if benchmark.seeds == 1:
         lines.append("With one seed, the spread over settings includes that over seeds; they cannot be separated.")
     else:

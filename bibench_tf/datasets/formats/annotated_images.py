@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image
 
 from bibench_tf.datasets.formats import unusable
-from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated
-from bibench_tf.files import fingerprint_description
+from bibench_tf.datasets.formats.boxes import STORED_COLUMNS
 
 # The last bytes of a complete file.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -40,42 +39,23 @@ class Picture(NamedTuple):
 
 
 class Usable(NamedTuple):
-    """The usable images by name: the file, its size in bytes, and its objects as in `boxes.Annotated`."""
+    """A usable image: the file, its size in bytes, and its objects as in `boxes.Annotated`."""
 
-    files: dict[str, Path]
-    sizes_bytes: dict[str, int]
-    objects: dict[str, np.ndarray]
-
-    def split(self, names: Iterable[str]) -> Annotated:
-        """The usable images among `names`."""
-        names = [name for name in names if name in self.files]
-        return Annotated(tuple(self.files[name] for name in names), tuple(self.objects[name] for name in names))
-
-    def fingerprint(self, class_names: Sequence[str], *splits: Annotated) -> str:
-        """A digest of classes, splits, names, objects and the number of bytes of images, not of their content."""
-        sizes = {file: self.sizes_bytes[name] for name, file in self.files.items()}
-        return fingerprint_description(
-            {
-                "classes": list(class_names),
-                "splits": [
-                    [
-                        (file.name, sizes[file], objects.tolist())
-                        for file, objects in zip(split.images, split.objects, strict=True)
-                    ]
-                    for split in splits
-                ],
-            }
-        )
+    file: Path
+    size_bytes: int
+    objects: np.ndarray
 
 
-def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str], slack_px: float = 0.0) -> Usable:
-    """The usable ones of `pictures`, with messages on stderr about the others.
+def check(
+    folder: Path, pictures: Sequence[Picture], class_names: Sequence[str], slack_px: float = 0.0
+) -> dict[str, Usable]:
+    """The usable ones of `pictures` by name, with messages on stderr about the others.
 
     Left out are images that are missing or not complete JPEG or PNG files, objects of other classes than `class_names`,
     and boxes without an area in the image. Boxes that reach outside are clipped, without a message for up to `slack_px`
     pixels. Images without objects are kept.
     """
-    usable = Usable({}, {}, {})
+    usable = {}
     unreadable, unknown, outside, nowhere, empty = [], [], [], [], []
     for picture in pictures:
         try:
@@ -98,15 +78,14 @@ def check(folder: Path, pictures: Sequence[Picture], class_names: Sequence[str],
             rows.append((*box, class_names.index(thing.class_name), thing.ignored, area))
         if not rows:
             empty.append(picture.name)
-        usable.files[picture.name] = picture.file
-        usable.sizes_bytes[picture.name] = size_bytes
-        usable.objects[picture.name] = np.array(rows, np.float32).reshape(-1, STORED_COLUMNS)
+        objects = np.array(rows, np.float32).reshape(-1, STORED_COLUMNS)
+        usable[picture.name] = Usable(picture.file, size_bytes, objects)
     boxes = sum(len(picture.things) for picture in pictures)
     unusable.warn(unreadable, f"of {len(pictures)} images in {folder} are missing or not readable")
     unusable.warn(unknown, f"of {boxes} objects in {folder} are of unknown classes")
     unusable.warn(nowhere, f"of {boxes} boxes in {folder} have no area inside their image")
     unusable.note(outside, f"of {boxes} boxes in {folder} reach outside their image and are clipped")
-    unusable.note(empty, f"of {len(usable.files)} images in {folder} have no objects and are kept as such")
+    unusable.note(empty, f"of {len(usable)} images in {folder} have no objects and are kept as such")
     return usable
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bibench_tf.datasets.formats import user_files
+
 # Colours and normals after the coordinates are left out.
 _HEADER = re.compile(r"[CN]{0,2}OFF")
 _SEED = 2023
@@ -122,8 +124,7 @@ def usable(clouds: np.ndarray) -> np.ndarray:
 
 def listed(file: Path) -> list[str]:
     """The file names in a list with a path in each line, without their folders."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line.strip().replace("\\", "/").rpartition("/")[2] for line in lines if line.strip()]
+    return [line.replace("\\", "/").rpartition("/")[2] for line in user_files.lines(file)]
 
 
 def _random(name: str) -> np.random.Generator:

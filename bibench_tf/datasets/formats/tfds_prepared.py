@@ -1,7 +1,7 @@
 """Data sets as TensorFlow Datasets (TFDS) prepares them on the disk: found, described, and prepared on demand.
 
-Prepared data are found and described by plain file operations, so that missing data are reported at once: TFDS itself
-takes seconds to import, and minutes to fail without a network. TFDS is only used to download and prepare.
+Plain file operations find and describe prepared data, so that missing data are reported at once: TFDS itself takes
+seconds to import, and minutes to fail without a network. TFDS only downloads and prepares.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import importlib
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.datasets.load_options import LoadOptions
+from bibench_tf.datasets.base import LoadOptions
 from bibench_tf.errors import BibenchError, MissingData
 
 if TYPE_CHECKING:
@@ -131,6 +131,22 @@ def read(
             f"Cannot read the records in {files[0].parent} ({error.message.splitlines()[0]}): "
             "prepare the data set again."
         ) from error
+
+
+def read_columns(files: tuple[Path, ...], features: Mapping[str, tuple[tuple[int, ...], str]]) -> list[np.ndarray]:
+    """The columns of record files, an array for each of `features`: shape and type of a feature by its name.
+
+    Raises BibenchError as `read` does.
+    """
+    import tensorflow as tf
+
+    fixed = {name: tf.io.FixedLenFeature(shape, tf.as_dtype(kind)) for name, (shape, kind) in features.items()}
+
+    def example(record):
+        content = tf.io.parse_single_example(record, fixed)
+        return tuple(content[name] for name in features)
+
+    return list(read(files, example))
 
 
 def _all_of(by_hand: ByHand) -> str:

@@ -11,7 +11,7 @@ _NAMED = 5
 
 
 def warn(entries: Sequence[str], reason: str) -> None:
-    """Print that `entries` are left out for that `reason`; otherwise as `note`."""
+    """Print that `entries` are left out and the `reason`, in the form of `note`."""
     note(entries, f"{reason} and are left out")
 
 

@@ -64,7 +64,8 @@ class ArrayDataset(Dataset):
         return data
 
     @cached_property
-    def _train_tensors(self) -> tuple[Any, tf.Tensor]:
+    def train_tensors(self) -> tuple[Any, tf.Tensor]:
+        """Inputs and labels of the training split, in the memory of the host."""
         from bibench_tf.datasets.pipelines import arrays
 
         return arrays.on_host(self.examples.train_inputs, self.examples.train_labels)
@@ -72,17 +73,12 @@ class ArrayDataset(Dataset):
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import arrays
 
-        return arrays.transformed_train_batches(
-            *self._train_tensors, batch_size, self.transform, seed=seed, epoch=epoch, augment=augment
-        )
+        return arrays.train_batches(self, batch_size, seed, epoch, augment)
 
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import arrays
 
-        data = self.examples
-        return arrays.transformed_test_batches(
-            data.test_inputs, data.test_labels, batch_size, self.transform, limit=limit
-        )
+        return arrays.test_batches(self, batch_size, limit)
 
 
 class Splits(NamedTuple):
@@ -127,7 +123,8 @@ class ArrayImages(ImageDataset):
         )
 
     @cached_property
-    def _train_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+    def train_tensors(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Images and labels of the training split, in the memory of the host."""
         from bibench_tf.datasets.pipelines import arrays
 
         return arrays.on_host(self.splits.train_images, self.splits.train_labels)
@@ -135,25 +132,9 @@ class ArrayImages(ImageDataset):
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import arrays
 
-        return arrays.array_train_batches(
-            *self._train_tensors,
-            batch_size,
-            seed=seed,
-            epoch=epoch,
-            padding=self.padding if augment else None,
-            mean=self.mean,
-            std=self.std,
-        )
+        return arrays.image_train_batches(self, batch_size, seed, epoch, augment)
 
     def _test_batches(self, batch_size: int, limit: int, corrupt: Corrupt | None = None) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import arrays
 
-        data = self.splits
-        return arrays.array_test_batches(
-            data.test_images[:limit],
-            data.test_labels[:limit],
-            batch_size,
-            corrupt,
-            mean=self.mean,
-            std=self.std,
-        )
+        return arrays.image_test_batches(self, batch_size, limit, corrupt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bibench_tf.datasets.base import Dataset
 from bibench_tf.datasets.formats.annotated_images import Usable
 from bibench_tf.datasets.formats.boxes import Annotated, DetectionSplits, View
+from bibench_tf.detection.annotations import IGNORED
 from bibench_tf.errors import BibenchError, UnknownName
+from bibench_tf.files import fingerprint_description
 from bibench_tf.networks import NETWORKS
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from bibench_tf.datasets.pipelines.detection import Form
-
 # The protocols of evaluation, each with the family by which networks name their views.
 PROTOCOLS = {"coco": "coco", "voc2007": "voc", "voc2012": "voc"}
 # Of ImageNet, red, green and blue on the 0..255 scale, as in BiBench.
@@ -88,59 +87,53 @@ class DetectionDataset(Dataset):
                 raise BibenchError(f"The description of '{self.name}' has {count} {part} images, its splits have not.")
         return splits
 
-    @property
-    def _form(self) -> Form:
-        from bibench_tf.datasets.pipelines.detection import Form
-
-        return Form(self.view, self.mean, self.std)
-
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import detection
 
-        return detection.train_batches(
-            self.splits.train,
-            self._form,
-            batch_size,
-            examples=self.train_examples,
-            seed=seed,
-            epoch=epoch,
-            augment=augment,
-        )
+        return detection.train_batches(self, batch_size, seed, epoch, augment)
 
     def _test_batches(self, batch_size: int, limit: int) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import detection
 
-        return detection.test_batches(self.splits.test, self._form, batch_size, limit)
+        return detection.test_batches(self, batch_size, limit)
 
 
 def annotated_folder(
     folder: Path,
     layout: str,
-    usable: Usable,
+    usable: Mapping[str, Usable],
     class_names: tuple[str, ...],
-    train: Annotated,
-    test: Annotated,
+    train_names: Iterable[str],
+    test_names: Iterable[str],
     protocol: str,
 ) -> DetectionDataset:
-    """The data set of a user's folder in the `layout` VOC or COCO; `usable` are its images.
+    """The data set of a user's folder in the `layout` VOC or COCO; `usable` are its images by name.
 
-    Raises BibenchError unless there are training and test images and an object to learn from.
+    The fingerprint is that of classes, splits, names, objects and sizes of files, not of the content of images. Raises
+    BibenchError unless there are training and test images and an object to learn from.
     """
-    for part, split in (("training", train), ("test", test)):
-        if not split.images:
+    train, test = ([usable[name] for name in names if name in usable] for names in (train_names, test_names))
+    for part, images in (("training", train), ("test", test)):
+        if not images:
             raise BibenchError(f"There are no usable {part} images in {folder}.")
-    if not any((objects[:, 5] == 0).any() for objects in train.objects):
+    if not any((image.objects[:, IGNORED] == 0).any() for image in train):
         raise BibenchError(f"No training image in {folder} has a usable object.")
+    splits = [
+        [(image.file.name, image.size_bytes, image.objects.tolist()) for image in images] for images in (train, test)
+    ]
     return DetectionDataset(
         name=f"{layout.lower()}_folder:{folder}",
-        title=f"{len(class_names)} classes in images with {layout} annotations, "
-        f"{len(train.images):,} / {len(test.images):,}",
+        title=f"{len(class_names)} classes in images with {layout} annotations, {len(train):,} / {len(test):,}",
         source="images of the user",
         licence="as the images",
         class_names=class_names,
-        train_examples=len(train.images),
-        test_examples=len(test.images),
-        fingerprint=usable.fingerprint(class_names, train, test),
-        load=lambda: DetectionSplits(train, test),
+        train_examples=len(train),
+        test_examples=len(test),
+        fingerprint=fingerprint_description({"classes": list(class_names), "splits": splits}),
+        load=lambda: DetectionSplits(_annotated(train), _annotated(test)),
         protocol=protocol,
     )
+
+
+def _annotated(images: Sequence[Usable]) -> Annotated:
+    return Annotated(tuple(image.file for image in images), tuple(image.objects for image in images))

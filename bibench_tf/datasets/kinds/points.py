@@ -6,13 +6,12 @@ subset of them. TensorFlow is imported with the first batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
+from bibench_tf.datasets.kinds.arrays import ArrayDataset
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -23,28 +22,22 @@ CHANNELS = 6
 _SEED = 2023
 
 
-def classification(
-    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description: Any
-) -> ArrayDataset:
+def classification(*, class_names: tuple[str, ...], points: int, **description: Any) -> ArrayDataset:
     """A data set of clouds with one class each; a network sees `points` of the points of each cloud.
 
-    `load` gives clouds (float32 [N, M, 3]) and labels (int32 [N]). `description` are the other fields of
-    `ArrayDataset`.
+    `description` are the other fields of `ArrayDataset`; `load` gives clouds (float32 [N, M, 3]) and labels
+    (int32 [N]).
     """
     return ArrayDataset(
-        name=name,
         task="point_classification",
         class_names=class_names,
-        load=load,
         options={"input_shape": (points, CHANNELS), "num_classes": len(class_names)},
         transform=partial(_classified, points=points),
         **description,
     )
 
 
-def segmentation(
-    *, name: str, class_names: tuple[str, ...], points: int, load: Callable[[], Examples], **description: Any
-) -> ArrayDataset:
+def segmentation(*, class_names: tuple[str, ...], points: int, **description: Any) -> ArrayDataset:
     """A data set of clouds with a part for each point.
 
     `class_names` are `category/part`, the parts of a category one after the other. `load` gives
@@ -52,10 +45,8 @@ def segmentation(
     """
     categories = len({part.partition("/")[0] for part in class_names})
     return ArrayDataset(
-        name=name,
         task="part_segmentation",
         class_names=class_names,
-        load=load,
         options={"input_shape": (points, CHANNELS), "num_categories": categories, "num_parts": len(class_names)},
         transform=partial(_segmented, points=points, categories=categories),
         **description,

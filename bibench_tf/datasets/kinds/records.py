@@ -11,8 +11,6 @@ from bibench_tf.datasets.base import Corrupt, ImageDataset
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from bibench_tf.datasets.pipelines.records import Form
-
 
 @dataclass(frozen=True, eq=False)
 class RecordImages(ImageDataset):
@@ -27,12 +25,6 @@ class RecordImages(ImageDataset):
     test_files: tuple[Path, ...]
     resize: int = 256
 
-    @property
-    def _form(self) -> Form:
-        from bibench_tf.datasets.pipelines.records import Form
-
-        return Form(self.input_shape, self.resize, self.mean, self.std)
-
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
         return self._train_parts(batch_size, 0, 1, seed, epoch, augment)
 
@@ -42,19 +34,9 @@ class RecordImages(ImageDataset):
         from bibench_tf.datasets.pipelines import records
 
         # The images of other parts are read but not decoded; decoding is the slow step.
-        return records.train_batches(
-            self.train_files,
-            self._form,
-            batch_size,
-            examples=self.train_examples,
-            seed=seed,
-            epoch=epoch,
-            augment=augment,
-            part=part,
-            parts=parts,
-        )
+        return records.train_batches(self, batch_size, part, parts, seed, epoch, augment)
 
     def _test_batches(self, batch_size: int, limit: int, corrupt: Corrupt | None = None) -> tf.data.Dataset:
         from bibench_tf.datasets.pipelines import records
 
-        return records.test_batches(self.test_files, self._form, batch_size, limit, corrupt)
+        return records.test_batches(self, batch_size, limit, corrupt)

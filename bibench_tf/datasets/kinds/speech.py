@@ -32,14 +32,13 @@ SILENCE = 1e-10
 Noise = Callable[[], np.ndarray]
 
 
-def dataset(*, name: str, class_names: tuple[str, ...], noise: Noise, **description: Any) -> ArrayDataset:
+def dataset(*, class_names: tuple[str, ...], noise: Noise, **description: Any) -> ArrayDataset:
     """A data set of clips (int16 [N, 16000]) with one word each, its inputs prepared by `features`.
 
     `noise` returns the background noise for `augmented`; it is called when training begins. `description`
     are the other fields of `ArrayDataset`.
     """
     return ArrayDataset(
-        name=name,
         task="keyword_spotting",
         class_names=class_names,
         options={"input_shape": INPUT_SHAPE, "num_classes": len(class_names)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bibench_tf.datasets.base import LoadOptions
 from bibench_tf.datasets.formats.boxes import DetectionSplits, Recorded
@@ -36,18 +36,12 @@ class Marks(NamedTuple):
 
 
 def dataset(
-    *,
-    name: str,
-    title: str,
-    source: str,
-    licence: str,
-    train: Sequence[Part],
-    test: Part,
-    marks: Marks,
-    protocol: str,
-    options: LoadOptions,
+    *, train: Sequence[Part], test: Part, marks: Marks, options: LoadOptions, **description: Any
 ) -> DetectionDataset:
-    """The data set of these parts. Raises MissingData for missing parts, BibenchError if their classes differ."""
+    """The data set of these parts; `description` are the other fields of `DetectionDataset`.
+
+    Raises MissingData for missing parts, BibenchError if their classes differ.
+    """
     parts = (*train, test)
     found = [prepared(part.name, part.splits, options, classes=False) for part in parts]
     class_names = {_class_names(one) for one in found}
@@ -62,22 +56,14 @@ def dataset(
     ]
     counts = [sum(one.examples[split] for split in part.splits) for part, one in zip(parts, found, strict=True)]
     train_files = tuple(file for some in files[:-1] for file in some)
+    identity = {"parts": [list(part) for part in parts], "infos": [one.identity for one in found]}
     return DetectionDataset(
-        name=name,
-        title=title,
-        source=source,
-        licence=licence,
         class_names=class_names.pop(),
         train_examples=sum(counts[:-1]),
         test_examples=counts[-1],
-        fingerprint=fingerprint_description(
-            {
-                "parts": [list(part) for part in parts],
-                "infos": [one.identity for one in found],
-            }
-        ),
+        fingerprint=fingerprint_description(identity),
         load=lambda: DetectionSplits(Recorded(train_files, read), Recorded(files[-1], read)),
-        protocol=protocol,
+        **description,
     )
 
 

@@ -89,17 +89,9 @@ def _clouds_of_meshes(folder: Path, split: str) -> Iterator[_Example]:
     missing = sorted(set(modelnet40.CLASS_NAMES) - set(files))
     if missing:
         raise BibenchError(f"{folder} has no OFF files of {', '.join(missing)}")
-    meshes = [(name, file) for name in modelnet40.CLASS_NAMES for file, part in files[name] if part == split]
-    broken = []
-    for label, file in meshes:
-        path = file.relative_to(folder).as_posix()
-        try:
-            points = point_files.cloud_of_mesh(file.read_bytes(), path, modelnet40.POOL)
-        except (OSError, ValueError) as error:
-            broken.append(f"{path} ({error})")
-            continue
+    meshes = [(file, name) for name in modelnet40.CLASS_NAMES for file, part in files[name] if part == split]
+    for path, points, label in point_folder.mesh_clouds(folder, meshes, modelnet40.POOL, f"{split} "):
         yield path, {"points": points, "label": label}
-    unusable.warn(broken, f"of {len(meshes)} {split} files in {folder} are not usable OFF files")
 
 
 def _clouds_of_hdf5(folder: Path, split: str) -> Iterator[_Example]:
@@ -130,21 +122,8 @@ def _hdf5(folder: Path, lists: dict[str, str], split: str, pool: int, classes: i
     ]
     if not chosen:
         raise BibenchError(f"{folder} has no HDF5 files of the {split} split")
-    broken, left_out = [], []
-    for file in chosen:
-        try:
-            clouds = point_files.read_hdf5(file)
-            if clouds.points.shape[1] != pool:
-                raise ValueError(f"its clouds have {clouds.points.shape[1]} points, not {pool}")
-        except ValueError as error:
-            broken.append(f"{file.name} ({error})")
-            continue
-        good = point_files.usable(clouds.points) & (clouds.labels >= 0) & (clouds.labels < classes)
-        left_out += [f"{file.name}[{index}]" for index in np.nonzero(~good)[0]]
-        parts = None if clouds.parts is None else clouds.parts[good]
-        yield file.name, point_files.Clouds(clouds.points[good], clouds.labels[good], parts)
-    unusable.warn(broken, f"of {len(chosen)} {split} files in {folder} are not usable HDF5 files")
-    unusable.warn(left_out, f"clouds in {folder} have no finite points, no extent, or no known label")
+    for file, clouds in point_folder.hdf5_clouds(folder, chosen, split=f"{split} ", classes=classes, pool=pool):
+        yield file.name, clouds
 
 
 def _parts_of_texts(folder: Path, split: str) -> Iterator[_Example]:

@@ -13,10 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 if TYPE_CHECKING:
-    from bibench_tf.datasets.base import Corrupt
+    from bibench_tf.datasets.base import Corrupt, ImageDataset
+    from bibench_tf.datasets.kinds.arrays import ArrayDataset, ArrayImages
 
-# As in `bibench_tf.datasets.kinds.arrays.ArrayDataset`.
-Transform = Callable[[Any, tf.Tensor, "tf.Tensor | None"], tuple[Any, tf.Tensor]]
+
+def mapped(examples: tf.data.Dataset, function: Callable[..., Any]) -> tf.data.Dataset:
+    """`function` of all elements, computed in parallel and kept in order."""
+    return examples.map(function, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def on_host(*arrays: Any) -> tuple[Any, ...]:
@@ -25,58 +28,29 @@ def on_host(*arrays: Any) -> tuple[Any, ...]:
         return tuple(tf.nest.map_structure(tf.constant, array) for array in arrays)
 
 
-def transformed_train_batches(
-    inputs: Any,
-    labels: tf.Tensor,
-    batch_size: int,
-    transform: Transform | None,
-    *,
-    seed: int,
-    epoch: int,
-    augment: bool,
-) -> tf.data.Dataset:
-    """One shuffled epoch of arrays, or of mappings of names to arrays."""
-    order = np.random.default_rng([seed, epoch]).permutation(labels.shape[0])
+def train_batches(data: ArrayDataset, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
+    """One shuffled epoch, as `Dataset.train_batches` describes it."""
+    order = np.random.default_rng([seed, epoch]).permutation(data.train_examples)
     epoch_key = tf.constant([seed, epoch], tf.int64)
+    tensors = data.train_tensors  # made here, outside of the graph
 
     def batch(index, chosen):
-        chosen = tf.ensure_shape(chosen, [batch_size])
         key = tf.random.fold_in(epoch_key, index) if augment else None
-        examples = tf.nest.map_structure(lambda array: tf.gather(array, chosen), (inputs, labels))
-        return examples if transform is None else transform(*examples, key)
+        examples = tf.nest.map_structure(lambda array: tf.gather(array, chosen), tensors)
+        return examples if data.transform is None else data.transform(*examples, key)
 
-    return (
-        tf.data.Dataset.from_tensor_slices(order)
-        .batch(batch_size, drop_remainder=True)
-        .enumerate()
-        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(2)
-    )
+    batches = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=True)
+    return mapped(batches.enumerate(), batch).prefetch(2)
 
 
-def transformed_test_batches(
-    inputs: Any, labels: np.ndarray, batch_size: int, transform: Transform | None, *, limit: int
-) -> tf.data.Dataset:
-    """The first `limit` of the given examples in order."""
-    first = tf.nest.map_structure(lambda array: array[:limit], (inputs, labels))
+def test_batches(data: ArrayDataset, batch_size: int, limit: int) -> tf.data.Dataset:
+    """The first `limit` test examples in order."""
+    examples = (data.examples.test_inputs, data.examples.test_labels)
+    first = tf.nest.map_structure(lambda array: array[:limit], examples)
     batches = tf.data.Dataset.from_tensor_slices(first).batch(batch_size)
-    if transform is not None:
-        batches = batches.map(
-            lambda *examples: transform(*examples, None), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
-        )
+    if data.transform is not None:
+        batches = mapped(batches, lambda inputs, labels: data.transform(inputs, labels, None))
     return batches.prefetch(2)
-
-
-def parts_of(batches: tf.data.Dataset, part: int, share: int) -> tf.data.Dataset:
-    """Part number `part` of every batch, `share` examples long."""
-    return batches.map(
-        lambda *batch: tf.nest.map_structure(lambda values: values[part * share : (part + 1) * share], batch)
-    )
-
-
-def normalise(images: tf.Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> tf.Tensor:
-    """(pixel - mean) / std as float32; `mean` and `std` per channel on the 0..255 scale."""
-    return (tf.cast(images, tf.float32) - tf.constant(mean, tf.float32)) / tf.constant(std, tf.float32)
 
 
 def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.Tensor, padding: int) -> tf.Tensor:
@@ -95,61 +69,33 @@ def crop_and_flip(images: tf.Tensor, top: tf.Tensor, left: tf.Tensor, flip: tf.T
     return tf.gather(flat, pixels, axis=1, batch_dims=1)
 
 
-def array_train_batches(
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    padding: int | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> tf.data.Dataset:
-    """One epoch of arrays in memory, shuffled; augmented where `padding` is a number."""
+def image_train_batches(data: ArrayImages, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
+    """One shuffled epoch, as `Dataset.train_batches` describes it."""
     random = np.random.default_rng([seed, epoch])
-    count = images.shape[0]
+    count, padding = data.train_examples, data.padding
     # The order is drawn first: it is then the same with and without augmentation.
     order = random.permutation(count).astype(np.int32)
-    offsets = random.integers(0, 2 * (padding or 0) + 1, (count, 2), dtype=np.int32)
+    offsets = random.integers(0, 2 * padding + 1, (count, 2), dtype=np.int32)
     flips = random.random(count) < 0.5
+    images, labels = data.train_tensors
 
     def batch(index, offset, flip):
         chosen = tf.gather(images, index)
-        if padding is not None:
+        if augment:
             chosen = crop_and_flip(chosen, offset[:, 0], offset[:, 1], flip, padding)
-        chosen = tf.ensure_shape(chosen, [batch_size, *images.shape[1:]])
-        return normalise(chosen, mean, std), tf.gather(labels, index)
+        return data.normalise(chosen), tf.gather(labels, index)
 
     decisions = tf.data.Dataset.from_tensor_slices((order, offsets, flips))
-    return (
-        decisions.batch(batch_size, drop_remainder=True)
-        .map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .prefetch(2)
-    )
+    return mapped(decisions.batch(batch_size, drop_remainder=True), batch).prefetch(2)
 
 
-def array_test_batches(
-    images: np.ndarray,
-    labels: np.ndarray,
-    batch_size: int,
-    corrupt: Corrupt | None,
-    *,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> tf.data.Dataset:
-    """The given images and labels in order, the images changed by `corrupt` if it is given."""
-    batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size)
-    return corrupted_and_normalised(batches, batch_size, corrupt, mean, std)
+def image_test_batches(data: ArrayImages, batch_size: int, limit: int, corrupt: Corrupt | None) -> tf.data.Dataset:
+    """The first `limit` test images in order, changed by `corrupt` if it is given."""
+    first = (data.splits.test_images[:limit], data.splits.test_labels[:limit])
+    return finished(data, tf.data.Dataset.from_tensor_slices(first).batch(batch_size), batch_size, corrupt)
 
 
-def corrupted_and_normalised(
-    batches: tf.data.Dataset,
-    batch_size: int,
-    corrupt: Corrupt | None,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
-) -> tf.data.Dataset:
+def finished(data: ImageDataset, batches: tf.data.Dataset, batch_size: int, corrupt: Corrupt | None) -> tf.data.Dataset:
     """Batches of uint8 images and labels as a network takes them, the images changed by `corrupt` if it is given."""
 
     def finish(index, batch):
@@ -158,6 +104,6 @@ def corrupted_and_normalised(
             shape = images.shape
             images = tf.numpy_function(corrupt, [images, index * batch_size], tf.uint8, stateful=False)
             images = tf.ensure_shape(images, shape)
-        return normalise(images, mean, std), labels
+        return data.normalise(images), labels
 
-    return batches.enumerate().map(finish, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    return mapped(batches.enumerate(), finish).prefetch(2)

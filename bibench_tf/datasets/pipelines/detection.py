@@ -9,14 +9,19 @@ The augmentation `ssd` is that of Liu et al. 2015, arXiv 1512.02325, section 2.2
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from bibench_tf.datasets.base import normalise
 from bibench_tf.datasets.formats.boxes import STORED_COLUMNS, Annotated, Recorded, View
-from bibench_tf.datasets.pipelines.arrays import normalise
+from bibench_tf.datasets.pipelines import records
+from bibench_tf.datasets.pipelines.arrays import mapped
 from bibench_tf.detection import annotations as columns
+
+if TYPE_CHECKING:
+    from bibench_tf.datasets.kinds.detection import DetectionDataset
 
 # The canvas around an image is at most this factor higher and wider than the image.
 EXPANSION = 4.0
@@ -34,8 +39,6 @@ HUE = 18.0
 # After a crop, at least this many pixels of a box remain in height and in width.
 _LEAST_SIDE = 1.0
 
-_ACCURATE = "INTEGER_ACCURATE"
-_FILES_AT_ONCE = 16
 # Records of VOC and COCO have about 100 to 150 kB, so one window takes about 0.15 GB.
 _WINDOW = 1024
 
@@ -52,50 +55,35 @@ class Geometry(NamedTuple):
     flip: tf.Tensor
 
 
-class Form(NamedTuple):
-    """The form of a network's images: their view, and mean and std per channel on the 0..255 scale."""
-
-    view: View
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
-def train_batches(
-    split: Annotated | Recorded,
-    form: Form,
-    batch_size: int,
-    *,
-    examples: int,
-    seed: int,
-    epoch: int,
-    augment: bool,
-) -> tf.data.Dataset:
-    """One shuffled epoch of `examples` images, as `Dataset.train_batches` describes it."""
+def train_batches(data: DetectionDataset, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
+    """One shuffled epoch, as `Dataset.train_batches` describes it."""
     key = tf.constant([seed, epoch], tf.int64)
+    split = data.splits.train
     if isinstance(split, Annotated):
         elements = _taken(split, np.random.default_rng([seed, epoch]).permutation(len(split.images)))
     else:
-        elements = _shuffled(split, np.random.default_rng([seed, epoch]), key)
+        elements = records.shuffled(split.files, _WINDOW, seed, epoch).map(split.parse)
 
     def example(index, element):
-        image, objects = element
         # Even numbers shuffle windows of records.
         own = tf.random.fold_in(key, 2 * index + 1) if augment else None
-        return _prepared(form, split, image, objects, own)
+        return _prepared(data, *element, own, isinstance(split, Recorded))
 
-    prepared = elements.enumerate().map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return _batched(form.view, prepared, batch_size, examples // batch_size, drop_remainder=True)
+    prepared = mapped(elements.enumerate(), example)
+    return _batched(data.view, prepared, batch_size, data.train_examples // batch_size, drop_remainder=True)
 
 
-def test_batches(split: Annotated | Recorded, form: Form, batch_size: int, limit: int) -> tf.data.Dataset:
+def test_batches(data: DetectionDataset, batch_size: int, limit: int) -> tf.data.Dataset:
     """The first `limit` images in order."""
-    elements = _taken(split, np.arange(limit)) if isinstance(split, Annotated) else _in_order(split).take(limit)
-    prepared = elements.map(
-        lambda image, objects: _prepared(form, split, image, objects, None),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
+    split = data.splits.test
+    if isinstance(split, Annotated):
+        elements = _taken(split, np.arange(limit))
+    else:
+        elements = records.in_order(split.files).map(split.parse).take(limit)
+    prepared = mapped(
+        elements, lambda image, objects: _prepared(data, image, objects, None, isinstance(split, Recorded))
     )
-    return _batched(form.view, prepared, batch_size, -(-limit // batch_size), drop_remainder=False)
+    return _batched(data.view, prepared, batch_size, -(-limit // batch_size), drop_remainder=False)
 
 
 def place(height: tf.Tensor, width: tf.Tensor, objects: tf.Tensor, view: View, key: tf.Tensor | None) -> Geometry:
@@ -209,17 +197,20 @@ def distorted(image: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return tf.gather(image, tf.where(use[5], order, tf.range(3)), axis=-1)
 
 
-def _prepared(form, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The network's image, its objects up to AREA, and the scale and size of the image (float32 [4])."""
-    view = form.view
+def _prepared(data, image, objects, key, in_shares) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The network's image, its objects up to AREA, and the scale and size of the image (float32 [4]).
+
+    With `in_shares` the boxes of the objects are shares of the image, as in `Recorded`.
+    """
+    view = data.view
     if image.dtype == tf.string:
-        image = tf.io.decode_jpeg(image, channels=3, dct_method=_ACCURATE)
+        image = records.decoded(image, 3)
     height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    if isinstance(split, Recorded):
+    if in_shares:
         objects = _in_pixels(objects, height, width)
     place_key, colour_key = (None, None) if key is None else tf.unstack(tf.random.split(key))
     geometry = place(height, width, objects, view, place_key)
-    seen = cut(image, geometry, form.mean)
+    seen = cut(image, geometry, data.mean)
     if colour_key is not None and view.augmentation == "ssd":
         seen = distorted(seen, colour_key)
         objects = tf.boolean_mask(objects, _holds_centre(geometry.window, objects[:, columns.BOX]))
@@ -229,7 +220,7 @@ def _prepared(form, split, image, objects, key) -> tuple[tf.Tensor, tf.Tensor, t
     objects = tf.concat([boxes, objects[:, columns.CLASS :]], 1)
     if colour_key is not None and view.augmentation == "ssd":
         objects = tf.boolean_mask(objects, tf.reduce_min(boxes[:, 2:] - boxes[:, :2], axis=1) >= _LEAST_SIDE)
-    seen = normalise(seen, form.mean, form.std)
+    seen = normalise(seen, data.mean, data.std)
     missing = tf.math.floormod(-geometry.size, view.divisor)
     seen = tf.pad(seen, [[0, missing[0]], [0, missing[1]], [0, 0]])
     return seen, objects, tf.concat([_scale(geometry), size], 0)
@@ -270,29 +261,7 @@ def _taken(split: Annotated, order: np.ndarray) -> tf.data.Dataset:
         return image, objects[ends[index] : ends[index + 1]]
 
     numbers = tf.data.Dataset.from_tensor_slices(order.astype(np.int64))
-    return numbers.map(take, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-
-
-def _shuffled(split: Recorded, random: np.random.Generator, key: tf.Tensor) -> tf.data.Dataset:
-    """Files in random order, read in parallel, shuffled by windows."""
-
-    def shuffle(window, records):
-        draws = tf.random.stateless_uniform(tf.shape(records), tf.random.fold_in(key, 2 * window))
-        return tf.gather(records, tf.argsort(draws, stable=True))
-
-    files = np.array([str(file) for file in split.files])[random.permutation(len(split.files))]
-    records = tf.data.Dataset.from_tensor_slices(files).interleave(
-        tf.data.TFRecordDataset,
-        cycle_length=_FILES_AT_ONCE,
-        block_length=1,
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-    return records.batch(_WINDOW).enumerate().map(shuffle).unbatch().map(split.parse)
-
-
-def _in_order(split: Recorded) -> tf.data.Dataset:
-    return tf.data.TFRecordDataset([str(file) for file in split.files]).map(split.parse)
+    return mapped(numbers, take)
 
 
 def _in_pixels(objects: tf.Tensor, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:

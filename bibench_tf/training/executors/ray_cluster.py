@@ -71,12 +71,12 @@ class RayWorkers:
     @staticmethod
     def _warn(ray: Any, wanted: dict[str, float]) -> None:
         """Warn if no machine is large enough for a run; a cluster that grows may get one."""
-        largest = {name: max((node["Resources"].get(name, 0) for node in ray.nodes()), default=0) for name in wanted}
         for name, amount in wanted.items():
-            if amount > largest[name]:
+            largest = max((node["Resources"].get(name, 0) for node in ray.nodes()), default=0)
+            if amount > largest:
                 print(
                     f"bibench: a run needs {amount:g} {name}, and no machine of the Ray cluster has more than "
-                    f"{largest[name]:g}; the runs wait for a larger machine. Lower --{name.lower()}s-per-run to use "
+                    f"{largest:g}; the runs wait for a larger machine. Lower --{name.lower()}s-per-run to use "
                     "these.",
                     file=sys.stderr,
                 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -83,6 +83,11 @@ def batch_norm(name: str, **options: Any) -> tf.keras.layers.Layer:
     return tf.keras.layers.BatchNormalization(name=name, **{**BATCH_NORM, **options})
 
 
+def normalized(x: tf.Tensor, name: str, activation: Activation, number: int | str = "") -> tf.Tensor:
+    """Batch normalization, `{name}_bn{number}`, and the activation behind it."""
+    return activation_layer(activation, f"{name}_activation{number}")(batch_norm(f"{name}_bn{number}")(x))
+
+
 def activation_layer(activation: Activation, name: str) -> tf.keras.layers.Layer:
     """A layer for `activation`: `hard_tanh`, `prelu` (a slope per channel), any Keras name or a function."""
     if activation == "prelu":
@@ -121,7 +126,7 @@ def float_conv(
     return algorithms.get(BASELINE).conv2d(filters, kernel_size, strides, padding, groups=groups, name=name)
 
 
-def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Tensor:
+def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str = "same") -> tf.Tensor:
     """The first convolution, `stem_conv`: 3x3, or 7x7 / 2 for the `imagenet` stem, which a max-pool follows."""
     if kind == "cifar":
         return float_conv(filters, 3, 1, "stem_conv")(image)
@@ -131,9 +136,33 @@ def stem_conv(image: tf.Tensor, kind: str, filters: int, padding: str) -> tf.Ten
     return float_conv(filters, 7, 2, "stem_conv", "valid")(tf.keras.layers.ZeroPadding2D(4, name="stem_pad")(image))
 
 
-def stem_pool(x: tf.Tensor, padding: str) -> tf.Tensor:
-    """The max-pool 3x3 / 2 of the `imagenet` stem, which halves the size."""
+def stem_pool(x: tf.Tensor, kind: str, padding: str = "same") -> tf.Tensor:
+    """The max-pool 3x3 / 2 of the `imagenet` stem, which halves the size; other stems have no pool."""
+    if kind != "imagenet":
+        return x
     return tf.keras.layers.MaxPooling2D(3, 2, padding="same" if padding == "same" else "valid", name="stem_pool")(x)
+
+
+def stages(blocks: Sequence[int], channels: Sequence[int]) -> Iterator[tuple[str, int, int]]:
+    """Name, channels and stride of each of `blocks[i]` blocks in stage i: 2 for the first from stage 2 on, else 1."""
+    for stage, (count, wide) in enumerate(zip(blocks, channels, strict=True), start=1):
+        for block in range(1, count + 1):
+            yield f"stage{stage}_block{block}", wide, 2 if stage > 1 and block == 1 else 1
+
+
+def projected(
+    x: tf.Tensor, channels: int, strides: int, name: str, algorithm: algorithms.Algorithm | None = None
+) -> tf.Tensor:
+    """The shortcut of a block that changes size or channels, conv1x1 and BN; `algorithm` binarizes the convolution."""
+    convolve = float_conv if algorithm is None else algorithm.conv2d
+    return batch_norm(f"{name}_bn")(convolve(channels, 1, strides=strides, name=f"{name}_conv")(x))
+
+
+def halved(x: tf.Tensor, strides: int, name: str) -> tf.Tensor:
+    """The average pool of a shortcut around a strided convolution; x itself without a stride."""
+    if strides == 1:
+        return x
+    return tf.keras.layers.AveragePooling2D(strides, padding="same", name=name)(x)
 
 
 def padding_of_binary_convs(padding: str, algorithm: algorithms.Algorithm) -> dict[str, Any]:
