@@ -40,19 +40,8 @@ def test_the_examples_of_the_docstrings_run(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_program_of_five_lines_gives_the_scores_of_the_command_line_bit_for_bit(tmp_path):
-    options = [
-        "--data",
-        "fashion_mini",
-        "--network",
-        "vgg_small@0.0625",
-        "--algorithm",
-        "bnn",
-        "--epochs",
-        "1",
-        "--results",
-        "command",
-        "-q",
-    ]
+    options = ["--data", "fashion_mini", "--network", "vgg_small@0.0625", "--algorithm", "bnn"]
+    options += ["--epochs", "1", "--results", "command", "-q"]
     for track in ("task", "complexity"):
         subprocess.run([sys.executable, "-m", "bibench_tf", track, *options], cwd=tmp_path, check=True)
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, check=True, capture_output=True, text=True)
