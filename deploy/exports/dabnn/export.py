@@ -109,7 +109,7 @@ def difference(model: tf.keras.Model, exported: onnx.ModelProto, images: np.ndar
     return float(np.median(gaps) / max(np.ptp(expected), np.finfo(np.float32).tiny))
 
 
-def zoo_options(algorithm: str | None) -> dict[str, str]:
+def zoo_options(algorithm: str | None) -> dict[str, Any]:
     """The options that fit a network of the zoo to daBNN; none for an algorithm that is refused for another reason."""
     scales = algorithm is not None and capabilities_of(algorithms.get(algorithm).input_quantizer()).has_output_factor
     return {} if scales else {"padding": "minus_one"}
