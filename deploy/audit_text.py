@@ -63,8 +63,8 @@ def _findings(result: Audit) -> Iterator[str]:
             yield f"{layer.name}: {reason.cause}. Remedy: {reason.remedy}."
         for warning in layer.warnings:
             yield f"{layer.name}: {warning}."
-    for name, reason in result.uncounted.items():
-        yield f"{name}: the theoretical bits of this layer are not counted: {reason}"
+    for name, why in result.uncounted.items():
+        yield f"{name}: the theoretical bits of this layer are not counted: {why}"
     if result.fallbacks or result.uncounted or any(layer.warnings for layer in result.layers):
         yield ""
 

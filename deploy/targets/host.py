@@ -68,8 +68,8 @@ class HostTarget:
             rounds: dict[str, list[Round]] = {name: [] for name in flatbuffers}
             memory: dict[str, float | None] = {}
             for _ in range(settings.rounds):
-                for name, (measured, peak_memory_mib) in self._round(worker, list(flatbuffers), settings).items():
-                    rounds[name].append(measured)
+                for name, (one, peak_memory_mib) in self._round(worker, list(flatbuffers), settings).items():
+                    rounds[name].append(one)
                     memory[name] = peak_memory_mib
         except BaseException:
             self.close()  # processes of this measurement would slow the next one
@@ -180,16 +180,13 @@ def operation_times(
 
 def summary(times_ms: Sequence[float], **conditions: float | None) -> Round:
     """The statistics of the timed inferences of one round; `conditions` are further fields of `Round`."""
-    p50, p90, p99 = (float(value) for value in np.percentile(times_ms, [50, 90, 99]))
     return Round(
         mean_ms=float(np.mean(times_ms)),
         std_ms=float(np.std(times_ms)),
         min_ms=min(times_ms),
         max_ms=max(times_ms),
         count=len(times_ms),
-        p50_ms=p50,
-        p90_ms=p90,
-        p99_ms=p99,
+        **{f"p{percent}_ms": float(np.percentile(times_ms, percent)) for percent in (50, 90, 99)},
         **conditions,
     )
 

@@ -44,7 +44,7 @@ def main() -> None:
 class _Networks:
     """The children, by the name of the network."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._children: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
 
     def do(self, job: Mapping[str, Any]) -> dict[str, Any]:
