@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import reduce
+from typing import Any
 
 import larq as lq
 import numpy as np
@@ -66,12 +67,12 @@ class KernelBases(Quantizer):
         super().__init__(**kwargs)
         self.bases = bases
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel = tf.stop_gradient(inputs)
         bases = kernel_bases(kernel, self.bases)
         return _scaled_bases(inputs, bases, base_factors(kernel, bases))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bases": self.bases}
 
 
@@ -105,16 +106,16 @@ class InputBases(Quantizer):
         self.bases = bases
         self.basis = 0
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         start = (2 * np.arange(1, self.bases + 1) - self.bases - 1) / (2 * self.bases)
         initializer = tf.keras.initializers.Constant(start.tolist())
         self.shift = self.add_weight("shift", shape=(self.bases,), initializer=initializer)
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _threshold_sign(inputs, self.shift[self.basis])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bases": self.bases}
 
 
@@ -126,14 +127,14 @@ class ParallelConv2D(BinaryConv2D):
     starts at 1 / N. The quantizers are `InputBases` and `KernelBases`.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         bases = self.input_quantizer.bases
         initializer = tf.keras.initializers.Constant(1 / bases)
         self.input_factors = self.add_weight("input_factors", shape=(bases,), initializer=initializer)
 
     @tf.autograph.experimental.do_not_convert
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         outputs = []
         for basis in range(self.input_quantizer.bases):
             with (
@@ -143,12 +144,12 @@ class ParallelConv2D(BinaryConv2D):
                 outputs.append(super().call(inputs, training=training))
         return reduce(tf.add, outputs)
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         convolve, factor = super().convolution_op, self.input_factors[self.input_quantizer.basis]
         # The factor is a part of the kernel, which is smaller than the output and a constant in inference.
         return reduce(tf.add, [convolve(inputs, factor * base) for base in tf.unstack(kernel)])
 
-    def count_operations(self, input_shape, output_shape) -> Operations:
+    def count_operations(self, input_shape: tf.TensorShape, output_shape: tf.TensorShape) -> Operations:
         """M * N binary convolutions, their additions, and N shifts of the input."""
         pairs = self.input_quantizer.bases * self.kernel_quantizer.bases
         macs = pairs * math.prod(self.kernel.shape) * math.prod(output_shape[1:-1])
@@ -201,8 +202,8 @@ class ABC(Algorithm):
             if not (isinstance(getattr(self, option), int) and getattr(self, option) > 0):
                 raise InvalidOption(f"{option} must be an integer >= 1, not {getattr(self, option)!r}.")
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return InputBases(self.activation_bases)
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return KernelBases(self.weight_bases)

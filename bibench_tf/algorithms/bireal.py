@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import tensorflow as tf
+
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, TriangularSign
 
@@ -26,8 +28,8 @@ class BiReal(Algorithm):
     weight_scale: Literal["channel", "layer"] = "channel"
     clips_weight_gradient: bool = True
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return TriangularSign()
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ChannelScaledSign(self.weight_scale, self.clips_weight_gradient)

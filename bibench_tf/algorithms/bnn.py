@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import tensorflow as tf
+
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
 from bibench_tf.errors import InvalidOption
@@ -36,8 +38,8 @@ class BNN(Algorithm):
         """The clip value."""
         return self.clip_value
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign(self.clip_value)
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign(self.clip_value)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import larq as lq
+import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign
@@ -38,8 +39,8 @@ class DoReFa(Algorithm):
         if self.activation_bits not in range(1, 9):
             raise InvalidOption(f"activation_bits must be an integer from 1 to 8, not {self.activation_bits!r}.")
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign() if self.activation_bits == 1 else lq.quantizers.DoReFa(self.activation_bits)
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ChannelScaledSign(per=self.weight_scale)

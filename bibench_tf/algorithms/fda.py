@@ -114,11 +114,11 @@ class FourierInputSign(_FourierSign):
     side = "input"
     signs_in_inference = True
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         self._build_noise(input_shape[-1])
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         if not is_training(training):
             return _fourier_sign(inputs, self.noise_terms)
 
@@ -140,11 +140,11 @@ class FourierKernelSign(_FourierSign):
 
     side = "weight"
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         self._build_noise(math.prod(input_shape[:-1]))
         super().build(input_shape)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         scale = channel_scale(inputs)
         if not is_training(training):
             return scale * _fourier_sign(inputs, self.noise_terms)
@@ -175,8 +175,8 @@ class FDA(Algorithm):
     title = "FDA"
     paper = "arXiv:2103.00841"
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return FourierInputSign()
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return FourierKernelSign()

@@ -20,7 +20,7 @@ _LOWEST = -3e38
 _OPEN_POSITIONS = 2000
 
 
-def is_training(training) -> bool:
+def is_training(training: bool | tf.Tensor | None) -> bool:
     """Whether this call traces a training step, decided in Python so that the inference graph has no trace of it.
 
     While Keras builds a functional model it passes a symbolic learning phase; only shapes matter then, and the call
@@ -98,7 +98,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         padded = [None if size is None else size + 2 * self.explicit_padding for size in spatial]
         return tf.TensorShape([batch, *padded, channels])
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
         for quantizer, shape in ((self.input_quantizer, input_shape), (self.kernel_quantizer, self.kernel.shape)):
             # Built here, so that weights of a quantizer are named after this layer and exist before any call.
@@ -132,12 +132,12 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             sizes.append(None if size is None else (size - reach) // stride + 1)
         return sizes
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape([input_shape[0], *self._output_size(input_shape), self.filters])
 
     # No control flow here depends on tensors; without AutoGraph networks are traced in less time.
     @tf.autograph.experimental.do_not_convert
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         training = is_training(training)
         as_same = self._pads_like_same(inputs)
         simple = self.explicit_padding is None or as_same
@@ -159,7 +159,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if self._scales_kernel:
             kernel = kernel * self.output_scale
         minus, plus = capabilities_of(self.input_quantizer).sign_values
@@ -224,7 +224,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             return scale
         return _first(self.height_scale, outputs, 1)[:, tf.newaxis, tf.newaxis] * scale
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         del config["activation"]
         if self.explicit_padding is not None:
@@ -277,12 +277,12 @@ class BinaryConv1D(BinaryConv2D):
         padded = super()._get_padding_same_shape(input_shape)
         return padded if self.explicit_padding is None else tf.TensorShape([padded[0], 1, *padded[2:]])
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         batch, length, channels = tf.TensorShape(input_shape)
         super().build(tf.TensorShape([batch, 1, length, channels]))
         self.input_spec = tf.keras.layers.InputSpec(ndim=3, axes={-1: channels})
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         shape = tf.TensorShape(input_shape)
         if shape.rank == 4:  # Keras checks the convolution's own shape while it builds it.
             return super().compute_output_shape(shape)
@@ -290,10 +290,10 @@ class BinaryConv1D(BinaryConv2D):
         shape = super().compute_output_shape(tf.TensorShape([batch, 1, length, channels]))
         return tf.TensorShape([batch, *shape[2:]])
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         return tf.squeeze(super().call(tf.expand_dims(inputs, 1), training=training), axis=1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         return {**config, **{key: config[key][-1] for key in ("kernel_size", "strides", "dilation_rate")}}
 
@@ -309,15 +309,15 @@ class BinaryDense(BinaryConv2D):
         super().__init__(units, 1, padding="valid", **kwargs)
         self.input_spec = tf.keras.layers.InputSpec(min_ndim=2)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         channels = tf.TensorShape(input_shape)[-1]
         super().build(tf.TensorShape([None, 1, 1, channels]))
         self.input_spec = tf.keras.layers.InputSpec(min_ndim=2, axes={-1: channels})
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape([*tf.TensorShape(input_shape)[:-1], self.filters])
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         rows = tf.reshape(inputs, [-1, 1, 1, inputs.shape[-1]])
         outputs = super().call(rows, training=training)
         shape = [-1 if size is None else size for size in inputs.shape[:-1]]
@@ -325,7 +325,7 @@ class BinaryDense(BinaryConv2D):
             shape = tf.unstack(tf.shape(inputs)[:-1])
         return tf.reshape(outputs, [*shape, self.filters])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         own = {"filters", "kernel_size", "strides", "padding", "pad_values", "data_format", "dilation_rate", "groups"}
         return {"units": self.filters, **{key: value for key, value in config.items() if key not in own}}

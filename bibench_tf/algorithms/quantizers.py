@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import larq as lq
 import numpy as np
@@ -55,7 +56,7 @@ def _ste_sign(clip_value: float):
 
 
 @tf.custom_gradient
-def approx_sign(x: tf.Tensor):
+def approx_sign(x: tf.Tensor) -> tf.Tensor:
     """sign(x), sign(0) = +1; gradient: max(0, 2 - 2|x|) dy."""
     return lq.math.sign(x), lambda dy: dy * triangle(x)
 
@@ -77,10 +78,10 @@ class ClippedSign(Quantizer):
         super().__init__(**kwargs)
         self.clip_value = float(clip_value)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return ste_sign(inputs, self.clip_value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "clip_value": self.clip_value}
 
 
@@ -94,7 +95,7 @@ class TriangularSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return approx_sign(inputs)
 
 
@@ -142,12 +143,12 @@ class ChannelScaledSign(Quantizer):
         self.per = per
         self.clips_gradient = clips_gradient
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.per == "channel":
             scale = channel_scale(inputs)
         else:
             scale = tf.maximum(tf.reduce_mean(tf.abs(inputs)), SCALE_FLOOR)
         return scaled_sign(inputs, scale, 1.0 if self.clips_gradient else float("inf"))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "per": self.per, "clips_gradient": self.clips_gradient}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import tensorflow as tf
 
@@ -31,16 +32,16 @@ class ShiftedSign(Quantizer):
         super().__init__(**kwargs)
         self.clip_value = clip_value
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         self.input_shift = self.add_weight("input_shift", shape=(input_shape[-1],), initializer="zeros")
         super().build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         # bias_add rather than +, whose gradient sums over all positions far more slowly on CPUs.
         shifted = tf.nn.bias_add(inputs, self.input_shift)
         return approx_sign(shifted) if self.clip_value is None else ste_sign(shifted, self.clip_value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "clip_value": self.clip_value}
 
 
@@ -71,8 +72,8 @@ class ReActNet(Algorithm):
         """The clip value: that latent weights are clipped is BNext's rule and not ReActNet's."""
         return self.clip_value
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return ShiftedSign(self.clip_value)
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ChannelScaledSign() if self.clip_value is None else ClippedSign(self.clip_value)

@@ -76,7 +76,7 @@ class RectifiedClampSign(Quantizer):
 
     precision = 1
 
-    def build(self, input_shape):
+    def build(self, input_shape: tf.TensorShape) -> None:
         if math.prod(input_shape[:-1]) < 2:
             raise InvalidOption("ReCU standardises the weights of each output channel and needs at least two of them.")
         # 2 - 2 tau has one or two digits left in 16 bits.
@@ -87,7 +87,7 @@ class RectifiedClampSign(Quantizer):
         """Set tau for `epoch` (from 0) of `epochs`."""
         self.tau.assign(tau_at(epoch, epochs))
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         axes = list(range(len(inputs.shape) - 1))
         weights = in_32_bits(inputs)
         centred = weights - tf.reduce_mean(weights, axis=axes, keepdims=True)
@@ -108,7 +108,7 @@ class VarianceScaledSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         return _sign_at_unit_variance(inputs) if is_training(training) else approx_sign(inputs)
 
 
@@ -126,10 +126,10 @@ class ReCU(Algorithm):
     paper = "arXiv:2103.12369"
     unscaled_kernels = True
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return VarianceScaledSign()
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return RectifiedClampSign()
 
     def layer_options(self, kind: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from bibench_tf.errors import InvalidOption
@@ -32,12 +34,12 @@ class ScheduleCallback(tf.keras.callbacks.Callback):
         self.epochs = epochs
         self.steps = steps
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Epochs are counted by Keras, so a resumed training goes on where it stopped."""
         if self.steps is None:
             update_schedules(self.model, epoch, self.epochs or self.params["epochs"])
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Steps are counted by the optimizer, for the same reason."""
         if self.steps is not None:
             step = int(self.model.optimizer.iterations)

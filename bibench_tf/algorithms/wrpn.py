@@ -48,7 +48,7 @@ class ZeroOneSign(Quantizer):
     signs_in_inference = True
     sign_values = (1.0, 0.0)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _sign_of_zero_one(inputs)
 
 
@@ -64,10 +64,10 @@ class UnitLevels(Quantizer):
         super().__init__(**kwargs)
         self.precision = bits
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _levels(0.0, 2**self.precision - 1)(inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.precision}
 
 
@@ -83,10 +83,10 @@ class SignedLevels(Quantizer):
         super().__init__(**kwargs)
         self.precision = bits
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return _levels(-1.0, 2 ** (self.precision - 1) - 1)(inputs)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.precision}
 
 
@@ -118,10 +118,10 @@ class WRPN(Algorithm):
             if getattr(self, option) not in range(1, 9):
                 raise InvalidOption(f"{option} must be an integer from 1 to 8, not {getattr(self, option)!r}.")
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return ZeroOneSign() if self.activation_bits == 1 else UnitLevels(self.activation_bits)
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ChannelScaledSign(per=self.weight_scale) if self.weight_bits == 1 else SignedLevels(self.weight_bits)
 
     def layer_options(self, kind: str) -> dict[str, Any]:

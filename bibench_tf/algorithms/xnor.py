@@ -27,7 +27,7 @@ class SampleScaledSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         if self.scales_inputs(is_training(training)):
             return scaled_sign(inputs, self.output_factor(inputs))
         return ste_sign(inputs)
@@ -36,7 +36,7 @@ class SampleScaledSign(Quantizer):
         """Whether A is inside the binarized inputs already."""
         return training
 
-    def output_factor(self, inputs, layer=None):
+    def output_factor(self, inputs: tf.Tensor, layer: tf.keras.layers.Layer | None = None) -> tf.Tensor:
         """A, of shape (B, 1, .., 1)."""
         # In two steps: TensorFlow Lite has a fast kernel for the mean over positions, and a slow one for the rest.
         positions = list(range(1, len(inputs.shape) - 1))
@@ -56,14 +56,14 @@ class SpatiallyScaledSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return ste_sign(inputs)
 
     def scales_inputs(self, training: bool) -> bool:
         """Never: K belongs to output positions."""
         return False
 
-    def output_factor(self, inputs, layer):
+    def output_factor(self, inputs: tf.Tensor, layer: tf.keras.layers.Layer) -> tf.Tensor:
         """K, of shape (B, H_out, W_out, 1)."""
         magnitude = tf.reduce_mean(tf.abs(inputs), axis=-1, keepdims=True)
         height, width = layer.kernel_size
@@ -92,8 +92,8 @@ class XNOR(Algorithm):
 
     input_scale: Literal["sample", "spatial"] = "sample"
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return SpatiallyScaledSign() if self.input_scale == "spatial" else SampleScaledSign()
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ChannelScaledSign()

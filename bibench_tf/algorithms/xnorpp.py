@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import tensorflow as tf
+
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
 
@@ -23,10 +25,10 @@ class XNORPlusPlus(Algorithm):
     paper = "arXiv:1909.13863"
     unscaled_kernels = True
 
-    def input_quantizer(self):
+    def input_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign()
 
-    def kernel_quantizer(self):
+    def kernel_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign()
 
     def layer_options(self, kind: str) -> dict[str, Any]:
