@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import sys
 import zlib
@@ -69,11 +70,11 @@ def corrupt_folder(
 
     The noise of an image depends on `seed` and on its name within `source`. Existing files are kept.
     Transparency is dropped. Raises UnknownName for a corruption or a table, MissingData for a source without images,
-    and InvalidOption for a source with two images of one name, and for a target within the source, or made from another
-    source or with other settings.
+    and InvalidOption for a severity other than 0 to 5, for a source with two images of one name, and for a target
+    within the source, or made from another source or with other settings.
     """
-    for name in names:
-        corruptions.check(name, channels=3, table=table)
+    for name, severity in itertools.product(names, severities):
+        corruptions.check(name, channels=3, severity=severity, table=table)
     images = _images_in(source)
     if target.resolve().is_relative_to(source.resolve()):
         raise InvalidOption(f"The target {target} lies within the source {source}: choose a folder outside of it.")

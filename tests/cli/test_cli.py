@@ -146,7 +146,8 @@ def test_lists_need_no_tensorflow(kind):
         "corruptions": corruptions.names(),
     }
     lines = done.stdout.splitlines()
-    assert [line.split()[0] for line in lines] == list(known[kind])
+    # Other tests of this process register data of their own.
+    assert [line.split()[0] for line in lines] == [name for name in known[kind] if name != "tiny"]
     assert all(len(line.split()) > 1 for line in lines), "each has a description"
 
 

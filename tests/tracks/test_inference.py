@@ -298,7 +298,7 @@ def job(folder, **options):
 
 def test_a_device_that_does_not_exist_is_refused_before_any_training(tmp_path):
     result = CliRunner().invoke(tracks.command_of(TRACK), ["--target", "toaster", "--results", str(tmp_path / "r")])
-    assert "There is no target 'toaster'" in str(result.exception)
+    assert "Unknown kind of target 'toaster'" in str(result.exception)
     assert not (tmp_path / "r").exists()
 
 

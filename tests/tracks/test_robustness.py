@@ -199,7 +199,7 @@ def test_networks_are_ranked_with_ties(store, specs):
     assert list(table["rank by OM_robust"]) == ["1", "2-3", "2-3"]
     notes = " ".join(score_of(store).notes)
     assert list(table["rank by mean gap"]) == ["1", "2-3", "2-3"]
-    assert "smaller for none; larger for bnn, xnor; not told apart from it: none." in notes
+    assert "smaller for none; larger for bnn, xnor; not significantly different: none." in notes
 
 
 def test_a_network_that_keeps_more_than_full_precision_is_named(store, specs):
@@ -209,7 +209,7 @@ def test_a_network_that_keeps_more_than_full_precision_is_named(store, specs):
     score = score_of(store)
     assert score.scores["bnn"] > 5 and score.scores["xnor"] == 1
     notes = " ".join(score.notes)
-    assert "smaller for bnn; larger for none; not told apart from it: xnor." in notes
+    assert "smaller for bnn; larger for none; not significantly different: xnor." in notes
     assert list(score.table["rank by mean gap"]) == ["2-3", "1", "2-3"]
     assert score.table.set_index("algorithm").loc["bnn", "rank by OM_robust"] == "1"
 
@@ -641,7 +641,7 @@ def test_resamples_where_nothing_is_lost_count_as_in_the_metric():
     assert np.isnan(helpless.om_robust(0)[1])
 
 
-def test_a_score_that_is_infinite_in_some_resamples_is_told_apart_all_the_same():
+def test_a_score_that_is_infinite_in_some_resamples_is_compared_all_the_same():
     random = np.random.default_rng(0)
     # The first network loses so little under the second corruption that its gap is 0 in many resamples.
     accuracies = np.array([[0.6, 0.8], [0.2, 0.4]])[:, :, None]

@@ -183,13 +183,14 @@ def test_a_rate_that_changes_from_step_to_step_does_so_while_training(monkeypatc
     for per_step in (False, True):
         rates = used[per_step] = []
         (tmp_path / str(per_step)).mkdir()
+        network = tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(4, 4, 1)), tf.keras.layers.Dense(2)])
         loop.train(
-            tf.keras.Sequential([tf.keras.layers.Flatten(input_shape=(4, 4, 1)), tf.keras.layers.Dense(2)]),
+            loop.Trainee(network),
             data,
             dataclasses.replace(recipe, per_step=per_step, milestones=(0.25, 0.75)),
             seed=0,
             folder=tmp_path / str(per_step),
-            on_step=lambda rates=rates: rates.append(float(made[-1].learning_rate)),
+            hooks=loop.Hooks(on_step=lambda rates=rates: rates.append(float(made[-1].learning_rate))),
         )
     assert used[False] == pytest.approx([1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1])
     assert used[True] == pytest.approx([1, 1, 0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
@@ -250,7 +251,7 @@ def test_one_seed_is_shown_as_one_seed(store):
     assert score.scores["bnn"] == pytest.approx(math.sqrt(((1 / 1.75) ** 2 + (0.1 / 0.15) ** 2) / 2))
     assert not [name for name in score.table if "±" in name or "rank" in name or "seeds" in name]
     notes = " ".join(score.notes)
-    assert "One seed (0): there are no intervals and no ranks" in notes and "cannot be told from it" in notes
+    assert "One seed (0): there are no intervals and no ranks" in notes and "cannot be separated" in notes
     assert score.conditions["seed"] == "0" and len(score.charts) == 2
     assert not score.charts[0].intervals
 
