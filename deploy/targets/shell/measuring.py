@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bibench_tf.deploy import devices
-from bibench_tf.deploy.targets.base import Device, Measurement, OperationTime, Round, Settings
-from bibench_tf.deploy.targets.shell import benchmark_tool, folder, program, sensors
+from bibench_tf.deploy.targets import Device, Measurement, OperationTime, Round, Settings
+from bibench_tf.deploy.targets.shell import benchmark_tool, program, sensors
 from bibench_tf.deploy.targets.shell.benchmark_tool import Log, UnreadableOutput
-from bibench_tf.deploy.targets.shell.connection import Connection, Killed, Lost, Reply, run
-from bibench_tf.deploy.targets.shell.folder import Folder
+from bibench_tf.deploy.targets.shell.connection import Connection, Folder, Killed, Lost, Reply, temporary_folder
 from bibench_tf.deploy.targets.shell.sensors import Reading
 from bibench_tf.errors import BibenchError
 
@@ -76,11 +75,6 @@ def device(target: str, facts: devices.Facts) -> Device:
     )
 
 
-def facts(connection: Connection) -> devices.Facts:
-    """What the device says about itself."""
-    return devices.parse(run(connection, devices.SCRIPT).stdout)
-
-
 class ShellTarget:
     """A device at the other end of a connection, as a target; `binary` is lce_benchmark_model built for it."""
 
@@ -90,7 +84,7 @@ class ShellTarget:
 
     def describe(self) -> Device:
         """The device. Raises BibenchError when it cannot be reached."""
-        self._facts = self._facts or facts(self._connection)
+        self._facts = self._facts or devices.parse(self._connection.run(devices.SCRIPT).stdout)
         return device(self._connection.target, self._facts)
 
     def close(self) -> None:
@@ -107,10 +101,11 @@ class ShellTarget:
         notes: dict[str, list[str]] = {name: [] for name in flatbuffers}
         turns: dict[str, list[_Turn]] = {name: [] for name in flatbuffers}
         operations: dict[str, tuple[OperationTime, ...]] = dict.fromkeys(flatbuffers, ())
-        with folder.made(self._connection) as place:
-            job = _Job(place, settings, _has_timeout(self._connection))
+        with temporary_folder(self._connection) as folder:
+            has_timeout = self._connection.run("timeout -k 1 5 true").returncode == 0
+            job = _Job(folder, settings, has_timeout)
             _check_cores(job, device)
-            graphs = folder.copy(place, binary, flatbuffers)
+            graphs = folder.copy(binary, flatbuffers)
             order = list(graphs)
             for index in range(settings.rounds):
                 for name in order:
@@ -151,10 +146,6 @@ class ShellTarget:
         return turn
 
 
-def _has_timeout(connection: Connection) -> bool:
-    return run(connection, "timeout -k 1 5 true").code == 0
-
-
 def _affinity(settings: Settings) -> str:
     """The command that pins what follows it: `taskset` with a mask, in the form that toybox and util-linux share."""
     return "" if settings.cores is None else f"taskset {sum(1 << core for core in set(settings.cores)):x} "
@@ -167,10 +158,10 @@ def _check_cores(job: _Job, device: Device) -> None:
     listed = ",".join(map(str, cores))
     if max(cores) >= device.cores:
         raise BibenchError(f"{device.target} has the cores 0 to {device.cores - 1}; --cores asks for {listed}.")
-    reply = run(job.connection, f"{_affinity(job.settings)}true")
-    if reply.code == 127:
+    reply = job.connection.run(f"{_affinity(job.settings)}true")
+    if reply.returncode == 127:
         raise BibenchError(f"{device.target} has no 'taskset': leave out --cores.")
-    if reply.code:
+    if reply.returncode:
         raise BibenchError(
             f"{device.target} cannot pin a process to the cores {listed} ({benchmark_tool.errors(reply.stderr)}): they "
             "may be switched off; choose others or leave out --cores."
@@ -185,7 +176,7 @@ def _twice(job: _Job, action: Callable[[], T], label: str, notes: list[str]) -> 
         if isinstance(error, Lost) and not job.connection.recover(RECOVERY_S):
             raise Lost(f"{error} It did not come back within {RECOVERY_S:g} s.") from error
         notes.append(f"{label}: {str(error).rstrip('.')}; measured again")
-        folder.stop(job.folder)
+        job.folder.stop()
         return action()
 
 
@@ -193,13 +184,8 @@ def _once(job: _Job, graph: str) -> _Turn:
     reply, before, after = _benchmark(job, benchmark_tool.arguments(graph, job.settings))
     log = benchmark_tool.parse(f"{reply.stdout}\n{reply.stderr}", job.settings.minimum_runs)
     return _Turn(
-        Round(
-            mean_ms=log.mean_ms,
-            std_ms=log.std_ms,
-            min_ms=log.min_ms,
-            max_ms=log.max_ms,
-            count=log.count,
-            p50_ms=log.p50_ms,
+        dataclasses.replace(
+            log.round,
             clock_mhz_before=before.clock_mhz,
             clock_mhz_after=after.clock_mhz,
             temperature_c_before=before.temperature_c,
@@ -215,7 +201,7 @@ def _profile(job: _Job, graph: str) -> tuple[OperationTime, ...]:
     csv = f"{job.folder.path}/profile.csv"
     reply, *_ = _benchmark(job, benchmark_tool.arguments(graph, job.settings, csv))
     benchmark_tool.parse(f"{reply.stdout}\n{reply.stderr}", job.settings.minimum_runs)
-    if run(job.connection, f"[ -s {shlex.quote(csv)} ]").code:
+    if job.connection.run(f"[ -s {shlex.quote(csv)} ]").returncode:
         # A build that has no such file prints tables instead.
         return benchmark_tool.parse_profile(reply.stdout)
     with tempfile.TemporaryDirectory(prefix="bibench-") as temporary:
@@ -248,16 +234,16 @@ def _benchmark(job: _Job, options: list[str]) -> tuple[Reply, Reading, Reading]:
     read_sensors = _affinity(job.settings) + f"sh -c {shlex.quote(sensors.script(job.settings))}"
     line = f"{read_sensors}; echo {mark}; ({line}\n); c=$?; printf '\\n%s\\n' {mark}; {read_sensors}; exit $c"
     start = time.monotonic()
-    reply = run(job.connection, line, limit + _GRACE_S)
+    reply = job.connection.run(line, limit + _GRACE_S)
     before, stdout, after = reply.stdout.split(f"{mark}\n")
-    reply = Reply(reply.code, stdout, reply.stderr)
+    reply = Reply(line, reply.returncode, stdout, reply.stderr)
     _judge(job, reply, time.monotonic() - start)
     return reply, sensors.reading(before), sensors.reading(after)
 
 
 def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
     """Raise what the exit code of the program means."""
-    code, target = reply.code, job.connection.target
+    code, target = reply.returncode, job.connection.target
     words = benchmark_tool.errors(f"{reply.stdout}\n{reply.stderr}")
     if code == 0:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bibench_tf.deploy.targets.base import Settings
+from bibench_tf.deploy.targets import Settings
 
 # Throttling: the clock under load fell below this share, or the temperature rose by more than this.
 _CLOCK_SHARE = 0.9
