@@ -60,28 +60,24 @@ class Origins:
 
     def region_before(self, tensor: int) -> list[Operation]:
         """All operations between `tensor` and the nearest signs and products before it, those signs included."""
-        found, queue = {}, [tensor]
-        while queue:
-            operation = self.producer.get(queue.pop())
-            if operation is None or id(operation) in found or operation.kind in (*PRODUCTS, BINARY_CONVOLUTION):
-                continue
-            found[id(operation)] = operation
-            if operation.kind != "LceDequantize":
-                queue.extend(operation.inputs)
-        return list(found.values())
+        return self._before(tensor, beyond=(*PRODUCTS, BINARY_CONVOLUTION), last="LceDequantize")
 
     def depends_on_input(self, tensor: int) -> bool:
         """Whether a tensor changes with the input of the network."""
-        seen, queue = set(), [tensor]
+        read = {index for operation in self._before(tensor) for index in operation.inputs}
+        return not (read | {tensor}).isdisjoint(self.graph.inputs)
+
+    def _before(self, tensor: int, beyond: tuple[str, ...] = (), last: str = "") -> list[Operation]:
+        """The operations that lead to `tensor`: none of the kinds `beyond`, and nothing before those of kind `last`."""
+        found, queue = {}, [tensor]
         while queue:
-            index = queue.pop()
-            if index in self.graph.inputs:
-                return True
-            operation = self.producer.get(index)
-            if index not in seen and operation is not None:
-                seen.add(index)
+            operation = self.producer.get(queue.pop())
+            if operation is None or id(operation) in found or operation.kind in beyond:
+                continue
+            found[id(operation)] = operation
+            if operation.kind != last:
                 queue.extend(operation.inputs)
-        return False
+        return list(found.values())
 
 
 def operands(operation: Operation) -> tuple[int, int]:

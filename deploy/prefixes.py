@@ -27,7 +27,11 @@ def cut(flatbuffer: bytes, count: int) -> bytes:
     computed = [int(index) for operator in kept for index in operator.outputs]
     results = [index for index in computed or map(int, graph.inputs) if index in read_later]
     needed = {int(index) for operator in kept for index in operator.inputs}
-    _forget_weights(model, {graph.tensors[index].buffer for index in needed if index >= 0})
+    used = {graph.tensors[index].buffer for index in needed if index >= 0}
+    used |= {tensor.buffer for other in model.subgraphs[1:] for tensor in other.tensors}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
     shape = schema.BuiltinOperator.SHAPE
     model.operatorCodes.append(_made(schema.OperatorCodeT, builtinCode=shape, deprecatedBuiltinCode=shape, version=1))
     options = _made(schema.ShapeOptionsT, outType=schema.TensorType.INT32)
@@ -53,13 +57,6 @@ def cut(flatbuffer: bytes, count: int) -> bytes:
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), _IDENTIFIER)
     return bytes(builder.Output())
-
-
-def _forget_weights(model: schema.ModelT, needed: set[int]) -> None:
-    others = {tensor.buffer for graph in model.subgraphs[1:] for tensor in graph.tensors}
-    for index, buffer in enumerate(model.buffers):
-        if index not in needed | others:
-            buffer.data = None
 
 
 def _made(kind: type, **fields: Any) -> Any:

@@ -50,7 +50,7 @@ class Graph:
 
     def get(self, node: Any, name: str, default: Any = None) -> Any:
         """An attribute of a node."""
-        return next((self._value(each) for each in node.attribute if each.name == name), default)
+        return next((self._value(each) for each in reversed(node.attribute) if each.name == name), default)
 
     def before(self, name: str) -> str:
         """The operator that writes a tensor; empty for inputs and constants."""
@@ -131,6 +131,8 @@ def _rules(graph: Graph, node: Any) -> dict[str, Any]:
     rules: dict[str, Any] = {"uses auto_pad": node.op_type not in _MARKERS and get("auto_pad") is not None}
     if node.op_type in ("Conv", "AveragePool", "MaxPool"):
         rules[f"pads {pads}; daBNN pads the same on both sides"] = len(pads) != 4 or pads[:2] != pads[2:]
+    if node.op_type in _MARKERS:
+        rules["does not lead to one binary convolution alone"] = _leads_astray(graph, node)
     match node.op_type:
         case "Conv":
             rules |= {
@@ -152,19 +154,14 @@ def _rules(graph: Graph, node: Any) -> dict[str, Any]:
             wrong = any(get(key) != value for key, value in _GEMM.items())
             rules["needs transA=0, transB=1, alpha=1 and beta=1, written out"] = wrong
             rules["needs constant weights"] = varies
-        case "PRelu":
-            rules["needs a constant slope"] = varies
-        case "Reshape":
-            rules["needs a constant shape"] = varies
+        case "PRelu" | "Reshape":
+            rules[f"needs a constant {'slope' if node.op_type == 'PRelu' else 'shape'}"] = varies
         case "Concat":
             rules["must join two tensors along the channels"] = get("axis") != 1 or len(node.input) != 2
         case "Add":
             constant = any(name in graph.constants for name in node.input)
             rules["adds a constant; only tensors are added, constants belong in a BatchNormalization"] = constant
-        case "Sign":
-            rules["does not lead to one binary convolution alone"] = _leads_astray(graph, node)
         case "Pad":
-            rules["does not lead to one binary convolution alone"] = _leads_astray(graph, node)
             minus_one = get("mode", b"constant") == b"constant" and get("value") == -1.0
             rules["does not pad with the constant -1"] = not minus_one
             odd = len(pads) != 8 or any(pads[:2]) or pads[:4] != pads[4:]
