@@ -157,8 +157,8 @@ def audit(
 
     `subject` is a Keras model, the content of a flatbuffer, the path of a .tflite file, or a source that
     `model_files.load` reads with `options`. A `model` that is the path of a SavedModel has no layers. Models are
-    converted for LCE within `timeout_s` seconds. Raises ConversionError, and BibenchError for what is no TensorFlow
-    Lite file and no model.
+    converted for LCE within `timeout_s` seconds. Raises ConversionError, and BibenchError for a
+    subject that is neither a model nor a TensorFlow Lite file.
     """
     if isinstance(subject, (str, Path)) and Path(subject).suffix == ".tflite" and Path(subject).is_file():
         subject = Path(subject).read_bytes()

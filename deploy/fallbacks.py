@@ -68,7 +68,7 @@ class Origins:
         return not (read | {tensor}).isdisjoint(self.graph.inputs)
 
     def _before(self, tensor: int, beyond: tuple[str, ...] = (), last: str = "") -> list[Operation]:
-        """The operations that lead to `tensor`: none of the kinds `beyond`, and nothing before those of kind `last`."""
+        """The operations before `tensor`; the search stops before the kinds `beyond` and after the kind `last`."""
         found, queue = {}, [tensor]
         while queue:
             operation = self.producer.get(queue.pop())

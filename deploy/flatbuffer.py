@@ -70,7 +70,7 @@ class Graph:
 
 
 def graph(flatbuffer: bytes) -> Graph:
-    """The operations and tensors of the main subgraph. Raises BibenchError for what is no TensorFlow Lite file."""
+    """The operations and tensors of the main subgraph. Raises BibenchError for other files."""
     if flatbuffer[4:8] != b"TFL3":
         raise BibenchError("This is not a TensorFlow Lite file.")
     try:

@@ -51,7 +51,7 @@ class Worker:
         return answer
 
     def end(self) -> str:
-        """Wait for the end of the process: how it ended, in words."""
+        """Wait for the end of the process; returns a description of it, such as `crashed (SIGSEGV).`."""
         code = self.process.wait()
         if code < 0:
             return f"crashed ({signal.Signals(-code).name})."
@@ -59,7 +59,7 @@ class Worker:
         return f"ended with code {code}: {next(filter(str.strip, reversed(log.splitlines())), 'no message')}"
 
     def close(self, grace_s: float = 0) -> None:
-        """End the process, which may take `grace_s` seconds to end its own ones, and delete its folder."""
+        """End the process, after at most `grace_s` seconds by force, and delete its folder."""
         self._connection.close()
         try:
             self.process.wait(grace_s)

@@ -119,7 +119,7 @@ class Measurement:
 
     Attributes:
         peak_memory_mib: Greatest memory of the process, None where unknown.
-        kernel: The kernels that ran the binary convolutions, in words.
+        kernel: A description of the kernels that ran the binary convolutions.
         notes: Conditions that affect the values, such as throttling.
     """
 

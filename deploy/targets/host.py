@@ -38,7 +38,7 @@ class HostWorker:
         self.worker = Worker("host_worker")
 
     def load(self, name: str, content: bytes, settings: Settings) -> str:
-        """Load a network in a new process; the kernels that run it, in words. Raises BibenchError."""
+        """Load a network in a new process; returns a description of its kernels. Raises BibenchError."""
         file = self.worker.folder / "model.tflite"
         file.write_bytes(content)
         job = {"file": file, "threads": settings.threads, "cores": settings.cores}

@@ -130,7 +130,7 @@ def write(model: tf.keras.Model, path: Path, level: Level = "strict") -> tuple[o
 
 
 def summary(exported: onnx.ModelProto, difference: float, path: Path, level: Level) -> str:
-    """What was written to `path`, as text: sizes, `difference`, hints, and the next command."""
+    """A text about the file that was written to `path`: sizes, `difference`, hints, and the next command."""
     lines = [
         f"{path}: {path.stat().st_size} bytes, {binary_convolutions(exported)} binary convolutions.",
         f"On 8 random images onnxruntime and Keras differ by {difference:.1e} of the range of outputs (median).",

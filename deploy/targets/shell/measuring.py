@@ -180,7 +180,7 @@ def _twice(job: _Job, action: Callable[[], T], label: str, notes: list[str]) -> 
 
 
 def _once(job: _Job, graph: str) -> tuple[Log, str]:
-    """The output of one run, with clock and temperature, and how the device throttled, in words."""
+    """The output of one run, with clock and temperature, and a description of throttling, empty without any."""
     reply, before, after = _benchmark(job, benchmark_tool.arguments(graph, job.settings))
     log = benchmark_tool.parse(f"{reply.stdout}\n{reply.stderr}", job.settings.minimum_runs)
     measured = dataclasses.replace(
