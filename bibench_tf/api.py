@@ -73,9 +73,9 @@ def convert(model: tf.keras.Model, *, timeout_s: float = 600) -> bytes:
     >>> bb.convert(model)[4:8]
     b'TFL3'
     """
-    from bibench_tf import deploy
+    from bibench_tf.deploy import conversion
 
-    return deploy.convert(model, timeout_s=timeout_s)
+    return conversion.convert(model, timeout_s=timeout_s)
 
 
 def audit(model: tf.keras.Model | str | Path) -> Audit:
@@ -86,9 +86,9 @@ def audit(model: tf.keras.Model | str | Path) -> Audit:
     >>> bb.audit(model).fallbacks
     ()
     """
-    from bibench_tf import deploy
+    from bibench_tf.deploy import audits
 
-    return deploy.audit(model)
+    return audits.audit(model)
 
 
 def _names(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -108,8 +108,7 @@ def _check(path: Path, text: str | bytes) -> dict[str, Any]:
         for training in ("compile_config", "training_config"):
             config.pop(training, None)  # models are loaded without it
     for item in _objects(config):
-        reason = _refusal(item)
-        if reason:
+        if reason := _refusal(item):
             raise BibenchError(f"{path} is not loaded: {reason}")
     return config
 
@@ -142,18 +141,13 @@ def _refusal(item: dict[str, Any]) -> str | None:
         return None
     if not module:
         return None  # looked up among Keras' own and the registered classes only
-    function = kind == "function"
-    called = str(config) if function else kind
-    if _registered(called if function else item.get("registered_name")):
-        return None
-    known = _KERAS_FUNCTION if function else _KERAS_CLASS
-    if known.fullmatch(f"{module}:{called}"):
+    if kind == "function":
+        called, registered, known = str(config), str(config), _KERAS_FUNCTION
+    else:
+        called, registered, known = kind, item.get("registered_name"), _KERAS_CLASS
+    if tf.keras.utils.get_registered_object(registered) is not None or known.fullmatch(f"{module}:{called}"):
         return None
     return (
         f"it uses '{called}' of the Python module '{module}', which is not registered; name the file that registers it "
         "with --plugin."
     )
-
-
-def _registered(name: str | None) -> bool:
-    return name is not None and tf.keras.utils.get_registered_object(name) is not None

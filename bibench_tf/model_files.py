@@ -35,8 +35,20 @@ def load(
     """
     if not str(source).startswith(ZOO_PREFIX):
         return load_file(source, algorithm)
+    from bibench_tf import networks
+    from bibench_tf.names import PAPER
+
+    network = str(source)[len(ZOO_PREFIX) :]
+    name, own_width = networks.parse(network)
+    known = networks.NETWORKS.get(name)
+    if algorithm is None and not known.has_own_binarization:
+        raise InvalidOption(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
+    defaults = _IMAGENET if known.task == "image_classification" else {}
     options = {"input_shape": input_shape, "num_classes": num_classes, "width": width, **network_options}
-    return _from_zoo(str(source)[len(ZOO_PREFIX) :], algorithm, options)
+    if "@" in network:
+        options["width"] = own_width
+    given = {key: value for key, value in options.items() if value is not None}
+    return networks.build(name, algorithm=algorithm or PAPER, **{**defaults, **given})
 
 
 def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
@@ -46,7 +58,10 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
     in a file is never run. Raises MissingData when there is no such file, UnknownName for an unknown algorithm, and
     BibenchError when the file cannot be loaded or loading it would run code.
     """
-    from bibench_tf import algorithms
+    import h5py
+    import tensorflow as tf
+
+    from bibench_tf import algorithms, model_checks
     from bibench_tf.names import PAPER
     from bibench_tf.networks import NETWORKS
 
@@ -63,42 +78,6 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
             f"{path} is a SavedModel without Keras layers: it can be converted (bibench deploy convert), and the "
             "converted file audited, but its layers are not known."
         )
-    return _from_file(path)
-
-
-def plain_saved_model(source: str | Path) -> bool:
-    """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`.
-
-    Raises BibenchError for a graph with operations that reach files or run Python.
-    """
-    from bibench_tf import model_checks
-
-    folder = Path(source)
-    return (folder / "saved_model.pb").is_file() and model_checks.saved_model_config(folder) is None
-
-
-def _from_zoo(network: str, algorithm: str | None, options: dict[str, Any]) -> tf.keras.Model:
-    from bibench_tf import networks
-    from bibench_tf.names import PAPER
-
-    name, own_width = networks.parse(network)
-    known = networks.NETWORKS.get(name)
-    if known.task == "image_classification":
-        options = {**options, **{key: value for key, value in _IMAGENET.items() if options[key] is None}}
-    options = {key: value for key, value in options.items() if value is not None}
-    if algorithm is None and not known.has_own_binarization:
-        raise InvalidOption(f"{ZOO_PREFIX}{network} needs an algorithm, such as --algorithm bnn.")
-    if "@" in network:
-        options["width"] = own_width
-    return networks.build(name, algorithm=algorithm or PAPER, **options)
-
-
-def _from_file(path: Path) -> tf.keras.Model:
-    import h5py
-    import tensorflow as tf
-
-    from bibench_tf import model_checks
-
     if not path.exists():
         raise MissingData(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
     # The same questions in the same order as Keras: the content of a file decides, except for .keras.
@@ -123,6 +102,17 @@ def _from_file(path: Path) -> tf.keras.Model:
     return model
 
 
+def plain_saved_model(source: str | Path) -> bool:
+    """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`.
+
+    Raises BibenchError for a graph with operations that reach files or run Python.
+    """
+    from bibench_tf import model_checks
+
+    folder = Path(source)
+    return (folder / "saved_model.pb").is_file() and model_checks.saved_model_config(folder) is None
+
+
 def _rebuild(config: dict[str, Any] | None, weights: Path) -> tf.keras.Model:
     """The model of a configuration, with weights from an HDF5 file or a checkpoint.
 
@@ -131,16 +121,13 @@ def _rebuild(config: dict[str, Any] | None, weights: Path) -> tf.keras.Model:
     """
     import tensorflow as tf
 
-    model = tf.keras.models.model_from_json(json.dumps(_functions_by_name(config)))
+    model = tf.keras.models.model_from_json(json.dumps(json.loads(json.dumps(config), object_hook=_function_by_name)))
     status = model.load_weights(weights)
     if status is not None:
         status.expect_partial().assert_existing_objects_matched()
     return model
 
 
-def _functions_by_name(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.get("class_name") == "function" and isinstance(value.get("config"), str):
-            return value["config"]
-        return {key: _functions_by_name(item) for key, item in value.items()}
-    return [_functions_by_name(item) for item in value] if isinstance(value, list) else value
+def _function_by_name(value: dict[str, Any]) -> Any:
+    is_function = value.get("class_name") == "function" and isinstance(value.get("config"), str)
+    return value["config"] if is_function else value

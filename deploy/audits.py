@@ -122,30 +122,28 @@ class Audit:
         if self.theory_bits is None or self.theory_binary_bits is None:
             return ()
         sizes = {part.name: part.size_bytes for part in self.parts}
-        in_theory = {"bits": self.theory_binary_bits // 8, "floats": (self.theory_bits - self.theory_binary_bits) // 8}
+        bits, *floats = (sizes.pop(_PARTS[key][0], 0) for key in ("bits", "floats", "stages", "others"))
+        bits -= self.theory_binary_bits // 8
+        floats_more = sum(floats) - (self.theory_bits - self.theory_binary_bits) // 8
         rows = [
-            (
-                _title("bits"),
-                sizes.pop(_title("bits"), 0) - in_theory["bits"],
-                "binary weights that are stored as floats",
-            ),
-            (
-                "floats",
-                sum(sizes.pop(_title(name), 0) for name in ("floats", "stages", "others")) - in_theory["floats"],
-                "folded batch norms save some, weights stored as floats cost more",
-            ),
+            SizePart(_PARTS["bits"][0], bits, "binary weights that are stored as floats"),
+            SizePart("floats", floats_more, "folded batch norms save some, weights stored as floats cost more"),
+            *(part for part in self.parts if part.name in sizes),
         ]
-        rows += [(name, size, explanation) for _, name, explanation in _PARTS if (size := sizes.get(name))]
-        return tuple(SizePart(*row) for row in rows if row[1])
+        return tuple(row for row in rows if row.size_bytes)
 
     def to_dict(self) -> dict[str, Any]:
         """The audit as plain data for JSON; docs/deploy.md describes the fields."""
-        totals = {"macs": self.macs, "macs_binary": self.macs_binary, "binary_share": self.binary_share}
-        found = {
+        return {
+            "kind": "deploy_audit",
+            "version": VERSION,
+            "macs": self.macs,
+            "macs_binary": self.macs_binary,
+            "binary_share": self.binary_share,
             "fallbacks": [layer.name for layer in self.fallbacks],
             "difference": [dataclasses.asdict(part) for part in self.difference],
+            **dataclasses.asdict(self),
         }
-        return {"kind": "deploy_audit", "version": VERSION, **totals, **found, **dataclasses.asdict(self)}
 
 
 def audit(
@@ -159,8 +157,8 @@ def audit(
 
     `subject` is a Keras model, the content of a flatbuffer, the path of a .tflite file, or a source that
     `model_files.load` reads with `options`. A `model` that is the path of a SavedModel has no layers. Models are
-    converted for LCE within `timeout_s` seconds. Raises ConversionError, and BibenchError for what is no TensorFlow
-    Lite file and no model.
+    converted for LCE within `timeout_s` seconds. Raises ConversionError, and BibenchError for a
+    subject that is neither a model nor a TensorFlow Lite file.
     """
     if isinstance(subject, (str, Path)) and Path(subject).suffix == ".tflite" and Path(subject).is_file():
         subject = Path(subject).read_bytes()
@@ -181,22 +179,21 @@ def audit(
     known = [] if model is None else _layers(model, unknown)
     owners = _assign(graph, products, known)
     sizes = _Sizes(graph)
-    rows = []
+    # In the order of computation; a layer without an operation stays behind the one before it.
+    rows: list[tuple[int, int, LayerAudit]] = []
+    position = -1
     for layer in known:
-        own: dict[bool, list[Operation]] = {True: [], False: []}
-        for operation in products:
-            owner, matched = owners.get(id(operation), (None, False))
-            if owner is layer:
-                own[matched].append(operation)
-        if own[True] or own[False] or layer.kernels:
-            first = next(iter(own[True] + own[False]), None)
-            rows.append((positions.get(id(first)), _row(origins, layer, own[True], own[False], sizes)))
+        matched, named = ([each for each in products if owners.get(id(each)) == (layer, has)] for has in (True, False))
+        if matched or named or layer.kernels:
+            position = positions[id((matched + named)[0])] if matched or named else position
+            rows.append((position, len(rows), _row(origins, layer, matched, named, sizes)))
     for operation in products:
         if id(operation) not in owners:
-            rows.append((positions[id(operation)], _bare_row(origins, operation, sizes)))
+            row = _row(origins, _Layer(operation.name, operation.kind), [operation], [], sizes)
+            rows.append((positions[id(operation)], len(rows), row))
     counted = model is not None and model.name not in unknown
     return Audit(
-        layers=tuple(row for _, row in _in_order(rows)),
+        layers=tuple(row for *_, row in sorted(rows, key=lambda each: each[:2])),
         operations=dict(Counter(operation.kind for operation in graph.operations)),
         file_bytes=len(content),
         parts=tuple(sizes.parts(len(content), products)),
@@ -208,14 +205,17 @@ def audit(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A Keras layer, its kernels quantized and as filters (output channels, height, width, input channels)."""
+    """A Keras layer, its kernels quantized and as filters (output channels, height, width, input channels).
+
+    An operation of no known layer stands for itself, by its own name and kind.
+    """
 
     name: str
     kind: str
-    intended: bool
-    kernels: tuple[np.ndarray, ...]
-    theory_bits: int | None
-    theory_binary_bits: int
+    intended: bool = False
+    kernels: tuple[np.ndarray, ...] = ()
+    theory_bits: int | None = None
+    theory_binary_bits: int = 0
 
 
 def _layers(model: tf.keras.Model, unknown: dict[str, str]) -> list[_Layer]:
@@ -290,7 +290,8 @@ def _assign(graph: Graph, products: list[Operation], layers: list[_Layer]) -> di
     taken: Counter[int] = Counter()
     for operation in products:
         kernel = fallbacks.filters(graph, operation)
-        matching = [] if kernel is None else [layer for layer in layers if _has_kernel(layer, kernel, operation.kind)]
+        binary = operation.kind == BINARY_CONVOLUTION
+        matching = [layer for layer in layers if any(_same_kernel(own, kernel, binary) for own in layer.kernels)]
         named = [layer for layer in matching or layers if _named_after(graph, operation, layer)]
         # Equal kernels: the layer it is named after, else the first one without an operation.
         candidates = named or matching
@@ -309,12 +310,10 @@ def _named_after(graph: Graph, operation: Operation, layer: _Layer) -> bool:
     return any(f"/{layer.name}/" in f"/{part}/" for name in names for part in name.split(";"))
 
 
-def _has_kernel(layer: _Layer, kernel: np.ndarray, kind: str) -> bool:
-    return any(_same_kernel(mine, kernel, kind == BINARY_CONVOLUTION) for mine in layer.kernels)
-
-
-def _same_kernel(mine: np.ndarray, kernel: np.ndarray, binary: bool) -> bool:
+def _same_kernel(mine: np.ndarray, kernel: np.ndarray | None, binary: bool) -> bool:
     """Whether filters are those of `mine`, or of one of its groups, up to a factor for each filter."""
+    if kernel is None:
+        return False
     count = len(kernel)
     if mine.shape[1:] != kernel.shape[1:] or len(mine) % count:
         return False
@@ -335,28 +334,25 @@ def _row(
 ) -> LayerAudit:
     """The row of a layer with the products that have its kernel, and others of its name, such as those of a scale."""
     own = matched + named
-    main = matched or named
-    binary = bool(main) and all(operation.kind == BINARY_CONVOLUTION for operation in main)
-    floats = [operation for operation in main if operation.kind != BINARY_CONVOLUTION]
+    floats = [operation for operation in matched or named if operation.kind != BINARY_CONVOLUTION]
+    binary = bool(own) and not floats
     # A layer without Larq's quantizers may take the signs of another layer, or compute them itself.
-    intended = layer.intended or any(fallbacks.meant_binary(origins, operation) for operation in floats)
+    intended = layer.intended or binary or any(fallbacks.meant_binary(origins, operation) for operation in floats)
     reasons: dict[str, Reason] = {}
-    if intended:
-        for operation in floats:
-            reasons.update({reason.key: reason for reason in fallbacks.explain(origins, operation)})
-        if not own:
-            reasons["no_operation"] = Reason(
-                "no_operation",
-                "No operation of the file has its kernel",
-                "convert this very model again; if that does not help, please report it",
-            )
-    if binary:
-        reasons.update({reason.key: reason for reason in _inexact(layer)})
+    for operation in floats if intended else ():
+        reasons.update({each.key: each for each in fallbacks.explain(origins, operation)})
+    if intended and not own:
+        reasons["no_operation"] = fallbacks.reason("no_operation")
+    if binary and layer.intended:
+        # The converter silently rounds weights that are almost +s and -s.
+        spread = max((fallbacks.spread(kernel) for kernel in layer.kernels), default=0.0)
+        if spread > _ROUNDING:
+            reasons["rounded_kernel"] = fallbacks.reason("rounded_kernel", percent=100 * spread)
     warnings = {warning for operation in own for warning in _warnings(origins.graph, operation)}
     return LayerAudit(
         name=layer.name,
         kind=layer.kind,
-        intended=intended or binary,
+        intended=intended,
         binary=binary,
         operations=tuple(operation.kind for operation in own),
         macs=sum(_macs(origins.graph, operation) for operation in own),
@@ -366,39 +362,6 @@ def _row(
         reasons=tuple(reasons.values()),
         warnings=tuple(sorted(warnings)),
     )
-
-
-def _bare_row(origins: Origins, operation: Operation, sizes: _Sizes) -> LayerAudit:
-    binary = operation.kind == BINARY_CONVOLUTION
-    intended = binary or fallbacks.meant_binary(origins, operation)
-    macs = _macs(origins.graph, operation)
-    return LayerAudit(
-        name=origins.graph.tensors[operation.outputs[0]].name,
-        kind=operation.kind,
-        intended=intended,
-        binary=binary,
-        operations=(operation.kind,),
-        macs=macs,
-        macs_binary=macs if binary else 0,
-        theory_bits=None,
-        file_bytes=sizes.claim(operation),
-        reasons=fallbacks.explain(origins, operation) if intended and not binary else (),
-        warnings=tuple(_warnings(origins.graph, operation)),
-    )
-
-
-def _inexact(layer: _Layer) -> Iterator[Reason]:
-    """The converter silently rounds weights that are almost +s and -s."""
-    if not layer.intended:
-        return
-    spread = max((fallbacks.spread(kernel) for kernel in layer.kernels), default=0.0)
-    if spread > _ROUNDING:
-        yield Reason(
-            "rounded_kernel",
-            f"The weights of its quantized kernel differ by up to {100 * spread:.2g} % from +s and -s, and the "
-            "converter rounded them: the file does not compute what Keras does",
-            "let the kernel quantizer give exactly +s and -s, with one s for each output channel",
-        )
 
 
 def _warnings(graph: Graph, operation: Operation) -> Iterator[str]:
@@ -433,7 +396,7 @@ class _Sizes:
     def claim(self, operation: Operation) -> int:
         """The bytes of the constants of an operation that no other operation has claimed yet."""
         buffers = {self.graph.tensors[index].buffer for index in operation.inputs if index >= 0}
-        own = {buffer for buffer in buffers if buffer in self.graph.buffer_bytes} - self.claimed
+        own = (buffers & self.graph.buffer_bytes.keys()) - self.claimed
         self.claimed |= own
         return sum(len(self.graph.buffer_bytes[buffer]) for buffer in own)
 
@@ -444,15 +407,13 @@ class _Sizes:
         seen: set[bytes] = set()
         for operation in products:
             kernel = fallbacks.operands(operation)[1]
+            of_kernel, of_rest = ("bits", "stages") if operation.kind == BINARY_CONVOLUTION else ("floats", "others")
             for index in operation.inputs[1:]:
-                if index < 0 or self.graph.tensors[index].buffer not in self.graph.buffer_bytes:
-                    continue
-                binary = operation.kind == BINARY_CONVOLUTION
-                name = ("bits" if binary else "floats") if index == kernel else ("stages" if binary else "others")
                 buffer = self.graph.tensors[index].buffer
-                names.setdefault(buffer, name)
-                if name == "bits":
-                    bits[buffer] = fallbacks.filters(self.graph, operation).size
+                if index >= 0 and buffer in self.graph.buffer_bytes:
+                    names.setdefault(buffer, of_kernel if index == kernel else of_rest)
+                    if index == kernel and of_kernel == "bits":
+                        bits[buffer] = fallbacks.filters(self.graph, operation).size
         totals: Counter[str] = Counter()
         for buffer, content in self.graph.buffer_bytes.items():
             name = names.get(buffer, "others")
@@ -460,38 +421,25 @@ class _Sizes:
                 totals["duplicates"] += len(content)
                 continue
             seen.add(content)
-            used = bits.get(buffer, 8 * len(content)) / 8
-            totals[name] += int(np.ceil(used))
-            totals["padding"] += len(content) - int(np.ceil(used))
+            used = -(-bits[buffer] // 8) if buffer in bits else len(content)
+            totals[name] += used
+            totals["padding"] += len(content) - used
         totals["structure"] = file_bytes - sum(totals.values())
-        for name, title, explanation in _PARTS:
+        for name, (title, explanation) in _PARTS.items():
             if totals[name]:
                 yield SizePart(title, totals[name], explanation)
 
 
-_PARTS = (
-    ("bits", "binary kernels", "one bit for each weight, as in theory"),
-    ("padding", "channel padding", "the input channels of a binary kernel are filled up to a multiple of 32"),
-    (
-        "stages",
+# The title and the explanation of each part of a file.
+_PARTS = {
+    "bits": ("binary kernels", "one bit for each weight, as in theory"),
+    "padding": ("channel padding", "the input channels of a binary kernel are filled up to a multiple of 32"),
+    "stages": (
         "output of binary operations",
         "a multiplier and a bias, or a threshold, for each output channel: scales, biases and folded batch norms",
     ),
-    ("floats", "float kernels", "32 bits for each weight of the operations that run on floats"),
-    ("others", "other constants", "biases, batch norms that are not folded, shapes and paddings"),
-    ("duplicates", "duplicated constants", "the same bytes as another constant, stored again"),
-    ("structure", "structure", "operations, tensors, names and alignment"),
-)
-
-
-def _title(key: str) -> str:
-    return next(title for name, title, _ in _PARTS if name == key)
-
-
-def _in_order(rows: list[tuple[int | None, LayerAudit]]) -> list[tuple[int | None, LayerAudit]]:
-    """In the order of computation; a layer without an operation stays behind the one before it."""
-    position, keyed = -1, []
-    for number, (index, row) in enumerate(rows):
-        position = position if index is None else index
-        keyed.append(((position, number), (index, row)))
-    return [row for _, row in sorted(keyed, key=lambda item: item[0])]
+    "floats": ("float kernels", "32 bits for each weight of the operations that run on floats"),
+    "others": ("other constants", "biases, batch norms that are not folded, shapes and paddings"),
+    "duplicates": ("duplicated constants", "the same bytes as another constant, stored again"),
+    "structure": ("structure", "operations, tensors, names and alignment"),
+}

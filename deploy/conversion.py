@@ -8,13 +8,7 @@ Python class of an algorithm.
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +20,13 @@ from larq.quantized_variable import QuantizedVariable
 
 from bibench_tf import model_checks, model_files
 from bibench_tf.deploy import interpreters
-from bibench_tf.deploy.flatbuffer import input_order, output_order
+from bibench_tf.deploy.flatbuffer import input_order, output_order, same_padding
+from bibench_tf.deploy.workers import JobError, Worker
 from bibench_tf.errors import BibenchError
 
 Runtime = Literal["lce", "tflite", "tflite_int8"]
 
-_POLL_S = 0.02
+_WORKER = "conversion_worker"
 _SIGNATURE = "serving_default"
 _OTHER_FLOATS = ("float16", "bfloat16", "float64")
 # Above this size of its operands TensorFlow leaves the arithmetic of constants, such as a kernel's scale, to every run.
@@ -90,18 +85,15 @@ class Converter:
     def __init__(self, timeout_s: float = 600) -> None:
         """`timeout_s` is the time limit of each conversion in seconds."""
         self.timeout_s = timeout_s
-        self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Converter:
         """Start the process, which imports its libraries while the first model is prepared."""
-        self._folder = Path(tempfile.mkdtemp(prefix="bibench-"))
-        self._start()
+        self._worker = Worker(_WORKER)
         return self
 
     def __exit__(self, *exception: object) -> None:
         """End the process and delete its files."""
-        self._stop()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._worker.close()
 
     def convert(
         self, model: tf.keras.Model | Path, runtime: Runtime = "lce", *, samples: np.ndarray | None = None
@@ -114,64 +106,23 @@ class Converter:
         """
         if (samples is None) == (runtime == "tflite_int8"):
             raise ConversionError("A conversion to int8 needs samples of the input, and no other takes them.")
-        source, target = self._folder / "saved_model", self._folder / "model.tflite"
+        if self._worker.process.poll() is not None:
+            self._worker.close()
+            self._worker = Worker(_WORKER)
+        source = self._worker.folder / "saved_model"
         try:
             export(model, source, runtime)
-            job = {"runtime": runtime, "source": str(source), "target": str(target)}
-            if samples is not None:
-                np.save(source / "samples.npy", np.asarray(samples, np.float32))
-                job["samples"] = str(source / "samples.npy")
-            self._run(job)
-            return target.read_bytes()
+            values = None if samples is None else np.asarray(samples, np.float32)
+            return self._worker.ask((runtime, str(source), values), self.timeout_s)
+        except JobError as error:
+            raise ConversionError(f"The conversion failed: {error}") from error
+        except TimeoutError as error:
+            self._worker.close()
+            raise ConversionError(f"The conversion was stopped after {self.timeout_s:g} s.") from error
+        except EOFError as error:
+            raise ConversionError(f"The converter {self._worker.end()}") from error
         finally:
             shutil.rmtree(source, ignore_errors=True)
-            target.unlink(missing_ok=True)
-
-    def _run(self, job: dict[str, str]) -> None:
-        if self._process.poll() is not None:
-            self._start()
-        failure = Path(job["target"] + ".error")
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(job) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            pass  # the process has ended; the loop below finds the reason
-        end = time.monotonic() + self.timeout_s
-        while not Path(job["target"]).exists():
-            if failure.exists():
-                reason = failure.read_text(encoding="utf-8")
-                failure.unlink()
-                raise ConversionError(f"The conversion failed: {reason}")
-            if self._process.poll() is not None:
-                raise ConversionError(self._end_of_process())
-            if time.monotonic() > end:
-                self._stop()
-                raise ConversionError(f"The conversion was stopped after {self.timeout_s:g} s.")
-            time.sleep(_POLL_S)
-
-    def _start(self) -> None:
-        # The converter's libraries print to a file: a pipe that is not read would block them.
-        with open(self._folder / "log.txt", "wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "bibench_tf.deploy.conversion_worker"],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                text=True,
-                encoding="utf-8",
-            )
-
-    def _stop(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def _end_of_process(self) -> str:
-        code = self._process.returncode
-        if code < 0:
-            return f"The converter crashed ({signal.Signals(-code).name})."
-        log = (self._folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
-        return f"The converter ended with code {code}: {next(filter(str.strip, reversed(log)), 'no message')}"
 
 
 def order(model: tf.keras.Model) -> tuple[list[str], list[str]]:
@@ -273,61 +224,22 @@ def _check_paddings(function: Any, nested: bool) -> None:
         if pad.type == "PadV2" and tf.get_static_value(pad.inputs[2]) not in (0, 1):
             continue
         amounts = tf.get_static_value(pad.inputs[1])
-        axes = [
-            _Axis(
-                size=pad.inputs[0].shape[axis],
-                kernel=operation.inputs[1].shape[axis - 1],
-                stride=operation.get_attr("strides")[axis],
-                dilation=operation.get_attr("dilations")[axis],
-                before=int(amounts[axis][0]),
-                after=int(amounts[axis][1]),
-            )
-            for axis in (1, 2)
-        ]
-        if all(axis.looks_same for axis in axes) and not all(axis.is_same for axis in axes):
-            used = tuple((axis.before, axis.used_after) for axis in axes)
+        looks_same, is_same, used = [], [], []
+        for axis in (1, 2):
+            size, (before, after) = pad.inputs[0].shape[axis], map(int, amounts[axis])
+            stride, dilation = (operation.get_attr(name)[axis] for name in ("strides", "dilations"))
+            span = (operation.inputs[1].shape[axis - 1] - 1) * dilation + 1
+            windows = (size + before + after - span) // stride + 1
+            looks_same.append(windows == -(-size // stride) and before == (before + after) // 2)
+            is_same.append((before, after) == same_padding(size, span, stride))
+            # Of the padding at the end the part that the last window covers.
+            used.append((before, max((windows - 1) * stride + span - size - before, 0)))
+        if all(looks_same) and not all(is_same):
             raise ConversionError(
                 f"'{pad.name}' pads both sides of the input of '{operation.name}' alike, which the converter would "
-                f"take for 'same' and compute something else; ZeroPadding2D({used}) gives the same numbers, and is "
-                "converted rightly."
+                f"take for 'same' and compute something else; ZeroPadding2D({tuple(used)}) gives the same numbers, and "
+                "is converted rightly."
             )
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """One axis of a convolution whose input is padded by `before` and `after`."""
-
-    size: int
-    kernel: int
-    stride: int
-    dilation: int
-    before: int
-    after: int
-
-    @property
-    def _reach(self) -> int:
-        return (self.kernel - 1) * self.dilation + 1
-
-    @property
-    def _windows(self) -> int:
-        return (self.size + self.before + self.after - self._reach) // self.stride + 1
-
-    @property
-    def used_after(self) -> int:
-        """The size of the part of the padding at the end that the last window covers."""
-        return max((self._windows - 1) * self.stride + self._reach - self.size - self.before, 0)
-
-    @property
-    def looks_same(self) -> bool:
-        """Whether the converter takes the padding for `same`."""
-        total = self.before + self.after
-        return self._windows == -(-self.size // self.stride) and self.before == total // 2
-
-    @property
-    def is_same(self) -> bool:
-        """Whether the padding is that of `same`."""
-        total = max((-(-self.size // self.stride) - 1) * self.stride + self._reach - self.size, 0)
-        return (self.before, self.after) == (total // 2, total - total // 2)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
-from typing import Any
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+import msgspec
 
 # Prints a description of the device, in the shell language of Android and of any Unix; parse() reads the output. Values
 # that a device does not have stay empty.
@@ -50,11 +45,11 @@ class Cluster:
     ghz: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Chip:
     """A row of devices.toml, whose head explains the fields."""
 
-    key: str
+    key: str = ""
     name: str
     clusters: tuple[Cluster, ...]
     identifiers: tuple[str, ...]
@@ -93,13 +88,9 @@ class Facts:
 @functools.cache
 def chips() -> Mapping[str, Chip]:
     """The chips of devices.toml by key."""
-    table = tomllib.loads(resources.files(__package__).joinpath("devices.toml").read_text(encoding="utf-8"))
-    return {key: _chip(key, row) for key, row in table.items()}
-
-
-def _chip(key: str, row: dict[str, Any]) -> Chip:
-    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
-    return Chip(key, **{**fields, "clusters": tuple(Cluster(**cluster) for cluster in row["clusters"])})
+    content = resources.files(__package__).joinpath("devices.toml").read_bytes()
+    table = msgspec.toml.decode(content, type=dict[str, Chip])
+    return {key: dataclasses.replace(chip, key=key) for key, chip in table.items()}
 
 
 def parse(answer: str) -> Facts:

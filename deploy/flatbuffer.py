@@ -45,15 +45,17 @@ class Tensor:
 class Operation:
     """An operation of a flatbuffer: indices into the tensors of its graph, and its options.
 
-    A missing optional input is -1. `options` have the names of TensorFlow Lite's schema (`strideH`);
-    those of an LceBconv2d are `channels_in`, strides, dilation factors, `padding` (0 same, 1 valid), `pad_values`. Bits
-    are packed 32 to an int32 along the channels.
+    `kind` is the type, such as CONV_2D or LceBconv2d, and `name` that of the first output. A missing optional input
+    is -1. `options` have the names of TensorFlow Lite's schema (`strideH`); those of an LceBconv2d are `channels_in`,
+    strides, dilation factors, `padding` (0 same, 1 valid), `pad_values`. Bits are packed 32 to an int32 along the
+    channels.
     """
 
     kind: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     options: Mapping[str, Any]
+    name: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Graph:
 
 
 def graph(flatbuffer: bytes) -> Graph:
-    """The operations and tensors of the main subgraph. Raises BibenchError for what is no TensorFlow Lite file."""
+    """The operations and tensors of the main subgraph. Raises BibenchError for other files."""
     if flatbuffer[4:8] != b"TFL3":
         raise BibenchError("This is not a TensorFlow Lite file.")
     try:
@@ -81,6 +83,7 @@ def graph(flatbuffer: bytes) -> Graph:
         for index, buffer in enumerate(model.buffers)
         if buffer.data is not None and len(buffer.data)
     }
+    tensors = tuple(_tensor(tensor, buffers) for tensor in main.tensors)
     kinds = operator_codes(flatbuffer)
     return Graph(
         operations=tuple(
@@ -89,10 +92,11 @@ def graph(flatbuffer: bytes) -> Graph:
                 inputs=_indices(operator.inputs),
                 outputs=_indices(operator.outputs),
                 options=_options(operator),
+                name=tensors[operator.outputs[0]].name,
             )
             for operator in main.operators
         ),
-        tensors=tuple(_tensor(tensor, buffers) for tensor in main.tensors),
+        tensors=tensors,
         inputs=_indices(main.inputs),
         outputs=_indices(main.outputs),
         buffer_bytes=buffers,
@@ -129,6 +133,12 @@ def input_order(flatbuffer: bytes) -> list[str]:
 def output_order(flatbuffer: bytes) -> list[str]:
     """The names of the outputs in the order of an interpreter, which may differ from the order of the Keras model."""
     return _order(flatbuffer, "Outputs")
+
+
+def same_padding(size: int, span: int, stride: int) -> tuple[int, int]:
+    """The padding `same`, before and after an axis of `size` elements, of a kernel that spans `span` of them."""
+    total = max((-(-size // stride) - 1) * stride + span - size, 0)
+    return total // 2, total - total // 2
 
 
 def _order(flatbuffer: bytes, side: str) -> list[str]:

@@ -79,8 +79,8 @@ def _load_lce(flatbuffer: bytes, threads: int) -> LoadedNetwork:
     interpreter = Interpreter(flatbuffer, num_threads=threads, use_indirect_bgemm=indirect, use_xnnpack=True)
 
     def run(values, keep_alive=flatbuffer):
-        # `keep_alive`: nothing says that the interpreter copies the file. Its public `predict` splits batches in
-        # Python, at a cost that a small network would notice.
+        # `keep_alive`: no document guarantees that the interpreter copies the file. Its public `predict` splits batches
+        # in Python, at a cost that a small network would notice.
         return interpreter.interpreter.predict(list(values))
 
     return LoadedNetwork(

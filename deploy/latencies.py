@@ -39,10 +39,9 @@ def read_files(paths: Sequence[Path]) -> dict[str, bytes]:
     for path in paths:
         try:
             contents[str(path)] = path.read_bytes()
-        except FileNotFoundError as error:
-            raise MissingData(f"Cannot read {path}: {error.strerror}.") from error
         except OSError as error:
-            raise BibenchError(f"Cannot read {path}: {error.strerror}.") from error
+            kind = MissingData if isinstance(error, FileNotFoundError) else BibenchError
+            raise kind(f"Cannot read {path}: {error.strerror}.") from error
         if contents[str(path)][4:8] != b"TFL3":
             raise BibenchError(f"{path} is not a .tflite file: make one with 'bibench deploy convert'.")
     return contents

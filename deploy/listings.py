@@ -1,17 +1,97 @@
-"""Measurements, devices and chips as text for people and as plain data for programs."""
+"""Audits, measurements, devices and chips as text for people and as plain data for programs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bibench_tf.deploy import devices
 from bibench_tf.deploy.targets import TARGETS, Device, Measurement, open_target
 from bibench_tf.errors import BibenchError
 
+if TYPE_CHECKING:
+    from bibench_tf.deploy.audits import Audit, LayerAudit
+
 NOT_A_DEVICE = "emulated: not a device latency"
+
+
+def audit_text(result: Audit) -> str:
+    """The audit as text: a table, the reasons with their remedies, the size and the share of bits."""
+    rows = [
+        [
+            layer.name,
+            layer.kind,
+            _operations_text(layer.operations),
+            _verdict(layer),
+            f"{layer.macs / 1e6:.3f}",
+            "" if layer.theory_bits is None else f"{layer.theory_bits:,}",
+            f"{layer.file_bytes:,}",
+        ]
+        for layer in result.layers
+    ]
+    header = ["layer", "class", "runs as", "", "MMACs", "bits in theory", "bytes in file"]
+    table = columns(header, rows, numbers=3)
+    return "\n".join([*table, "", *_findings(result), *_size_text(result), *_share_text(result)])
+
+
+def audit_summary(result: Audit, output: Path) -> str:
+    """The share of bits and the layers that fell back, for the conversion that was written to `output`."""
+    binary = sum(layer.binary for layer in result.layers)
+    lines = [f"{binary} layers are binary, with {100 * (result.binary_share or 0):.2f} % of the multiply-accumulates."]
+    if result.fallbacks:
+        names = ", ".join(layer.name for layer in result.fallbacks)
+        lines.append(f"{len(result.fallbacks)} layers were meant to be binary and are not, or not exactly: {names}.")
+        lines.append(f"For the reasons: bibench deploy audit {output} (or the model, for its layers).")
+    return "\n".join(lines)
+
+
+def _operations_text(operations: tuple[str, ...]) -> str:
+    counted = Counter(operations)
+    return ", ".join(kind if count == 1 else f"{count} x {kind}" for kind, count in counted.items()) or "nothing"
+
+
+def _verdict(layer: LayerAudit) -> str:
+    if layer.binary:
+        return "binary, but rounded" if layer.reasons else "binary"
+    return "FLOAT, meant binary" if layer.fell_back else "float"
+
+
+def _findings(result: Audit) -> Iterator[str]:
+    for layer in result.layers:
+        for reason in layer.reasons if layer.intended else ():
+            yield f"{layer.name}: {reason.cause}. Remedy: {reason.remedy}."
+        for warning in layer.warnings:
+            yield f"{layer.name}: {warning}."
+    for name, why in result.uncounted.items():
+        yield f"{name}: the theoretical bits of this layer are not counted: {why}"
+    if result.fallbacks or result.uncounted or any(layer.warnings for layer in result.layers):
+        yield ""
+
+
+def _size_text(result: Audit) -> Iterator[str]:
+    if result.theory_bits is not None:
+        yield f"Theoretical size: {result.theory_bits:,} bits ({result.theory_bits / 8:,.0f} bytes)."
+    yield f"File size: {result.file_bytes:,} bytes:"
+    width = len(f"{result.file_bytes:,}") + 1
+    for part in result.parts:
+        yield f"  {part.size_bytes:>{width},}  {part.name}: {part.explanation}"
+    if result.difference:
+        yield "Difference from the theoretical size, in bytes:"
+    for part in result.difference:
+        yield f"  {part.size_bytes:>+{width},}  {part.name}: {part.explanation}"
+
+
+def _share_text(result: Audit) -> Iterator[str]:
+    if result.binary_share is None:
+        yield "The model has no multiply-accumulate operations."
+        return
+    yield (
+        f"{100 * result.binary_share:.2f} % of {result.macs / 1e6:,.3f} million multiply-accumulates run on bits; "
+        f"{sum(layer.binary for layer in result.layers)} layers are binary, {len(result.fallbacks)} fell back."
+    )
 
 
 def text(measured: Mapping[str, Mapping[str, Measurement]]) -> str:
@@ -126,13 +206,14 @@ def device_table(found: Sequence[Device | tuple[str, str]]) -> str:
     return "\n".join([*lines, *(f"{d[0]}: {d[1]}" for d in found if not isinstance(d, Device))])
 
 
-def columns(header: list[str], rows: list[list[str]]) -> list[str]:
-    """Lines of a table whose columns line up."""
-    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [header, *rows]
-    ]
+def columns(header: list[str], rows: list[list[str]], numbers: int = 0) -> list[str]:
+    """Lines of a table whose columns line up: the last `numbers` of them to the right."""
+    table = [header, *rows]
+    for index, column in enumerate(zip(*table, strict=True)):
+        align = str.rjust if index >= len(header) - numbers else str.ljust
+        width = max(map(len, column))
+        table = [[*row[:index], align(row[index], width), *row[index + 1 :]] for row in table]
+    return ["  ".join(row).rstrip() for row in table]
 
 
 def _device_line(device: Device) -> str:

@@ -24,6 +24,11 @@ def deploy() -> None:
     """
 
 
+def _option(name: str, field: str, kind: click.ParamType, default: Any, text: str) -> Callable[..., Any]:
+    return click.option(name, field, type=kind, default=default, show_default=True, help=text)
+
+
+_POSITIVE = click.FloatRange(min=0, min_open=True)
 _output = click.option(
     "-o",
     "--output",
@@ -32,14 +37,7 @@ _output = click.option(
     metavar="FILE",
     help="The file to write.",
 )
-_timeout = click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=600,
-    show_default=True,
-    help="Time limit of a conversion in seconds.",
-)
+_timeout = _option("--timeout", "timeout_s", _POSITIVE, 600, "Time limit of a conversion in seconds.")
 _ssh_config = click.option(
     "--ssh-config", type=click.Path(path_type=Path), help="A configuration of ssh in place of yours."
 )
@@ -48,12 +46,12 @@ _ssh_config = click.option(
 @deploy.command()
 @model_options
 @_output
-@click.option(
+@_option(
     "--runtime",
-    type=click.Choice(["lce", "tflite"]),
-    default="lce",
-    show_default=True,
-    help="Larq Compute Engine, or plain TensorFlow Lite, where everything runs as float.",
+    "runtime",
+    click.Choice(["lce", "tflite"]),
+    "lce",
+    "Larq Compute Engine, or plain TensorFlow Lite, where everything runs as float.",
 )
 @_timeout
 def convert(source: str, output: Path, runtime: Any, timeout_s: float, **options: Any) -> None:
@@ -66,7 +64,7 @@ def convert(source: str, output: Path, runtime: Any, timeout_s: float, **options
       bibench deploy convert model.keras -o model.tflite
       bibench deploy convert zoo:resnet20@0.5 --algorithm bnn --input-shape 32x32x3 --classes 10 -o small.tflite
     """
-    from bibench_tf.deploy import audit_text, audits, conversion
+    from bibench_tf.deploy import audits, conversion, listings
     from bibench_tf.files import write_atomically
 
     model = conversion.load(source, **options)
@@ -74,7 +72,7 @@ def convert(source: str, output: Path, runtime: Any, timeout_s: float, **options
     write_atomically(output, lambda path: path.write_bytes(content))
     click.echo(f"{output}: {len(content):,} bytes, converted for {runtime} and run once.")
     if runtime == "lce":
-        click.echo(audit_text.summary(audits.audit(content, model), output))
+        click.echo(listings.audit_summary(audits.audit(content, model), output))
 
 
 @deploy.command()
@@ -93,10 +91,10 @@ def audit(source: str, require_binary: bool, json_file: str | None, timeout_s: f
       bibench deploy audit zoo:resnet18 --algorithm reactnet
       bibench deploy audit model.keras --require-binary --json -
     """
-    from bibench_tf.deploy import audit_text, audits
+    from bibench_tf.deploy import audits, listings
 
     result = audits.audit(source, timeout_s=timeout_s, **options)
-    show(lambda: audit_text.text(result), result.to_dict(), json_file)
+    show(lambda: listings.audit_text(result), result.to_dict(), json_file)
     if require_binary and result.fallbacks:
         click.get_current_context().exit(1)
 
@@ -104,12 +102,12 @@ def audit(source: str, require_binary: bool, json_file: str | None, timeout_s: f
 @deploy.command("export-dabnn")
 @model_options
 @_output
-@click.option(
+@_option(
     "--level",
-    type=click.Choice(["strict", "aggressive"]),
-    default="strict",
-    show_default=True,
-    help="How binary convolutions are marked: strict by Sign and Pad, aggressive by their kernels alone.",
+    "level",
+    click.Choice(["strict", "aggressive"]),
+    "strict",
+    "How binary convolutions are marked: strict by Sign and Pad, aggressive by their kernels alone.",
 )
 def export_dabnn(source: str, algorithm: str | None, output: Path, level: Any, **options: Any) -> None:
     """Write an ONNX file for onnx2bnn, the converter of daBNN.
@@ -148,10 +146,6 @@ def export_weights(source: str, output: Path, **options: Any) -> None:
     click.echo(packed_weights.summary(output, weights))
 
 
-def _number(name: str, field: str, kind: click.ParamType, default: float, text: str) -> Callable[..., Any]:
-    return click.option(name, field, type=kind, default=default, show_default=True, help=text)
-
-
 @deploy.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
@@ -163,12 +157,12 @@ def _number(name: str, field: str, kind: click.ParamType, default: float, text: 
     metavar="host|adb[:SERIAL]|ssh:USER@HOST,..",
     help="This computer, phones and boards.",
 )
-@_number("--threads", "threads", click.IntRange(min=1), 1, "Threads of the interpreter.")
-@_number("--runs", "minimum_runs", click.IntRange(min=1), 50, "Minimum number of inferences of a round.")
-@_number("--seconds", "minimum_s", click.FloatRange(min=0), 1.0, "Minimum time of a round.")
-@_number("--warm-up", "warm_up_s", click.FloatRange(min=0), 0.5, "Seconds of untimed inferences before a round.")
-@_number("--rounds", "rounds", click.IntRange(min=1), 3, "Rounds; those of several files are interleaved.")
-@_number("--timeout", "timeout_s", click.FloatRange(min=1), 300.0, "Time limit of a round in seconds.")
+@_option("--threads", "threads", click.IntRange(min=1), 1, "Threads of the interpreter.")
+@_option("--runs", "minimum_runs", click.IntRange(min=1), 50, "Minimum number of inferences of a round.")
+@_option("--seconds", "minimum_s", click.FloatRange(min=0), 1.0, "Minimum time of a round.")
+@_option("--warm-up", "warm_up_s", click.FloatRange(min=0), 0.5, "Seconds of untimed inferences before a round.")
+@_option("--rounds", "rounds", click.IntRange(min=1), 3, "Rounds; those of several files are interleaved.")
+@_option("--timeout", "timeout_s", click.FloatRange(min=1), 300.0, "Time limit of a round in seconds.")
 @click.option("--cores", type=Names(int), metavar="N,..", help="Run on these cores only, such as 4,5.")
 @click.option("--profile", is_flag=True, help="Also measure the time of each operation.")
 @click.option(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import contextlib
 import re
 import subprocess
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from bibench_tf.deploy.targets.base import Access, register
-from bibench_tf.deploy.targets.shell import benchmark_tool
-from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, client
+from bibench_tf.deploy.targets import Access, register
+from bibench_tf.deploy.targets.shell import benchmark_tool, connection
+from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, Reply, client
 from bibench_tf.deploy.targets.shell.measuring import ShellTarget
 from bibench_tf.errors import BibenchError
+
+_REMEDIES = {
+    "unauthorized": "unlock it and allow USB debugging from here",
+    "authorizing": "unlock it and allow USB debugging from here",
+    "offline": "reconnect it, or run 'adb reconnect offline'",
+    **dict.fromkeys(("bootloader", "recovery", "sideload"), "start Android on it"),
+}
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,9 @@ def connect(serial: str | None) -> Connection:
         chosen = (usable or found)[0]
         _check_state(chosen)
         return Connection(chosen.serial)
-    for device in found:
-        if device.serial == serial:
-            _check_state(device)
-            return Connection(serial)
+    if known := [device for device in found if device.serial == serial]:
+        _check_state(known[0])
+        return Connection(serial)
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*:\d+|\[[0-9A-Fa-f:]+\]:\d+", serial):
         # adb's exit code is 0 also when the connection is refused.
         answer = client(["adb", "connect", serial], SHORT_S)
@@ -89,23 +94,20 @@ def connect(serial: str | None) -> Connection:
 def _check_state(device: Attached) -> None:
     if device.state == "device":
         return
-    remedy = {
-        "unauthorized": "unlock it and allow USB debugging from here",
-        "authorizing": "unlock it and allow USB debugging from here",
-        "offline": "reconnect it, or run 'adb reconnect offline'",
-        "bootloader": "start Android on it",
-        "recovery": "start Android on it",
-        "sideload": "start Android on it",
-    }.get(device.state, "see 'adb devices'")
     if device.state.startswith("no permissions"):
         raise BibenchError(
             f"This user may not open the USB device of {device.serial}: install udev rules for it (Debian: the package "
             "android-sdk-platform-tools-common, group plugdev) and reconnect it."
         )
-    raise BibenchError(f"The Android device {device.serial} is '{device.state}': {remedy}.")
+    raise _unusable(device)
 
 
-class Connection:
+def _unusable(device: Attached) -> BibenchError:
+    remedy = _REMEDIES.get(device.state, "see 'adb devices'")
+    return BibenchError(f"The Android device {device.serial} is '{device.state}': {remedy}.")
+
+
+class Connection(connection.Connection):
     """A device that adb lists; `ours` when this program connected it and so disconnects it."""
 
     parent = "/data/local/tmp"
@@ -113,10 +115,10 @@ class Connection:
     def __init__(self, serial: str, *, ours: bool = False) -> None:
         self.serial, self.target, self._ours = serial, f"adb:{serial}", ours
 
-    def _adb(self, *arguments: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def _adb(self, *arguments: str, timeout_s: float) -> Reply:
         return client(["adb", "-s", self.serial, *arguments], timeout_s)
 
-    def shell(self, line: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def shell(self, line: str, timeout_s: float) -> Reply:
         """Run `line` in the device's shell. Raises subprocess.TimeoutExpired."""
         return self._adb("shell", line, timeout_s=timeout_s)
 
@@ -139,27 +141,15 @@ class Connection:
 
     def explain(self, words: str) -> BibenchError | None:
         """The error for a device that is attached but cannot be used; None when it may come back."""
-        if "unauthorized" in words:
-            return BibenchError(
-                f"The Android device {self.serial} is 'unauthorized': unlock it and allow USB debugging from here."
-            )
-        return None
+        return _unusable(Attached(self.serial, "unauthorized")) if "unauthorized" in words else None
 
-    def recover(self, timeout_s: float) -> bool:
-        """Whether the device answers again within that time."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            try:
-                if re.search(r":\d+$", self.serial) and self._state() != "device":
-                    # A broken network connection stays listed, and `connect` alone then does nothing.
-                    client(["adb", "disconnect", self.serial], SHORT_S)
-                    client(["adb", "connect", self.serial], SHORT_S)
-                if self._state() == "device" and self._adb("shell", "true", timeout_s=5).returncode == 0:
-                    return True
-            except subprocess.TimeoutExpired:
-                pass
-            time.sleep(0.2)
-        return False
+    def reconnect(self) -> bool:
+        """Connect a network device anew; whether the device answers. Raises subprocess.TimeoutExpired."""
+        if re.search(r":\d+$", self.serial) and self._state() != "device":
+            # A broken network connection stays listed, and `connect` alone then does nothing.
+            client(["adb", "disconnect", self.serial], SHORT_S)
+            client(["adb", "connect", self.serial], SHORT_S)
+        return self._state() == "device" and self._adb("shell", "true", timeout_s=5).returncode == 0
 
     def _state(self) -> str:
         return self._adb("get-state", timeout_s=SHORT_S).stdout.strip()

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
-from bibench_tf.deploy.targets.base import Access, Device, Measurement, OperationTime, Round, Settings, register
-from bibench_tf.deploy.targets.host_process.client import WorkerProcess
+from bibench_tf.deploy.targets import Access, Device, Measurement, OperationTime, Round, Settings, register
+from bibench_tf.deploy.workers import JobError, Worker
+from bibench_tf.errors import BibenchError
 from bibench_tf.results import environment
 
 if TYPE_CHECKING:
-    from bibench_tf.deploy.targets.host_process.prefixes import Operator
+    from bibench_tf.deploy.flatbuffer import Operation
 
 _ON_X86 = (
     "Larq Compute Engine is written for ARM: latencies on an x86 computer, even with its fastest kernel there, do not "
@@ -30,12 +31,42 @@ def open_host(address: str, access: Access) -> HostTarget:
     return HostTarget()
 
 
+class HostWorker:
+    """The process `host_worker`, in which every network gets a process of its own."""
+
+    def __init__(self) -> None:
+        self.worker = Worker("host_worker")
+
+    def load(self, name: str, content: bytes, settings: Settings) -> str:
+        """Load a network in a new process; returns a description of its kernels. Raises BibenchError."""
+        file = self.worker.folder / "model.tflite"
+        file.write_bytes(content)
+        job = {"file": file, "threads": settings.threads, "cores": settings.cores}
+        return self._ask("load", name, timeout_s=settings.timeout_s, **job)
+
+    def run(self, name: str, runs: int, seconds: float, timeout_s: float) -> tuple[list[float], float | None]:
+        """Run at least `runs` inferences and `seconds`: the time of each in ms, and the peak memory in MiB so far."""
+        return self._ask("run", name, timeout_s=timeout_s, runs=runs, seconds=seconds)
+
+    def unload(self, name: str) -> None:
+        """End the process of a network."""
+        self._ask("unload", name)
+
+    def _ask(self, do: str, name: str, **job: Any) -> Any:
+        try:
+            return self.worker.ask({"do": do, "name": name, **job})
+        except JobError as error:
+            raise BibenchError(f"'{name}' cannot be measured on this computer: {error}") from error
+        except EOFError as error:
+            raise BibenchError(f"The process that measures on this computer {self.worker.end()}") from error
+
+
 class HostTarget:
     """This computer. Networks are timed in processes of their own, so that a crash of an interpreter is an error."""
 
     def __init__(self) -> None:
         """The processes start with the first measurement."""
-        self._worker: WorkerProcess | None = None
+        self._worker: HostWorker | None = None
 
     def describe(self) -> Device:
         """This computer, by the name of its processor."""
@@ -57,20 +88,15 @@ class HostTarget:
         of the network's process, sampled after loading and after each turn, minus the memory before loading: the file,
         the tensors and the weights as the kernels pack them, without code; None on systems without /proc. With
         `settings.profile` the time of an operation is the difference between the prefixes of the network that end with
-        it and before it (`host_process.prefixes`); the fastest run of each prefix counts.
+        it and before it (`deploy.prefixes`); the fastest run of each prefix counts.
 
         Raises BibenchError, which names the network, when an interpreter refuses a file, crashes, or takes longer
         than `settings.timeout_s` for a turn.
         """
-        worker = self._started()
+        self._worker = worker = self._worker or HostWorker()
         try:
             kernels = {name: worker.load(name, content, settings) for name, content in flatbuffers.items()}
-            rounds: dict[str, list[Round]] = {name: [] for name in flatbuffers}
-            memory: dict[str, float | None] = {}
-            for _ in range(settings.rounds):
-                for name, (one, peak_memory_mib) in self._round(worker, list(flatbuffers), settings).items():
-                    rounds[name].append(one)
-                    memory[name] = peak_memory_mib
+            rounds = [self._round(worker, list(flatbuffers), settings) for _ in range(settings.rounds)]
         except BaseException:
             self.close()  # processes of this measurement would slow the next one
             raise
@@ -87,9 +113,9 @@ class HostTarget:
             measured[name] = Measurement(
                 device=device,
                 settings=settings,
-                rounds=tuple(rounds[name]),
+                rounds=tuple(each[name][0] for each in rounds),
                 operations=operations,
-                peak_memory_mib=memory[name],
+                peak_memory_mib=rounds[-1][name][1],
                 kernel=kernels[name],
                 notes=tuple(notes),
             )
@@ -98,45 +124,34 @@ class HostTarget:
     def close(self) -> None:
         """End the processes."""
         if self._worker is not None:
-            self._worker.close()
+            self._worker.worker.close(grace_s=5)
             self._worker = None
 
-    def _started(self) -> WorkerProcess:
-        if self._worker is None:
-            self._worker = WorkerProcess()
-        return self._worker
-
-    def _round(
-        self, worker: WorkerProcess, names: list[str], settings: Settings
-    ) -> dict[str, tuple[Round, float | None]]:
+    def _round(self, worker: HostWorker, names: list[str], settings: Settings) -> dict[str, tuple[Round, float | None]]:
         turns = min(_TURNS, settings.minimum_runs)
         runs, seconds = -(-settings.minimum_runs // turns), settings.minimum_s / turns
         samples: dict[str, list[float]] = {name: [] for name in names}
         memory: dict[str, float | None] = {}
         for name in names:
             worker.run(name, runs=1, seconds=settings.warm_up_s, timeout_s=settings.timeout_s)
-        clock_mhz, temperature_c = _clock_mhz(), _temperature_c()
+        conditions = {"clock_mhz_before": _clock_mhz(), "temperature_c_before": _temperature_c()}
         for _ in range(turns):
             for name in names:
                 times_ms, memory[name] = worker.run(name, runs, seconds, settings.timeout_s)
                 samples[name] += times_ms
             names = names[::-1]
-        after = {
-            "clock_mhz_before": clock_mhz,
-            "clock_mhz_after": _clock_mhz(),
-            "temperature_c_before": temperature_c,
-            "temperature_c_after": _temperature_c(),
-        }
-        return {name: (summary(samples[name], **after), memory[name]) for name in names}
+        conditions |= {"clock_mhz_after": _clock_mhz(), "temperature_c_after": _temperature_c()}
+        return {name: (summary(samples[name], **conditions), memory[name]) for name in names}
 
     def _profile(
-        self, worker: WorkerProcess, flatbuffer: bytes, settings: Settings
+        self, worker: HostWorker, flatbuffer: bytes, settings: Settings
     ) -> tuple[tuple[OperationTime, ...], str]:
         """The time of each operation, and a note on their sum."""
-        from bibench_tf.deploy.targets.host_process import prefixes
+        from bibench_tf.deploy import prefixes
+        from bibench_tf.deploy.flatbuffer import graph
 
-        operators = prefixes.operators(flatbuffer)
-        contents = (*range(len(operators) + 1), None)
+        operations = graph(flatbuffer).operations
+        contents = (*range(len(operations) + 1), None)
         fastest_ms: dict[int | None, float] = dict.fromkeys(contents, float("inf"))
         # One prefix at a time is in memory: hundreds of copies of large weights would not fit.
         for _ in range(settings.rounds):
@@ -149,12 +164,12 @@ class HostTarget:
                 # Disturbances only lengthen a run, and a difference of two latencies needs undisturbed ones.
                 fastest_ms[count] = min(fastest_ms[count], *times_ms)
             contents = contents[::-1]
-        prefix_ms = [fastest_ms[count] for count in range(len(operators) + 1)]
-        return operation_times(operators, prefix_ms, fastest_ms[None])
+        prefix_ms = [fastest_ms[count] for count in range(len(operations) + 1)]
+        return operation_times(operations, prefix_ms, fastest_ms[None])
 
 
 def operation_times(
-    operators: Sequence[Operator], prefix_ms: Sequence[float], whole_ms: float
+    operations: Sequence[Operation], prefix_ms: Sequence[float], whole_ms: float
 ) -> tuple[tuple[OperationTime, ...], str]:
     """The time of each operation from the latencies of the prefixes (the empty one first), and a note on their sum.
 
@@ -163,8 +178,8 @@ def operation_times(
     """
     steps = np.diff(prefix_ms)
     times = tuple(
-        OperationTime(operator.name, operator.kind, max(float(step), 0.0))
-        for operator, step in zip(operators, steps, strict=True)
+        OperationTime(operation.name, operation.kind, max(float(step), 0.0))
+        for operation, step in zip(operations, steps, strict=True)
     )
     total = sum(time.mean_ms for time in times)
     below = steps[steps < 0]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from bibench_tf.deploy.targets.base import Measurement
+from bibench_tf.deploy.targets import Measurement
 from bibench_tf.results import records, stores
 
 VERSION = 2

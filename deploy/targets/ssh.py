@@ -12,14 +12,28 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
-from bibench_tf.deploy.targets.base import Access, register
-from bibench_tf.deploy.targets.shell import benchmark_tool
-from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, client
+from bibench_tf.deploy.targets import Access, register
+from bibench_tf.deploy.targets.shell import benchmark_tool, connection
+from bibench_tf.deploy.targets.shell.connection import SHORT_S, TRANSFER_S, Reply, client
 from bibench_tf.deploy.targets.shell.measuring import ShellTarget
 from bibench_tf.errors import BibenchError, InvalidOption
+
+_SAFE = (
+    "BatchMode=yes ConnectTimeout=10 ServerAliveInterval=5 ServerAliveCountMax=3 ForwardAgent=no "
+    "ClearAllForwardings=yes"
+)
+
+# The remedies by patterns of ssh's messages.
+_REMEDIES = {
+    "REMOTE HOST IDENTIFICATION HAS CHANGED": "its host key is not the known one; find out why before going on",
+    "Host key verification failed": "its host key is not known; connect once by hand: ssh {address}",
+    r"Permission denied \(": "it does not accept your key; set one up with ssh-copy-id, no password is asked for",
+    "Could not resolve hostname": "the name is not known; check it, or add it to your configuration of ssh",
+    "Bad configuration|Can't open user config": "your configuration of ssh cannot be read",
+    "Connection refused|Connection timed out|No route to host|Network is unreachable": "it does not answer",
+}
 
 
 @register("ssh", "ssh:[USER@]HOST", program="lce_benchmark_model_aarch64")
@@ -28,7 +42,7 @@ def open_ssh(address: str, access: Access) -> ShellTarget:
     return ShellTarget(Connection(address, access.ssh_config), access.binary)
 
 
-class Connection:
+class Connection(connection.Connection):
     """The host `[USER@]HOST`; `config` is a configuration file to use in place of the user's."""
 
     # Not /tmp, which is in memory on many boards.
@@ -42,22 +56,12 @@ class Connection:
         self._address = address
         # The path of a Unix socket must be short; the path of a user's temporary folder may be long.
         self._sockets = Path(tempfile.mkdtemp(prefix="bb-", dir="/tmp"))
-        self._options = [*(["-F", str(config)] if config else [])]
-        for option in (
-            "BatchMode=yes",
-            "ConnectTimeout=10",
-            "ServerAliveInterval=5",
-            "ServerAliveCountMax=3",
-            # One connection for all commands saves work on the board between the rounds.
-            "ControlMaster=auto",
-            f"ControlPath={self._sockets}/%C",
-            "ControlPersist=60",
-            "ForwardAgent=no",
-            "ClearAllForwardings=yes",
-        ):
-            self._options += ["-o", option]
+        # One connection for all commands saves work on the board between the rounds.
+        shared = f"ControlMaster=auto ControlPath={self._sockets}/%C ControlPersist=60"
+        options = f"{_SAFE} {shared}".split()
+        self._options = [*(["-F", str(config)] if config else []), *(f"-o{option}" for option in options)]
 
-    def shell(self, line: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    def shell(self, line: str, timeout_s: float) -> Reply:
         """Run `line` in sh on the host, whatever the user's login shell is. Raises subprocess.TimeoutExpired."""
         return client(["ssh", "-T", *self._options, "--", self._address, f"sh -c {shlex.quote(line)}"], timeout_s)
 
@@ -82,38 +86,18 @@ class Connection:
 
     def explain(self, words: str) -> BibenchError | None:
         """The error for ssh's message of a failed connection; None for a failure that may pass."""
-        for pattern, remedy in (
-            (
-                "REMOTE HOST IDENTIFICATION HAS CHANGED",
-                "its host key is not the known one; find out why before going on",
-            ),
-            ("Host key verification failed", f"its host key is not known; connect once by hand: ssh {self._address}"),
-            (
-                r"Permission denied \(",
-                "it does not accept your key; set one up with ssh-copy-id, no password is asked for",
-            ),
-            ("Could not resolve hostname", "the name is not known; check it, or add it to your configuration of ssh"),
-            ("Bad configuration|Can't open user config", "your configuration of ssh cannot be read"),
-            ("Connection refused|Connection timed out|No route to host|Network is unreachable", "it does not answer"),
-        ):
+        for pattern, remedy in _REMEDIES.items():
             if match := re.search(f".*({pattern}).*", words):
+                remedy = remedy.format(address=self._address)
                 return BibenchError(
                     f"ssh cannot connect to {self._address}: {remedy} ({benchmark_tool.errors(match[0])})."
                 )
         return None
 
-    def recover(self, timeout_s: float) -> bool:
-        """Whether the host answers again within that time."""
-        end = time.monotonic() + timeout_s
-        while time.monotonic() < end:
-            self._leave()
-            try:
-                if self.shell("true", 15).returncode == 0:
-                    return True
-            except subprocess.TimeoutExpired:
-                pass
-            time.sleep(0.2)
-        return False
+    def reconnect(self) -> bool:
+        """Connect anew; whether the host answers. Raises subprocess.TimeoutExpired."""
+        self._leave()
+        return self.shell("true", 15).returncode == 0
 
     def _leave(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired, BibenchError):

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bibench_tf.deploy.targets import Settings, adb, open_target
-from bibench_tf.deploy.targets.shell import connection as connections
-from bibench_tf.deploy.targets.shell import folder as folders
 from bibench_tf.deploy.targets.shell import measuring
+from bibench_tf.deploy.targets.shell.connection import Folder, Lost
 from bibench_tf.errors import BibenchError
 
 QUICK = Settings(minimum_runs=5, minimum_s=0.1, rounds=1, timeout_s=5)
@@ -164,11 +163,11 @@ def test_the_second_failure_counts(phone, stub, flatbuffer, fault, message):
 
 def test_phone_that_stays_away(phone, stub, flatbuffer, monkeypatch, caplog):
     def gone(folder):
-        raise connections.Lost("gone")
+        raise Lost("gone")
 
     monkeypatch.setattr(measuring, "RECOVERY_S", 1.0)
     monkeypatch.setattr(adb.Connection, "recover", lambda self, timeout_s: False)
-    monkeypatch.setattr(folders, "remove", gone)
+    monkeypatch.setattr(Folder, "remove", gone)
     with pytest.raises(BibenchError, match="broke off.*did not come back within 1 s"):
         measure(phone, stub(VANISH), {"a": flatbuffer})
     phone.connect()
@@ -219,7 +218,7 @@ def test_full_disk_is_seen_before_and_while_copying(phone, stub, flatbuffer, mon
     with pytest.raises(BibenchError, match=r"disk of adb:127.0.0.1:\d+ is full .*1.0 MiB are needed, 0.2 MiB are free"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
     # As where `df` is missing, so that only the copying can find it out.
-    monkeypatch.setattr(folders, "free_bytes", lambda job: None)
+    monkeypatch.setattr(Folder, "free_bytes", lambda job: None)
     with pytest.raises(BibenchError, match="is full .*did not fit"):
         measure(phone, stub(), {"a": large}, parent="/data/small")
 
@@ -286,8 +285,7 @@ def test_interrupt_leaves_nothing_on_the_phone(phone, stub, tmp_path, flatbuffer
 def test_stdin_is_left_alone(phone):
     script = (
         "import sys\nfrom bibench_tf.deploy.targets import adb\n"
-        "from bibench_tf.deploy.targets.shell import connection as connections\n"
-        "connections.run(adb.connect(sys.argv[1]), 'cat')\nprint(sys.stdin.read())\n"
+        "adb.connect(sys.argv[1]).run('cat')\nprint(sys.stdin.read())\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script, phone.serial],
@@ -311,7 +309,7 @@ def test_the_only_phone_is_taken(phone, stub, flatbuffer):
 def test_network_address_is_connected_and_left_again(phone):
     phone.adb("disconnect", phone.serial)
     connection = adb.connect(phone.serial)
-    assert connections.run(connection, "echo hello").stdout.strip() == "hello"
+    assert connection.run("echo hello").stdout.strip() == "hello"
     connection.close()
     assert phone.serial not in phone.adb("devices").stdout
 
@@ -377,8 +375,8 @@ def test_phone_with_the_old_shell_protocol(phone, stub, flatbuffer, monkeypatch)
     monkeypatch.setattr(adb.Connection, "shell", old)
     connection = adb.connect(phone.serial)
     assert connection.shell("exit 7", 5).returncode == 0
-    assert connections.run(connection, "echo out; exit 7").code == 7
-    assert connections.run(connection, "sh -c 'kill -9 $$'").code == 137
+    assert connection.run("echo out; exit 7").returncode == 7
+    assert connection.run("sh -c 'kill -9 $$'").returncode == 137
     assert measure(phone, stub("echo oh >&2"), {"a": flatbuffer})["a"].rounds[0].count == 5
     with pytest.raises(BibenchError, match="exit code 1: ERROR: Failed to allocate tensors!"):
         measure(phone, stub("echo 'ERROR: Failed to allocate tensors!' >&2; exit 1"), {"a": flatbuffer})

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms, complexity, zoo
 from bibench_tf.cli import deploy
-from bibench_tf.deploy import audit_text, audits, flatbuffer
+from bibench_tf.deploy import audits, flatbuffer, listings
 from bibench_tf.deploy.conversion import ConversionError, Converter
 from bibench_tf.errors import BibenchError
 
@@ -112,7 +112,7 @@ def test_each_fallback_of_a_convolution_is_explained(audited, key):
     assert [reason.key for reason in layer.reasons] == [key]
     assert "LceBconv2d" not in result.operations
     # Without the Keras model the graph alone says the same.
-    assert "FLOAT, meant binary" in audit_text.text(result)
+    assert "FLOAT, meant binary" in listings.audit_text(result)
 
 
 def test_the_file_alone_gives_the_same_reasons(converter):

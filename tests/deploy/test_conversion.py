@@ -261,17 +261,18 @@ class Children:
 
     def __init__(self, monkeypatch, *programs):
         self.programs, self.popen, self.started = list(programs), subprocess.Popen, []
-        monkeypatch.setattr(conversion.subprocess, "Popen", self)
+        monkeypatch.setattr(subprocess, "Popen", self)
 
     def __call__(self, command, **options):
         assert command[0] == sys.executable
         if self.programs:
-            command = [sys.executable, "-c", self.programs.pop(0)]
+            command = [sys.executable, "-c", self.programs.pop(0), *command[3:]]
         self.started.append(self.popen(command, **options))
         return self.started[-1]
 
 
-READ = "import os, signal, sys, time; sys.stdin.readline();"
+READ = "import os, signal, sys, time; from multiprocessing.connection import Connection as C;"
+READ += "pipe = C(int(sys.argv[1])); pipe.recv();"
 
 
 def dense():

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from bibench_tf import algorithms, complexity, datasets, zoo
 from bibench_tf.cli.deploy import deploy
 from bibench_tf.deploy.exports import dabnn
+from bibench_tf.deploy.exports.dabnn.reader import NotExpressible
 from bibench_tf.errors import BibenchError
 from bibench_tf.zoo.resnets import resnet
 
@@ -188,7 +189,7 @@ def test_padding_with_plus_one_is_turned_into_minus_one(images):
 
 def test_one_by_one_convolutions_need_the_aggressive_level(images):
     model = binary_net(kernel_size=1)
-    with pytest.raises(dabnn.NotExpressible, match="'binary': without padding .*--level aggressive"):
+    with pytest.raises(NotExpressible, match="'binary': without padding .*--level aggressive"):
         dabnn.export(model)
     exported = dabnn.export(model, "aggressive")
     assert dabnn.check_rules(exported) == []
@@ -215,7 +216,7 @@ def test_kernels_are_bits_and_batch_norm_follows():
 
 
 def test_zero_padding_is_refused_by_name_with_the_remedy():
-    with pytest.raises(dabnn.NotExpressible, match="pads with 0.*padding='minus_one'") as caught:
+    with pytest.raises(NotExpressible, match="pads with 0.*padding='minus_one'") as caught:
         dabnn.export(small(padding="same"))
     assert set(caught.value.reasons) == {
         f"stage{i}_block{j}_conv{k}" for i, j in ((1, 1), (2, 1), (2, 2)) for k in (1, 2)
@@ -230,7 +231,7 @@ def test_what_dabnn_cannot_express_is_refused_by_name():
         "on both sides": binary_net(kernel_size=3, strides=2, padding="same", pad_value=-1),
     }
     for reason, model in refused.items():
-        with pytest.raises(dabnn.NotExpressible, match=reason) as caught:
+        with pytest.raises(NotExpressible, match=reason) as caught:
             dabnn.export(model)
         names = {layer.name for layer in model.layers if hasattr(layer, "kernel_quantizer")}
         assert set(caught.value.reasons) <= names
@@ -241,18 +242,18 @@ def test_learned_rows_and_columns_of_xnorpp_are_refused(images):
     assert_same(model, dabnn.export(model), images)  # they all start at 1
     layer = model.get_layer("stage2_block1_conv2")
     layer.width_scale.assign(np.linspace(0.5, 1.5, 14))
-    with pytest.raises(dabnn.NotExpressible, match="'stage2_block1_conv2': it scales output rows"):
+    with pytest.raises(NotExpressible, match="'stage2_block1_conv2': it scales output rows"):
         dabnn.export(model)
 
 
 def test_other_layers_are_refused_by_name():
     image = layers.Input((8, 8, 3), name="image")
-    with pytest.raises(dabnn.NotExpressible, match="'gate': it has no operation for Multiply"):
+    with pytest.raises(NotExpressible, match="'gate': it has no operation for Multiply"):
         x = layers.Conv2D(4, 1, name="conv")(image)
         dabnn.export(tf.keras.Model(image, layers.Multiply(name="gate")([x, x])))
-    with pytest.raises(dabnn.NotExpressible, match="'swish': it has no activation 'swish'"):
+    with pytest.raises(NotExpressible, match="'swish': it has no activation 'swish'"):
         dabnn.export(tf.keras.Model(image, layers.Activation("swish", name="swish")(image)))
-    with pytest.raises(dabnn.NotExpressible, match="'pool': its pooling pads"):
+    with pytest.raises(NotExpressible, match="'pool': its pooling pads"):
         dabnn.export(tf.keras.Model(image, layers.MaxPooling2D(3, 2, padding="same", name="pool")(image)))
     with pytest.raises(BibenchError, match="needs a graph of layers"):
         dabnn.export(tf.keras.Sequential([layers.Conv2D(2, 1)]))
@@ -408,7 +409,7 @@ def test_command(tmp_path):
     assert "18 binary convolutions" in result.output and "onnx2bnn" in result.output
     assert "once asked for 64" in result.output
     assert dabnn.check_rules(onnx.load(output)) == []
-    with pytest.raises(dabnn.NotExpressible, match="factor computed from its input"):
+    with pytest.raises(NotExpressible, match="factor computed from its input"):
         CliRunner().invoke(
             deploy, [*arguments, "--algorithm", "xnor", "-o", str(tmp_path / "x.onnx")], catch_exceptions=False
         )

@@ -14,10 +14,8 @@ from click.testing import CliRunner
 
 from bibench_tf import algorithms
 from bibench_tf.cli.deploy import deploy
-from bibench_tf.deploy import conversion, interpreters, latencies
+from bibench_tf.deploy import conversion, flatbuffer, interpreters, latencies
 from bibench_tf.deploy.targets import Measurement, Settings, host
-from bibench_tf.deploy.targets.host_process import prefixes
-from bibench_tf.deploy.targets.host_process.prefixes import Operator
 from bibench_tf.errors import BibenchError
 
 layers = tf.keras.layers
@@ -112,8 +110,9 @@ def test_summary_by_hand():
 
 
 def test_times_of_operations_by_hand():
-    operators = [Operator("a", "CONV_2D"), Operator("b", "ADD"), Operator("c", "MEAN")]
-    times, note = host.operation_times(operators, [0.5, 2.5, 2.25, 3.25], 3.5)
+    kinds = {"a": "CONV_2D", "b": "ADD", "c": "MEAN"}
+    operations = [flatbuffer.Operation(kind, (), (), {}, name) for name, kind in kinds.items()]
+    times, note = host.operation_times(operations, [0.5, 2.5, 2.25, 3.25], 3.5)
     assert [(each.name, each.kind, each.mean_ms) for each in times] == [
         ("a", "CONV_2D", 2.0),
         ("b", "ADD", 0.0),
@@ -131,7 +130,7 @@ class Noisy:
         self.random, self.operations = np.random.default_rng(0), 0
 
     def load(self, name, content, settings):
-        self.operations = sum(each.kind != "SHAPE" for each in prefixes.operators(content))
+        self.operations = sum(each.kind != "SHAPE" for each in flatbuffer.graph(content).operations)
 
     def unload(self, name):
         self.operations = None
@@ -143,7 +142,7 @@ class Noisy:
 
 def test_times_of_operations_survive_a_busy_computer(files):
     operations, note = host.HostTarget()._profile(Noisy(), files["float"], dataclasses.replace(QUICK, minimum_runs=40))
-    assert [each.kind for each in operations] == [each.kind for each in prefixes.operators(files["float"])]
+    assert [each.kind for each in operations] == [each.kind for each in flatbuffer.graph(files["float"]).operations]
     assert [each.mean_ms for each in operations] == pytest.approx([1.0] * len(operations))
     assert f"They add up to {len(operations):.3f} ms, the call itself takes 2.000 ms" in note
     assert "residual of +0.000 ms" in note
@@ -177,9 +176,9 @@ def test_a_crash_is_an_error_and_the_next_measurement_goes_on(files, target, tmp
 def test_the_end_of_a_child_is_an_error_that_names_the_signal(files, target):
     import psutil
 
-    worker = target._started()
+    target._worker = worker = host.HostWorker()
     worker.load("network", files["binary"], QUICK)
-    for child in psutil.Process(worker._process.pid).children():
+    for child in psutil.Process(worker.worker.process.pid).children():
         child.kill()
     with pytest.raises(BibenchError, match=r"'network' .* crashed \(SIGKILL\)"):
         worker.run("network", 1, 0.0, 60)
@@ -200,7 +199,7 @@ def test_nothing_is_left_running(files):
 
     target = host.HostTarget()
     target.measure({"network": files["binary"]}, QUICK)
-    worker = psutil.Process(target._worker._process.pid)
+    worker = psutil.Process(target._worker.worker.process.pid)
     family = [worker, *worker.children(recursive=True)]
     target.close()
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)

@@ -7,8 +7,7 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.deploy import conversion, flatbuffer, interpreters
-from bibench_tf.deploy.targets.host_process import prefixes
+from bibench_tf.deploy import conversion, flatbuffer, interpreters, prefixes
 
 layers = tf.keras.layers
 
@@ -29,9 +28,8 @@ def files():
 @pytest.mark.parametrize("runtime", ["lce", "tflite"])
 def test_every_prefix_runs_and_tells_the_shapes_of_what_is_read_later(files, runtime):
     content = files[runtime]
-    operators = prefixes.operators(content)
     graph = flatbuffer.graph(content)
-    assert [each.kind for each in operators] == [each.kind for each in graph.operations]
+    operators = graph.operations
     for count in range(len(operators) + 1):
         prefix = prefixes.cut(content, count)
         kinds = [each.kind for each in flatbuffer.graph(prefix).operations]
@@ -45,7 +43,7 @@ def test_every_prefix_runs_and_tells_the_shapes_of_what_is_read_later(files, run
 
 
 def test_the_shortcut_is_alive_in_the_middle(files):
-    operators = prefixes.operators(files["lce"])
+    operators = flatbuffer.graph(files["lce"]).operations
     binary = [each.kind for each in operators].index(flatbuffer.BINARY_CONVOLUTION)
     # Before the binary convolution both its bits and the shortcut wait to be read.
     assert len(interpreters.load(prefixes.cut(files["lce"], binary)).run([np.zeros((1, 8, 8, 3), np.float32)])) == 2
@@ -53,7 +51,7 @@ def test_the_shortcut_is_alive_in_the_middle(files):
 
 def test_weights_of_later_operations_are_left_out(files):
     content = files["tflite"]
-    sizes = [len(prefixes.cut(content, count)) for count in range(len(prefixes.operators(content)) + 1)]
+    sizes = [len(prefixes.cut(content, count)) for count in range(len(flatbuffer.graph(content).operations) + 1)]
     kernel_bytes = 3 * 3 * 32 * 32 * 4
     assert sizes[0] + kernel_bytes < sizes[-1]
     assert sizes[-1] == pytest.approx(len(content), rel=0.1)

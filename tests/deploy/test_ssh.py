@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from bibench_tf.deploy.targets import Settings, ssh
-from bibench_tf.deploy.targets.shell import connection as connections
-from bibench_tf.deploy.targets.shell import folder as folders
 from bibench_tf.deploy.targets.shell import measuring
+from bibench_tf.deploy.targets.shell.connection import Folder
 from bibench_tf.errors import BibenchError
 
 QUICK = Settings(minimum_runs=5, minimum_s=0.1, rounds=1, timeout_s=5)
@@ -65,10 +64,10 @@ def test_connections_are_shared_and_ended(board, stub, flatbuffer):
 
 
 def test_exit_codes_of_the_program_are_not_those_of_ssh(connection):
-    assert connections.run(connection, "sh -c 'kill -9 $$'").code == 137
-    assert connections.run(connection, "exit 255").code == 255
-    reply = connections.run(connection, "echo out; echo err >&2; exit 7")
-    assert (reply.code, reply.stdout, reply.stderr.strip()) == (7, "out\n", "err")
+    assert connection.run("sh -c 'kill -9 $$'").returncode == 137
+    assert connection.run("exit 255").returncode == 255
+    reply = connection.run("echo out; echo err >&2; exit 7")
+    assert (reply.returncode, reply.stdout, reply.stderr.strip()) == (7, "out\n", "err")
 
 
 ONCE = "if [ ! -e $folder/once ]; then echo >$folder/once; {fault}; fi"
@@ -108,7 +107,7 @@ def test_program_for_another_processor(connection, arm64_program, flatbuffer):
 
 
 def test_full_disk(connection, stub, flatbuffer, monkeypatch):
-    monkeypatch.setattr(folders, "free_bytes", lambda job: 1000)
+    monkeypatch.setattr(Folder, "free_bytes", lambda job: 1000)
     with pytest.raises(BibenchError, match="disk of ssh:board is full"):
         measure(connection, stub(), {"a": flatbuffer})
 
@@ -121,7 +120,7 @@ def test_failed_copy_is_the_disk_only_where_it_is_full(connection, stub, flatbuf
     with pytest.raises(BibenchError, match="write remote: Failure"):
         measure(connection, stub(), {"a": flatbuffer})
     answers = iter([10**9, 100])
-    monkeypatch.setattr(folders, "free_bytes", lambda job: next(answers))
+    monkeypatch.setattr(Folder, "free_bytes", lambda job: next(answers))
     with pytest.raises(BibenchError, match="is full"):
         measure(connection, stub(), {"a": flatbuffer})
 
@@ -162,7 +161,7 @@ def test_connection_that_is_refused(board, stub, flatbuffer, lines, known, messa
 def test_host_keys_are_never_trusted_without_being_known(board):
     connection = ssh.Connection("board", board.write_config(known="nobody"))
     with pytest.raises(BibenchError):
-        connections.run(connection, "true")
+        connection.run("true")
     connection.close()
     assert (board.folder / "nobody").read_text() == ""
     assert not any("StrictHostKeyChecking" in option for option in connection._options)
@@ -239,6 +238,6 @@ def test_ssh_is_missing(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     connection = ssh.Connection("board")
     with pytest.raises(BibenchError, match="'ssh' is not installed: install an OpenSSH client"):
-        connections.run(connection, "true")
+        connection.run("true")
     connection.close()
     assert not connection._sockets.exists()

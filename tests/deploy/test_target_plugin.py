@@ -35,9 +35,10 @@ def open_oven(address, access):
 """
 PROGRAM = """
 from pathlib import Path
-from bibench_tf import deploy, registry
+from bibench_tf import registry
+from bibench_tf.deploy import latencies
 registry.load_plugin("oven.py")
-print(deploy.measure({"a": b""}, ["oven:x"])["oven:x"]["a"].latency_ms)
+print(latencies.measure({"a": b""}, ["oven:x"])["oven:x"]["a"].latency_ms)
 """
 
 

@@ -2,19 +2,49 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.deploy.exports.dabnn.binary import BinaryLayer, Level, Refusal, analyse, bias_of, is_binary, paddings
+from bibench_tf.algorithms.capabilities import capabilities_of
+from bibench_tf.algorithms.layers import BinaryConv1D, BinaryDense
 from bibench_tf.deploy.exports.dabnn.steps import Step
+from bibench_tf.deploy.flatbuffer import same_padding
 from bibench_tf.errors import BibenchError
 
+Level = Literal["strict", "aggressive"]
+
 _layers = tf.keras.layers
-_UNCHANGED = (_layers.Dropout, _layers.SpatialDropout2D, _layers.GaussianNoise, _layers.GaussianDropout)
+_NOISE = (_layers.Dropout, _layers.SpatialDropout2D, _layers.GaussianNoise, _layers.GaussianDropout)
+_UNCHANGED = (*_NOISE, _layers.Flatten)
+
+
+_SMALL_PADDING = "build it with padding=1 and pad_values=-1 (networks of the zoo: padding='minus_one')"
+
+
+class Refusal(Exception):
+    """Why daBNN has no operation for a layer."""
+
+
+@dataclass(frozen=True)
+class BinaryLayer:
+    """A binary convolution: +1/-1 kernel (O, I, kh, kw), y = scale * conv(sign(x + shift), kernel) + bias.
+
+    Padding is -1, or +1 with `flipped`.
+    """
+
+    kernel: np.ndarray
+    scale: np.ndarray
+    bias: np.ndarray
+    strides: list[int]
+    padding: tuple[int, int]
+    flipped: bool
+    shift: np.ndarray | None
 
 
 class NotExpressible(BibenchError):
@@ -26,9 +56,8 @@ class NotExpressible(BibenchError):
         name, reason = next(iter(reasons.items()))
         same = Counter(reasons.values())[reason] - 1
         others = len(reasons) - 1 - same
-        also = (f" (the same for {same} more)" if same else "") + (
-            f" (and {others} for other reasons)" if others else ""
-        )
+        also = f" (the same for {same} more)" if same else ""
+        also += f" (and {others} for other reasons)" if others else ""
         super().__init__(f"daBNN cannot express layer '{name}'{also}: {reason}.")
 
 
@@ -47,12 +76,14 @@ class Reader:
         for node in _nodes(model):
             layer = node.layer
             try:
-                if is_binary(layer):
-                    self._binary[id(node)] = binary = analyse(layer, node, level)
+                if _is_binary(layer):
+                    self._binary[id(node)] = binary = _analyse(layer, node, level)
                     if binary.shift is None and not binary.flipped:
                         self._signed.add(_key(self._source(node.keras_inputs[0], binary)))
                 elif type(layer) not in _HANDLERS and not isinstance(layer, _UNCHANGED):
-                    raise Refusal(_no_operation(layer))
+                    if isinstance(layer, tf.keras.Model):
+                        raise Refusal("it is a model inside a model; build the network as one")
+                    raise Refusal(f"it has no operation for {type(layer).__name__}")
             except Refusal as refusal:
                 reasons.setdefault(layer.name, str(refusal))
         if reasons:
@@ -69,7 +100,7 @@ class Reader:
             x = self.value(source)
             if _spatial(source) == (1, 1):
                 rows = self._reshape(layer, x, layer.input_spec.axes[-1])
-                weights = {"weight": layer.kernel.numpy().T, "bias": bias_of(layer, layer.units)}
+                weights = {"weight": layer.kernel.numpy().T, "bias": _bias_of(layer, layer.units)}
                 result = self._add("Gemm", layer, [rows], weights, transA=0, transB=1, alpha=1.0, beta=1.0)
             else:
                 result = self._reshape(layer, self._dense(layer, x, source), layer.units)
@@ -102,19 +133,15 @@ class Reader:
         name = f"{layer.name}/{part}" if part else layer.name
         self._used[name] += 1
         name = name if self._used[name] == 1 else f"{name}/{self._used[name]}"
-        weights = {key: np.asarray(value, np.float32) for key, value in (weights or {}).items()}
-        self.steps.append(Step(kind, tuple(inputs), name, weights, attributes, side))
+        self.steps.append(Step(kind, tuple(inputs), name, weights or {}, attributes, side))
         return name
 
     def _affine(self, layer, x, scale, bias, *, part="", side=0) -> str:
-        name = self._add("Affine", layer, [x], part=part, side=side)
-        self.steps[-1].weights.update(scale=np.asarray(scale, np.float64), bias=np.asarray(bias, np.float64))
-        return name
+        weights = {"scale": np.asarray(scale, np.float64), "bias": np.asarray(bias, np.float64)}
+        return self._add("Affine", layer, [x], weights, part=part, side=side)
 
     def _reshape(self, layer, x, size) -> str:
-        name = self._add("Reshape", layer, [x], part="rows")
-        self.steps[-1].weights["shape"] = np.array([1, size], np.int64)
-        return name
+        return self._add("Reshape", layer, [x], {"shape": np.array([1, size], np.int64)}, part="rows")
 
     def _source(self, tensor, binary: BinaryLayer):
         """The tensor that a sign may read in place of `tensor`: that before layers that keep every sign."""
@@ -164,9 +191,6 @@ class Reader:
 
     # The layers of Keras
 
-    def _input(self, layer, inputs) -> str:
-        return self.image
-
     def _activation(self, layer, inputs) -> str:
         return self._activate(layer, self.value(inputs[0]))
 
@@ -182,20 +206,19 @@ class Reader:
         return self._add("PRelu", layer, [self.value(inputs[0])], {"slope": slope.reshape(-1, 1, 1)})
 
     def _add_up(self, layer, inputs) -> str:
-        first, *others = [self.value(tensor) for tensor in inputs]
         if len({tuple(tensor.shape) for tensor in inputs}) > 1:
             raise Refusal("it adds tensors of the same shape only")
-        for other in others:
-            first = self._add("Add", layer, [first, other])
-        return first
+        return self._chain("Add", layer, inputs)
 
     def _join(self, layer, inputs) -> str:
         if layer.axis not in (-1, 3) or len(inputs[0].shape) != 4:
             raise Refusal("it joins images along the channels only")
-        first, *others = [self.value(tensor) for tensor in inputs]
-        for other in others:
-            first = self._add("Concat", layer, [first, other], axis=1)
-        return first
+        return self._chain("Concat", layer, inputs, axis=1)
+
+    def _chain(self, kind, layer, inputs, **attributes) -> str:
+        """Steps of two inputs each for any number of them."""
+        names = [self.value(tensor) for tensor in inputs]
+        return functools.reduce(lambda first, other: self._add(kind, layer, [first, other], **attributes), names)
 
     def _normalize(self, layer, inputs) -> str:
         if list(layer.axis) != [len(inputs[0].shape) - 1] or _spatial(inputs[0]) not in (None, (1, 1)):
@@ -209,7 +232,7 @@ class Reader:
     def _float_convolution(self, layer, inputs) -> str:
         if layer.data_format != "channels_last" or layer.groups != 1 or tuple(layer.dilation_rate) != (1, 1):
             raise Refusal("it has convolutions without groups and dilation, of images with channels last")
-        source, pairs = inputs[0], paddings(layer, inputs[0].shape)
+        source, pairs = inputs[0], _paddings(layer, inputs[0].shape)
         if type(source.node.layer) is _layers.ZeroPadding2D and not any(map(any, pairs)):
             pairs, source = source.node.layer.padding, source.node.keras_inputs[0]
         pads = [max(pair) for pair in pairs]
@@ -230,19 +253,18 @@ class Reader:
         return self._add("Conv", layer, [x], weights, kernel_shape=size, strides=strides, pads=[*pads, *pads])
 
     def _pool(self, layer, inputs) -> str:
-        pairs = paddings(layer, inputs[0].shape)
+        pairs = _paddings(layer, inputs[0].shape)
         if any(before != after for before, after in pairs):
             raise Refusal(
                 f"its pooling pads {pairs}, and daBNN pads the same on both sides; choose sizes that need no padding "
                 "(networks of the zoo: padding='minus_one')"
             )
-        average = isinstance(layer, _layers.AveragePooling2D)
-        if not average and tuple(layer.pool_size) not in ((2, 2), (3, 3)):
+        kind = "AveragePool" if isinstance(layer, _layers.AveragePooling2D) else "MaxPool"
+        if kind == "MaxPool" and tuple(layer.pool_size) not in ((2, 2), (3, 3)):
             raise Refusal("it has max-pools of 2x2 and 3x3")
-        attributes = {"kernel_shape": list(layer.pool_size), "strides": list(layer.strides)}
-        pads = [pair[0] for pair in pairs]
-        kind = "AveragePool" if average else "MaxPool"
-        return self._add(kind, layer, [self.value(inputs[0])], pads=[*pads, *pads], **attributes)
+        pads = [pair[0] for pair in pairs] * 2
+        size, strides = list(layer.pool_size), list(layer.strides)
+        return self._add(kind, layer, [self.value(inputs[0])], pads=pads, kernel_shape=size, strides=strides)
 
     def _global_pool(self, layer, inputs) -> str:
         kind = "GlobalMaxPool" if isinstance(layer, _layers.GlobalMaxPooling2D) else "GlobalAveragePool"
@@ -250,9 +272,6 @@ class Reader:
 
     def _zero_padding(self, layer, inputs) -> str:
         raise Refusal("it pads as a part of convolutions; follow the padding by a float convolution alone")
-
-    def _flatten(self, layer, inputs) -> str:
-        return self.value(inputs[0])
 
     def _dense_layer(self, layer, inputs) -> str:
         return self._activate(layer, self._dense(layer, self.value(inputs[0]), inputs[0]))
@@ -267,7 +286,7 @@ class Reader:
 
 
 _HANDLERS = {
-    _layers.InputLayer: Reader._input,
+    _layers.InputLayer: lambda reader, layer, inputs: reader.image,
     _layers.Conv2D: Reader._float_convolution,
     lq.layers.QuantConv2D: Reader._float_convolution,
     _layers.Dense: Reader._dense_layer,
@@ -282,7 +301,6 @@ _HANDLERS = {
     _layers.AveragePooling2D: Reader._pool,
     _layers.GlobalAveragePooling2D: Reader._global_pool,
     _layers.GlobalMaxPooling2D: Reader._global_pool,
-    _layers.Flatten: Reader._flatten,
     _layers.Softmax: Reader._activation,
 }
 
@@ -303,13 +321,6 @@ def _function(layer) -> str:
     return getattr(layer.activation, "__name__", "linear") if hasattr(layer, "activation") else "softmax"
 
 
-def _no_operation(layer) -> str:
-    kind = type(layer).__name__
-    if isinstance(layer, tf.keras.Model):
-        return "it is a model inside a model; build the network as one"
-    return f"it has no operation for {kind}"
-
-
 def _nodes(model: tf.keras.Model) -> list:
     """The calls of layers that lead to the output, first ones first."""
     found, waiting = {}, [model.outputs[0].node]
@@ -324,3 +335,93 @@ def _nodes(model: tf.keras.Model) -> list:
 
 def _key(tensor) -> tuple:
     return id(tensor.node), tensor._keras_history.tensor_index
+
+
+def _is_binary(layer: Any) -> bool:
+    """Whether a layer has a quantizer and is a convolution or built on one."""
+    quantizers = (getattr(layer, "input_quantizer", None), getattr(layer, "kernel_quantizer", None))
+    return isinstance(layer, lq.layers.QuantConv2D) and any(quantizer is not None for quantizer in quantizers)
+
+
+def _analyse(layer: Any, node: Any, level: Level) -> BinaryLayer:
+    """The binary convolution that a layer computes in inference. Raises Refusal where daBNN cannot compute it."""
+    if isinstance(layer, (BinaryConv1D, BinaryDense)):
+        raise Refusal("it has binary convolutions of images only, no binary sequences and rows")
+    if layer.input_quantizer is None or layer.kernel_quantizer is None:
+        raise Refusal("inputs and kernel of a convolution are both binary or both float")
+    if layer.groups != 1 or tuple(layer.dilation_rate) != (1, 1) or layer.data_format != "channels_last":
+        raise Refusal("it has binary convolutions without groups and dilation, of images with channels last")
+    if capabilities_of(layer.input_quantizer).has_output_factor:
+        raise Refusal("it multiplies its output by a factor computed from its input, and daBNN multiplies by constants")
+    kernel = np.asarray(layer.kernel_quantizer(tf.convert_to_tensor(layer.kernel)))
+    scale = np.abs(kernel).max(axis=(0, 1, 2))
+    if not (np.abs(kernel) == scale).all():
+        raise Refusal("its kernel is not one scale times +1 or -1 for each output channel")
+    padding, value = _binary_padding(layer, node.keras_inputs[0].shape, level)
+    factor, bias = _output_scale(layer), _bias_of(layer, layer.filters).astype(np.float64)
+    return BinaryLayer(
+        kernel=np.where(kernel >= 0, 1.0, -1.0).transpose(3, 2, 0, 1).astype(np.float32),
+        scale=scale.astype(np.float64) * factor,
+        bias=bias * factor if getattr(layer, "scale_bias", False) else bias,
+        strides=list(layer.strides),
+        padding=padding,
+        flipped=value == 1,
+        shift=_threshold(layer, kernel.shape[2]),
+    )
+
+
+def _binary_padding(layer: Any, shape: Any, level: Level) -> tuple[tuple[int, int], float]:
+    pairs, value = _paddings(layer, shape), float(layer.pad_values)
+    if not any(map(any, pairs)):
+        if level == "strict":
+            raise Refusal("without padding it is recognised at the level 'aggressive' only (--level aggressive)")
+        return (0, 0), -1.0
+    if value not in (-1.0, 1.0):
+        raise Refusal(f"it pads with {value:g}, which is not a bit; {_SMALL_PADDING}")
+    if any(before != after for before, after in pairs):
+        raise Refusal(f"it pads {pairs}, and daBNN pads the same on both sides; {_SMALL_PADDING}")
+    return (pairs[0][0], pairs[1][0]), value
+
+
+def _output_scale(layer: Any) -> np.ndarray:
+    """The learned factor of each output channel."""
+    factor = np.ones(layer.filters)
+    kind = getattr(layer, "output_scale_kind", None)
+    if kind is not None:
+        factor = np.asarray(layer.output_scale, np.float64)
+    if kind == "spatial":
+        for weight in (layer.height_scale, layer.width_scale):
+            values = np.ones(1) if weight is None else np.asarray(weight, np.float64)
+            if np.ptp(values):
+                raise Refusal("it scales output rows and columns differently, and daBNN has one factor for a channel")
+            factor = factor * values[0]
+    return factor
+
+
+def _threshold(layer: Any, channels: int) -> np.ndarray | None:
+    """The shift t of an input quantizer sign(x + t), None for 0; found by trying it."""
+    quantizer = layer.input_quantizer
+    shift = np.asarray(getattr(quantizer, "input_shift", np.zeros(channels)), np.float32)
+    rng = np.random.default_rng(0)
+    trial = rng.normal(0, 2, (1, 6, 6, channels)).astype(np.float32)
+    trial[0, 0] = 0
+    trial[0, 1] = -shift
+    if not np.array_equal(np.asarray(quantizer(tf.constant(trial))), np.where(trial + shift >= 0, 1, -1)):
+        raise Refusal(f"its input quantizer {type(quantizer).__name__} is not a sign")
+    return shift.astype(np.float64) if shift.any() else None
+
+
+def _paddings(layer: Any, shape: Any) -> list[tuple[int, int]]:
+    """The padding of a convolution or pool, (before, after) for height and width; `shape` is that of the input."""
+    explicit = getattr(layer, "explicit_padding", None)
+    if explicit is not None:
+        return [(explicit, explicit)] * 2
+    if layer.padding == "valid":
+        return [(0, 0), (0, 0)]
+    window = layer.pool_size if hasattr(layer, "pool_size") else layer.kernel_size
+    return [same_padding(*axis) for axis in zip(shape[1:3], window, layer.strides, strict=True)]
+
+
+def _bias_of(layer: Any, size: int) -> np.ndarray:
+    """The bias of a layer with `size` outputs [size]; zeros where it has none."""
+    return layer.bias.numpy() if layer.use_bias else np.zeros(size, np.float32)

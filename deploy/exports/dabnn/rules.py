@@ -2,19 +2,80 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from bibench_tf.deploy.exports.dabnn.onnx_graph import Graph, require
+import numpy as np
+
 from bibench_tf.deploy.exports.dabnn.steps import EPSILON, IN_PLACE
+from bibench_tf.errors import BibenchError
 
 if TYPE_CHECKING:
     import onnx
 
-_OPERATORS = frozenset(
-    ("Conv", "AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "PRelu", "Relu", "Add", "Gemm", "Softmax")
-    + ("Concat", "BatchNormalization", "Reshape")
-)
+_POOLS = ("AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool")
+_OPERATORS = (*_POOLS, "Conv", "PRelu", "Relu", "Add", "Gemm", "Softmax", "Concat", "BatchNormalization", "Reshape")
+_MARKERS = ("Sign", "Pad")
+_GEMM = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
+
+
+def require(package: str) -> ModuleType:
+    """The package, imported. Raises BibenchError with the command to install it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise BibenchError(f"This needs the package {package}: pip install 'bibench-tf[dabnn]'.") from error
+
+
+class Graph:
+    """An ONNX model with its constants as arrays and its nodes by the tensors that they read and write."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        """Index the nodes of `model`."""
+        from onnx import helper, numpy_helper
+
+        self.model, self.nodes = model, list(model.graph.node)
+        self.constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        self.inputs = [value for value in model.graph.input if value.name not in self.constants]
+        self.outputs = {value.name for value in model.graph.output}
+        self.writers = {name: node for node in self.nodes for name in node.output}
+        self.readers: dict[str, list[Any]] = {name: [] for node in self.nodes for name in (*node.input, *node.output)}
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                self.readers[name].append(node)
+        self._value = helper.get_attribute_value
+
+    def get(self, node: Any, name: str, default: Any = None) -> Any:
+        """An attribute of a node."""
+        return next((self._value(each) for each in reversed(node.attribute) if each.name == name), default)
+
+    def before(self, name: str) -> str:
+        """The operator that writes a tensor; empty for inputs and constants."""
+        return self.writers[name].op_type if name in self.writers else ""
+
+    def padded(self, node: Any) -> bool:
+        """Whether a Pad is before the first input of a node."""
+        return self.before(node.input[0]) == "Pad"
+
+    def signs(self, node: Any) -> tuple[bool, bool]:
+        """Whether a Sign is before the input of a convolution, or before the Pad there, and before its kernel."""
+        source = self.writers[node.input[0]].input[0] if self.padded(node) else node.input[0]
+        return self.before(source) == "Sign", self.before(node.input[1]) == "Sign"
+
+    def kernel(self, node: Any) -> np.ndarray:
+        """The kernel of a convolution, also behind a Sign; empty for a kernel that is no constant."""
+        name = node.input[1]
+        return self.constants.get(self.writers[name].input[0] if self.before(name) == "Sign" else name, np.zeros(0))
+
+    def is_binary(self, node: Any) -> bool:
+        """Whether onnx2bnn (aggressive) takes a node for a binary convolution."""
+        if node.op_type != "Conv":
+            return False
+        kernel = self.kernel(node)
+        return bool(kernel.size) and bool((np.abs(kernel) == 1).all())
 
 
 def check_rules(exported: onnx.ModelProto) -> list[str]:
@@ -53,94 +114,82 @@ def _file_rules(graph: Graph) -> Iterator[str]:
 
 
 def _node_rules(graph: Graph, node: Any) -> Iterator[str]:
-    kind, name, attributes = node.op_type, node.output[0], graph.attributes(node)
-    if kind in ("Sign", "Pad"):
-        yield from _marker_rules(graph, node, attributes)
-        return
-    if kind not in _OPERATORS:
+    kind, name = node.op_type, node.output[0]
+    if kind not in (*_OPERATORS, *_MARKERS):
         yield f"'{name}' is a {kind}, which onnx2bnn does not know."
         return
-    if "auto_pad" in attributes:
-        yield f"{kind} '{name}' uses auto_pad."
-    pads = attributes.get("pads", [0, 0, 0, 0])
-    if kind in ("Conv", "AveragePool", "MaxPool") and (len(pads) != 4 or list(pads[:2]) != list(pads[2:])):
-        yield f"{kind} '{name}' pads {list(pads)}; daBNN pads the same on both sides."
-    if kind == "Conv":
-        yield from _convolution_rules(graph, node, attributes)
-    elif kind == "BatchNormalization":
-        if len(node.input) != 5 or any(parameter not in graph.constants for parameter in node.input[1:]):
-            yield f"BatchNormalization '{name}' needs four constants."
-        if abs(attributes.get("epsilon", EPSILON) - EPSILON) > 1e-12:
-            yield f"BatchNormalization '{name}' has an epsilon of its own; onnx2bnn counts with {EPSILON}."
-    elif kind == "MaxPool":
-        if list(attributes.get("kernel_shape", [])) not in ([2, 2], [3, 3]):
-            yield f"MaxPool '{name}' is not 2x2 or 3x3."
-        if attributes.get("storage_order", 0):
-            yield f"MaxPool '{name}' has a storage_order."
-    elif kind == "AveragePool" and attributes.get("count_include_pad", 0):
-        yield f"AveragePool '{name}' counts its padding (count_include_pad)."
-    elif kind == "Gemm":
-        wanted = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
-        if {key: attributes.get(key) for key in wanted} != wanted:
-            yield f"Gemm '{name}' needs transA=0, transB=1, alpha=1 and beta=1, written out."
-        if any(parameter not in graph.constants for parameter in node.input[1:]):
-            yield f"Gemm '{name}' needs constant weights."
-    elif kind == "PRelu":
-        if node.input[1] not in graph.constants:
-            yield f"PRelu '{name}' needs a constant slope."
-    elif kind == "Concat" and (attributes.get("axis") != 1 or len(node.input) != 2):
-        yield f"Concat '{name}' must join two tensors along the channels."
-    elif kind == "Add" and any(operand in graph.constants for operand in node.input):
-        yield f"Add '{name}' adds a constant; only tensors are added, constants belong in a BatchNormalization."
-    elif kind == "Reshape" and node.input[1] not in graph.constants:
-        yield f"Reshape '{name}' needs a constant shape."
+    yield from (f"{kind} '{name}' {rule}." for rule, broken in _rules(graph, node).items() if broken)
+    if graph.is_binary(node):
+        rules = _binary_rules(graph, node)
+        yield from (f"Binary Conv '{name}' {rule}." for rule, broken in rules.items() if broken)
 
 
-def _convolution_rules(graph: Graph, node: Any, attributes: dict[str, Any]) -> Iterator[str]:
-    name = node.output[0]
-    if attributes.get("group", 1) != 1:
-        yield f"Conv '{name}' has groups."
-    if not graph.kernel(node).size:
-        yield f"Conv '{name}' needs a constant kernel."
-    if any(rate != 1 for rate in attributes.get("dilations", [1, 1])):
-        yield f"Conv '{name}' is dilated."
-    before = graph.producer(node, through_pad=True)
-    signs = [
-        before is not None and before.op_type == "Sign",
-        node.input[1] in graph.writers and graph.writers[node.input[1]].op_type == "Sign",
-    ]
-    if not graph.is_binary(node):
-        if any(signs):
-            yield f"Conv '{name}' has a Sign, but its kernel is not of +1 and -1."
-        return
-    if any(signs) and not all(signs):
-        yield f"Binary Conv '{name}' has a Sign on its {'input' if signs[0] else 'kernel'} only."
-    padded = graph.producer(node) is not None and graph.producer(node).op_type == "Pad"
-    if any(signs) and not padded:
-        yield f"Binary Conv '{name}' has Sign without Pad, which onnx2bnn does not recognise (--strict)."
-    if any(attributes.get("pads", [0])):
-        yield f"Binary Conv '{name}' pads with 0 in ONNX, where daBNN pads with -1; it needs a Pad of -1."
-    if len(node.input) > 2:
-        yield f"Binary Conv '{name}' has a bias; it belongs in the BatchNormalization."
-    readers = graph.readers[name]
-    if len(readers) != 1 or readers[0].op_type != "BatchNormalization" or name in graph.outputs:
-        yield f"Binary Conv '{name}' must be followed directly, and only, by a BatchNormalization."
+def _rules(graph: Graph, node: Any) -> dict[str, Any]:
+    """The rules for a node, as the words that follow its name, and whether the node breaks them."""
+    get, pads = functools.partial(graph.get, node), list(graph.get(node, "pads", [0] * 4))
+    varies = any(name not in graph.constants for name in node.input[1:])
+    rules: dict[str, Any] = {"uses auto_pad": node.op_type not in _MARKERS and get("auto_pad") is not None}
+    if node.op_type in ("Conv", "AveragePool", "MaxPool"):
+        rules[f"pads {pads}; daBNN pads the same on both sides"] = len(pads) != 4 or pads[:2] != pads[2:]
+    if node.op_type in _MARKERS:
+        rules["does not lead to one binary convolution alone"] = _leads_astray(graph, node)
+    match node.op_type:
+        case "Conv":
+            rules |= {
+                "has groups": get("group", 1) != 1,
+                "needs a constant kernel": not graph.kernel(node).size,
+                "is dilated": any(rate != 1 for rate in get("dilations", [])),
+                "has a Sign, but its kernel is not of +1 and -1": any(graph.signs(node)) and not graph.is_binary(node),
+            }
+        case "BatchNormalization":
+            own = abs(get("epsilon", EPSILON) - EPSILON) > 1e-12
+            rules["needs four constants"] = len(node.input) != 5 or varies
+            rules[f"has an epsilon of its own; onnx2bnn counts with {EPSILON}"] = own
+        case "MaxPool":
+            rules["is not 2x2 or 3x3"] = get("kernel_shape") not in ([2, 2], [3, 3])
+            rules["has a storage_order"] = get("storage_order")
+        case "AveragePool":
+            rules["counts its padding (count_include_pad)"] = get("count_include_pad")
+        case "Gemm":
+            wrong = any(get(key) != value for key, value in _GEMM.items())
+            rules["needs transA=0, transB=1, alpha=1 and beta=1, written out"] = wrong
+            rules["needs constant weights"] = varies
+        case "PRelu" | "Reshape":
+            rules[f"needs a constant {'slope' if node.op_type == 'PRelu' else 'shape'}"] = varies
+        case "Concat":
+            rules["must join two tensors along the channels"] = get("axis") != 1 or len(node.input) != 2
+        case "Add":
+            constant = any(name in graph.constants for name in node.input)
+            rules["adds a constant; only tensors are added, constants belong in a BatchNormalization"] = constant
+        case "Pad":
+            minus_one = get("mode", b"constant") == b"constant" and get("value") == -1.0
+            rules["does not pad with the constant -1"] = not minus_one
+            odd = len(pads) != 8 or any(pads[:2]) or pads[:4] != pads[4:]
+            rules[f"pads {pads}; daBNN pads height and width, the same on both sides"] = odd
+    return rules
 
 
-def _marker_rules(graph: Graph, node: Any, attributes: dict[str, Any]) -> Iterator[str]:
-    name, readers = node.output[0], graph.readers[node.output[0]]
-    target = readers[0] if len(readers) == 1 else None
-    if target is not None and node.op_type == "Sign" and target.op_type == "Pad":
-        after = graph.readers[target.output[0]]
-        target = after[0] if len(after) == 1 else None
-    if target is None or not graph.is_binary(target):
-        yield f"{node.op_type} '{name}' does not lead to one binary convolution alone."
-    if node.op_type == "Pad":
-        pads = list(attributes.get("pads", []))
-        if attributes.get("mode", b"constant") != b"constant" or attributes.get("value", 0.0) != -1.0:
-            yield f"Pad '{name}' does not pad with the constant -1."
-        if len(pads) != 8 or any(pads[:2]) or pads[:4] != pads[4:]:
-            yield f"Pad '{name}' pads {pads}; daBNN pads height and width, the same on both sides."
+def _binary_rules(graph: Graph, node: Any) -> dict[str, Any]:
+    """The rules for a convolution that onnx2bnn takes for binary, as `_rules`."""
+    signs, name = graph.signs(node), node.output[0]
+    alone = [reader.op_type for reader in graph.readers[name]] == ["BatchNormalization"] and name not in graph.outputs
+    unpadded = any(signs) and not graph.padded(node)
+    return {
+        "has a Sign on its input only": signs == (True, False),
+        "has a Sign on its kernel only": signs == (False, True),
+        "has Sign without Pad, which onnx2bnn does not recognise (--strict)": unpadded,
+        "pads with 0 in ONNX, where daBNN pads with -1; it needs a Pad of -1": any(graph.get(node, "pads", [])),
+        "has a bias; it belongs in the BatchNormalization": len(node.input) > 2,
+        "must be followed directly, and only, by a BatchNormalization": not alone,
+    }
+
+
+def _leads_astray(graph: Graph, node: Any) -> bool:
+    """Whether a Sign or a Pad does not lead to one binary convolution alone."""
+    readers = graph.readers[node.output[0]]
+    if node.op_type == "Sign" and len(readers) == 1 and readers[0].op_type == "Pad":
+        readers = graph.readers[readers[0].output[0]]
+    return len(readers) != 1 or not graph.is_binary(readers[0])
 
 
 def _order(graph: Graph) -> Iterator[str]:
@@ -150,23 +199,24 @@ def _order(graph: Graph) -> Iterator[str]:
     for node in graph.nodes:
         follower = node
         # These two vanish: their input is read when the convolution runs.
-        while follower.op_type in ("Sign", "Pad") and graph.readers[follower.output[0]]:
+        while follower.op_type in _MARKERS and graph.readers[follower.output[0]]:
             follower = graph.readers[follower.output[0]][0]
         moments[node.output[0]] = positions[follower.output[0]]
     reshaped = False
     for index, node in enumerate(graph.nodes):
-        if reshaped and node.op_type not in ("Gemm", "Softmax"):
-            yield f"{node.op_type} '{node.output[0]}' comes after Reshape, which only Gemm and Softmax may."
-        reshaped = reshaped or node.op_type == "Reshape"
-        if node.op_type == "Gemm" and (graph.producer(node) is None or graph.producer(node).op_type != "Reshape"):
-            yield f"Gemm '{node.output[0]}' does not follow a Reshape."
-        if node.op_type not in IN_PLACE:
+        kind, name, source = node.op_type, node.output[0], next(iter(node.input), "")
+        if reshaped and kind not in ("Gemm", "Softmax"):
+            yield f"{kind} '{name}' comes after Reshape, which only Gemm and Softmax may."
+        reshaped = reshaped or kind == "Reshape"
+        if kind == "Gemm" and graph.before(source) != "Reshape":
+            yield f"Gemm '{name}' does not follow a Reshape."
+        if kind not in IN_PLACE:
             continue
-        for reader in graph.readers[node.input[0]]:
+        for reader in graph.readers[source]:
             if reader is not node and moments[reader.output[0]] > index:
                 yield (
-                    f"'{reader.output[0]}' reads '{node.input[0]}' after {node.op_type} '{node.output[0]}', which "
-                    "daBNN computes in place, has overwritten it."
+                    f"'{reader.output[0]}' reads '{source}' after {kind} '{name}', which daBNN computes in place, has "
+                    "overwritten it."
                 )
-        if node.input[0] in graph.outputs:
-            yield f"{node.op_type} '{node.output[0]}' overwrites the output '{node.input[0]}'."
+        if source in graph.outputs:
+            yield f"{kind} '{name}' overwrites the output '{source}'."

@@ -42,7 +42,6 @@ class Step:
 
 def merge_affines(steps: list[Step], output: str) -> list[Step]:
     """The same graph with every chain of `Affine` steps, where nothing else reads in between, as one step."""
-    producers = {step.output: step for step in steps}
     readers = _readers(steps)
     kept = {step.output: step for step in steps}
     for step in steps:
@@ -53,7 +52,6 @@ def merge_affines(steps: list[Step], output: str) -> list[Step]:
         merged = {"scale": before.weights["scale"] * scale, "bias": before.weights["bias"] * scale + bias}
         kept[step.output] = replace(step, inputs=before.inputs, weights=merged)
         del kept[before.output]
-    assert set(kept) <= set(producers)
     return list(kept.values())
 
 
@@ -112,10 +110,7 @@ def _sorted(steps: list[Step]) -> list[Step]:
     ordered: list[Step] = []
     done: set[str] = set()
     rest = list(steps)
-    while rest:
-        ready = next((step for step in rest if after[step.output] <= done), None)
-        if ready is None:
-            break
+    while ready := next((step for step in rest if after[step.output] <= done), None):
         ordered.append(ready)
         done.add(ready.output)
         rest.remove(ready)
@@ -123,9 +118,9 @@ def _sorted(steps: list[Step]) -> list[Step]:
 
 
 def to_onnx(
-    steps: list[Step], image: str, input_shape: tuple[int, ...], output: str, output_shape: list[int], signs: bool
+    steps: list[Step], image: dict[str, list[int]], output: dict[str, list[int]], signs: bool
 ) -> onnx.ModelProto:
-    """The ONNX model (opset 9) of arranged steps; shapes are those of NCHW tensors with batch 1.
+    """The ONNX model (opset 9) of arranged steps; `image` and `output` are shapes (NCHW, batch 1) by name.
 
     With `signs`, binarization stands in the file as Sign, of inputs and kernels; without it daBNN recognises binary
     convolutions by their kernels alone and binarizes by itself.
@@ -169,8 +164,8 @@ def to_onnx(
     graph = helper.make_graph(
         nodes,
         "bibench_tf",
-        [helper.make_tensor_value_info(image, TensorProto.FLOAT, input_shape), *constants],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, output_shape)],
+        [*(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in image.items()), *constants],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in output.items()],
         initializers,
     )
     opset = [helper.make_opsetid("", 9)]

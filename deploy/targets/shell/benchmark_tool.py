@@ -10,7 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from bibench_tf.deploy.targets.base import OperationTime, Settings
+from bibench_tf.deploy.targets import OperationTime, Round, Settings
 from bibench_tf.errors import BibenchError
 
 _STATISTIC = re.compile(r"(\w+)=([-+]?[\d.]+(?:e[-+]?\d+)?|[-+]?(?:nan|inf))", re.IGNORECASE)
@@ -23,19 +23,15 @@ class UnreadableOutput(BibenchError):
 
 @dataclass(frozen=True)
 class Log:
-    """What the tool printed of its timed inferences, in milliseconds.
+    """The output of the tool.
 
     Attributes:
+        round: The timed inferences, without clock and temperature.
         memory_mib: The peak of the process when it reports one, else by how much the network raised it.
         stub: Whether the program says that it is a stub.
     """
 
-    count: int
-    mean_ms: float
-    std_ms: float
-    min_ms: float
-    max_ms: float
-    p50_ms: float | None
+    round: Round
     memory_mib: float | None
     stub: bool
 
@@ -72,8 +68,10 @@ def parse(output: str, minimum_runs: int) -> Log:
             )
     statistics = [dict(_STATISTIC.findall(line)) for line in lines if line.startswith("count=")]
     if len(statistics) < 2:
+        last_line = next(filter(None, reversed(lines)), None)
+        words = f"; its last words: {printable(last_line)}" if last_line else "; it printed nothing."
         raise UnreadableOutput(
-            "lce_benchmark_model printed no measurement (a line 'count=...' after the warm-up's)" + _last(lines)
+            f"lce_benchmark_model printed no measurement (a line 'count=...' after the warm-up's){words}"
         )
     # The first line is the warm-up's.
     last = statistics[-1]
@@ -90,13 +88,9 @@ def parse(output: str, minimum_runs: int) -> Log:
     # The mean is printed with six digits.
     if not (low * (1 - 1e-5) <= mean <= high * (1 + 1e-5)):
         raise UnreadableOutput(f"lce_benchmark_model printed a mean of {mean:g} us outside {low:g} to {high:g} us.")
+    median_ms = _microseconds(last, "median") / 1e3 if "median" in last else None
     return Log(
-        count=count,
-        mean_ms=mean / 1e3,
-        std_ms=spread / 1e3,
-        min_ms=low / 1e3,
-        max_ms=high / 1e3,
-        p50_ms=_microseconds(last, "median") / 1e3 if "median" in last else None,
+        Round(mean / 1e3, spread / 1e3, low / 1e3, high / 1e3, count, median_ms),
         memory_mib=_memory(lines),
         stub=any(re.search(r"\bthis is a stub\b", line, re.IGNORECASE) for line in lines),
     )
@@ -165,11 +159,6 @@ def _memory(lines: list[str]) -> float | None:
             if match := re.match(pattern, line):
                 return float(match[1])
     return None
-
-
-def _last(lines: list[str]) -> str:
-    line = next((line for line in reversed(lines) if line), None)
-    return f"; its last words: {printable(line)}" if line else "; it printed nothing."
 
 
 def printable(text: str) -> str:

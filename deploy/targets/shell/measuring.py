@@ -23,12 +23,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from bibench_tf.deploy import devices
-from bibench_tf.deploy.targets.base import Device, Measurement, OperationTime, Round, Settings
-from bibench_tf.deploy.targets.shell import benchmark_tool, folder, program, sensors
+from bibench_tf.deploy.targets import Device, Measurement, OperationTime, Settings
+from bibench_tf.deploy.targets.shell import benchmark_tool, program
 from bibench_tf.deploy.targets.shell.benchmark_tool import Log, UnreadableOutput
-from bibench_tf.deploy.targets.shell.connection import Connection, Killed, Lost, Reply, run
-from bibench_tf.deploy.targets.shell.folder import Folder
-from bibench_tf.deploy.targets.shell.sensors import Reading
+from bibench_tf.deploy.targets.shell.connection import Connection, Folder, Killed, Lost, Reply, temporary_folder
 from bibench_tf.errors import BibenchError
 
 # How long a device may be away before it counts as gone.
@@ -37,6 +35,9 @@ RECOVERY_S = 30.0
 PAUSE_S = 30.0
 # The time a run needs beyond the time limit on the device: starting, reading the output, the connection itself.
 _GRACE_S = 20.0
+# Throttling: the clock under load fell below this share, or the temperature rose by more than this.
+_CLOCK_SHARE = 0.9
+_TEMPERATURE_RISE_C = 10.0
 _SIGNALS = {number.value: number.name for number in signal.Signals}
 
 T = TypeVar("T")
@@ -50,16 +51,14 @@ class _Job:
     settings: Settings
     has_timeout: bool
 
-    @property
-    def connection(self) -> Connection:
-        return self.folder.connection
-
 
 @dataclass(frozen=True)
-class _Turn:
-    round: Round
-    log: Log
-    throttling: str
+class _Reading:
+    """The fastest clock, the highest limit of a clock and the processor's temperature; None for unreadable ones."""
+
+    clock_mhz: float | None
+    limit_mhz: float | None
+    temperature_c: float | None
 
 
 def device(target: str, facts: devices.Facts) -> Device:
@@ -76,11 +75,6 @@ def device(target: str, facts: devices.Facts) -> Device:
     )
 
 
-def facts(connection: Connection) -> devices.Facts:
-    """What the device says about itself."""
-    return devices.parse(run(connection, devices.SCRIPT).stdout)
-
-
 class ShellTarget:
     """A device at the other end of a connection, as a target; `binary` is lce_benchmark_model built for it."""
 
@@ -90,7 +84,7 @@ class ShellTarget:
 
     def describe(self) -> Device:
         """The device. Raises BibenchError when it cannot be reached."""
-        self._facts = self._facts or facts(self._connection)
+        self._facts = self._facts or devices.parse(self._connection.run(devices.SCRIPT).stdout)
         return device(self._connection.target, self._facts)
 
     def close(self) -> None:
@@ -105,22 +99,24 @@ class ShellTarget:
         if settings.threads > (available := len(settings.cores or range(device.cores))):
             common.append(f"{settings.threads} threads share {available} core{'s' if available > 1 else ''}")
         notes: dict[str, list[str]] = {name: [] for name in flatbuffers}
-        turns: dict[str, list[_Turn]] = {name: [] for name in flatbuffers}
+        logs: dict[str, list[Log]] = {name: [] for name in flatbuffers}
         operations: dict[str, tuple[OperationTime, ...]] = dict.fromkeys(flatbuffers, ())
-        with folder.made(self._connection) as place:
-            job = _Job(place, settings, _has_timeout(self._connection))
+        with temporary_folder(self._connection) as folder:
+            has_timeout = self._connection.run("timeout -k 1 5 true").returncode == 0
+            job = _Job(folder, settings, has_timeout)
             _check_cores(job, device)
-            graphs = folder.copy(place, binary, flatbuffers)
+            graphs = folder.copy(binary, flatbuffers)
             order = list(graphs)
             for index in range(settings.rounds):
                 for name in order:
-                    turns[name].append(self._turn(job, graphs[name], f"round {index + 1}", notes[name]))
+                    logs[name].append(self._turn(job, graphs[name], f"round {index + 1}", notes[name]))
                 order.reverse()
             for name in graphs if settings.profile else ():
                 operations[name] = _twice(job, functools.partial(_profile, job, graphs[name]), "profile", notes[name])
-        if all(turn.round.clock_mhz_after is None for name in turns for turn in turns[name]):
+        every = [log for name in logs for log in logs[name]]
+        if all(log.round.clock_mhz_after is None for log in every):
             common.append("the clock cannot be read on this device: throttling may go unnoticed")
-        if any(turn.log.stub for name in turns for turn in turns[name]):
+        if any(log.stub for log in every):
             device = dataclasses.replace(device, emulated=True)
             common.append("the program says that it is a stub")
         if reason := devices.emulation(device.target, self._facts):
@@ -129,30 +125,24 @@ class ShellTarget:
             name: Measurement(
                 device=device,
                 settings=settings,
-                rounds=tuple(turn.round for turn in turns[name]),
+                rounds=tuple(log.round for log in logs[name]),
                 operations=operations[name],
-                peak_memory_mib=max(
-                    (t.log.memory_mib for t in turns[name] if t.log.memory_mib is not None), default=None
-                ),
+                peak_memory_mib=max((log.memory_mib for log in logs[name] if log.memory_mib is not None), default=None),
                 kernel="lce_benchmark_model with its default kernels",
                 notes=(*common, *notes[name]),
             )
             for name in flatbuffers
         }
 
-    def _turn(self, job: _Job, graph: str, label: str, notes: list[str]) -> _Turn:
-        turn = _twice(job, lambda: _once(job, graph), label, notes)
-        if turn.throttling:
-            notes.append(f"{label}: {turn.throttling}; measured again after {self._pause_s:g} s")
+    def _turn(self, job: _Job, graph: str, label: str, notes: list[str]) -> Log:
+        log, throttling = _twice(job, lambda: _once(job, graph), label, notes)
+        if throttling:
+            notes.append(f"{label}: {throttling}; measured again after {self._pause_s:g} s")
             time.sleep(self._pause_s)
-            turn = _once(job, graph)
-            if turn.throttling:
-                notes.append(f"{label}: the device throttled again ({turn.throttling}); its values are of that state")
-        return turn
-
-
-def _has_timeout(connection: Connection) -> bool:
-    return run(connection, "timeout -k 1 5 true").code == 0
+            log, throttling = _once(job, graph)
+            if throttling:
+                notes.append(f"{label}: the device throttled again ({throttling}); its values are of that state")
+        return log
 
 
 def _affinity(settings: Settings) -> str:
@@ -167,10 +157,10 @@ def _check_cores(job: _Job, device: Device) -> None:
     listed = ",".join(map(str, cores))
     if max(cores) >= device.cores:
         raise BibenchError(f"{device.target} has the cores 0 to {device.cores - 1}; --cores asks for {listed}.")
-    reply = run(job.connection, f"{_affinity(job.settings)}true")
-    if reply.code == 127:
+    reply = job.folder.connection.run(f"{_affinity(job.settings)}true")
+    if reply.returncode == 127:
         raise BibenchError(f"{device.target} has no 'taskset': leave out --cores.")
-    if reply.code:
+    if reply.returncode:
         raise BibenchError(
             f"{device.target} cannot pin a process to the cores {listed} ({benchmark_tool.errors(reply.stderr)}): they "
             "may be switched off; choose others or leave out --cores."
@@ -182,32 +172,25 @@ def _twice(job: _Job, action: Callable[[], T], label: str, notes: list[str]) -> 
     try:
         return action()
     except (Lost, Killed, UnreadableOutput) as error:
-        if isinstance(error, Lost) and not job.connection.recover(RECOVERY_S):
+        if isinstance(error, Lost) and not job.folder.connection.recover(RECOVERY_S):
             raise Lost(f"{error} It did not come back within {RECOVERY_S:g} s.") from error
         notes.append(f"{label}: {str(error).rstrip('.')}; measured again")
-        folder.stop(job.folder)
+        job.folder.stop()
         return action()
 
 
-def _once(job: _Job, graph: str) -> _Turn:
+def _once(job: _Job, graph: str) -> tuple[Log, str]:
+    """The output of one run, with clock and temperature, and a description of throttling, empty without any."""
     reply, before, after = _benchmark(job, benchmark_tool.arguments(graph, job.settings))
     log = benchmark_tool.parse(f"{reply.stdout}\n{reply.stderr}", job.settings.minimum_runs)
-    return _Turn(
-        Round(
-            mean_ms=log.mean_ms,
-            std_ms=log.std_ms,
-            min_ms=log.min_ms,
-            max_ms=log.max_ms,
-            count=log.count,
-            p50_ms=log.p50_ms,
-            clock_mhz_before=before.clock_mhz,
-            clock_mhz_after=after.clock_mhz,
-            temperature_c_before=before.temperature_c,
-            temperature_c_after=after.temperature_c,
-        ),
-        log,
-        sensors.throttling(before, after),
+    measured = dataclasses.replace(
+        log.round,
+        clock_mhz_before=before.clock_mhz,
+        clock_mhz_after=after.clock_mhz,
+        temperature_c_before=before.temperature_c,
+        temperature_c_after=after.temperature_c,
     )
+    return dataclasses.replace(log, round=measured), _throttling(before, after)
 
 
 def _profile(job: _Job, graph: str) -> tuple[OperationTime, ...]:
@@ -215,19 +198,19 @@ def _profile(job: _Job, graph: str) -> tuple[OperationTime, ...]:
     csv = f"{job.folder.path}/profile.csv"
     reply, *_ = _benchmark(job, benchmark_tool.arguments(graph, job.settings, csv))
     benchmark_tool.parse(f"{reply.stdout}\n{reply.stderr}", job.settings.minimum_runs)
-    if run(job.connection, f"[ -s {shlex.quote(csv)} ]").code:
+    if job.folder.connection.run(f"[ -s {shlex.quote(csv)} ]").returncode:
         # A build that has no such file prints tables instead.
         return benchmark_tool.parse_profile(reply.stdout)
     with tempfile.TemporaryDirectory(prefix="bibench-") as temporary:
         local = Path(temporary) / "profile.csv"
         try:
-            job.connection.pull(csv, local)
+            job.folder.connection.pull(csv, local)
         except subprocess.TimeoutExpired:
-            raise Lost(f"{job.connection.target} did not hand over the profile in time.") from None
+            raise Lost(f"{job.folder.connection.target} did not hand over the profile in time.") from None
         return benchmark_tool.parse_profile(local.read_text(encoding="utf-8", errors="replace"))
 
 
-def _benchmark(job: _Job, options: list[str]) -> tuple[Reply, Reading, Reading]:
+def _benchmark(job: _Job, options: list[str]) -> tuple[Reply, _Reading, _Reading]:
     """Run the program on the device, and read clock and temperature just before and after.
 
     The time-out is the device's: one that only ends the client leaves the program running.
@@ -245,19 +228,19 @@ def _benchmark(job: _Job, options: list[str]) -> tuple[Reply, Reading, Reading]:
             f"wait $p; c=$?; [ -e {expired} ] && c=124; exit $c"
         )
     mark = secrets.token_hex(8)
-    read_sensors = _affinity(job.settings) + f"sh -c {shlex.quote(sensors.script(job.settings))}"
+    read_sensors = _affinity(job.settings) + f"sh -c {shlex.quote(_script(job.settings))}"
     line = f"{read_sensors}; echo {mark}; ({line}\n); c=$?; printf '\\n%s\\n' {mark}; {read_sensors}; exit $c"
     start = time.monotonic()
-    reply = run(job.connection, line, limit + _GRACE_S)
+    reply = job.folder.connection.run(line, limit + _GRACE_S)
     before, stdout, after = reply.stdout.split(f"{mark}\n")
-    reply = Reply(reply.code, stdout, reply.stderr)
+    reply = Reply(line, reply.returncode, stdout, reply.stderr)
     _judge(job, reply, time.monotonic() - start)
-    return reply, sensors.reading(before), sensors.reading(after)
+    return reply, _reading(before), _reading(after)
 
 
 def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
     """Raise what the exit code of the program means."""
-    code, target = reply.code, job.connection.target
+    code, target = reply.returncode, job.folder.connection.target
     words = benchmark_tool.errors(f"{reply.stdout}\n{reply.stderr}")
     if code == 0:
         return
@@ -274,7 +257,8 @@ def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
         raise BibenchError(f"The libraries on {target} are not those lce_benchmark_model was built with: {words}")
     if code == 126:
         raise BibenchError(
-            f"{target} does not permit to run programs in {job.connection.parent} ({words}): it may be mounted noexec."
+            f"{target} does not permit to run programs in {job.folder.connection.parent} ({words}): it may be mounted "
+            "noexec."
         )
     if code == 127:
         raise BibenchError(
@@ -288,3 +272,55 @@ def _judge(job: _Job, reply: Reply, elapsed_s: float) -> None:
         hint = "the processor lacks an instruction it uses; " if name == "SIGILL" else ""
         raise BibenchError(f"lce_benchmark_model crashed on {target} ({name}): {hint}its output: {words}")
     raise BibenchError(f"lce_benchmark_model failed on {target} with exit code {code}: {words}")
+
+
+def _script(settings: Settings) -> str:
+    """Shell that prints clocks and temperatures for `reading`.
+
+    A short loop before it lets the clock rise, so that a reading of an idle and one of a busy device compare.
+    """
+    cpus = "/sys/devices/system/cpu/cpu"
+    chosen = " ".join(f"{cpus}{core}" for core in settings.cores or ()) or f"{cpus}[0-9]*"
+    return (
+        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; "
+        f'for d in {chosen}; do echo "clock=$(cat $d/cpufreq/scaling_cur_freq 2>/dev/null)"; '
+        'echo "limit=$(cat $d/cpufreq/scaling_max_freq 2>/dev/null)"; done; '
+        "for z in /sys/class/thermal/thermal_zone*; do "
+        'echo "zone=$(cat $z/temp 2>/dev/null)=$(cat $z/type 2>/dev/null)"; done'
+    )
+
+
+def _reading(text: str) -> _Reading:
+    """A reading from lines `clock=KHZ`, `limit=KHZ` and `zone=TEMPERATURE=TYPE`.
+
+    Sensors give thousandths, tenths or whole degrees; those of the processor count, where there are any.
+    """
+    clocks = {
+        kind: [float(v) / 1e3 for v in re.findall(rf"^{kind}=(\d+)\s*$", text, re.M)] for kind in ("clock", "limit")
+    }
+    zones = []
+    for value, kind in re.findall(r"^zone=(-?\d+)=(.*)$", text, re.M):
+        degrees = float(value) / (1000 if abs(int(value)) >= 1000 else 10 if abs(int(value)) > 150 else 1)
+        # A sensor that is off reports 0 or nonsense.
+        if 0 < degrees <= 150:
+            zones.append((degrees, re.search(r"cpu|soc|tsens|apc", kind, re.I) is not None))
+    processor = [degrees for degrees, ours in zones if ours] or [degrees for degrees, _ in zones]
+    return _Reading(
+        clock_mhz=max(clocks["clock"], default=None),
+        limit_mhz=max(clocks["limit"], default=None),
+        temperature_c=max(processor, default=None),
+    )
+
+
+def _throttling(before: _Reading, after: _Reading) -> str:
+    """In words, what shows that the device slowed down; empty when nothing does."""
+    for what, was, now in (
+        ("the clock", before.clock_mhz, after.clock_mhz),
+        ("the limit of the clock", before.limit_mhz, after.limit_mhz),
+    ):
+        if was and now and now < _CLOCK_SHARE * was:
+            return f"{what} fell from {was:.0f} to {now:.0f} MHz"
+    was, now = before.temperature_c, after.temperature_c
+    if was is not None and now is not None and now - was > _TEMPERATURE_RISE_C:
+        return f"the temperature rose from {was:.0f} to {now:.0f} degrees Celsius"
+    return ""

@@ -11,7 +11,7 @@ from urllib.parse import urljoin, urlsplit
 
 import platformdirs
 
-from bibench_tf.deploy.targets.base import kind_of
+from bibench_tf.deploy.targets import kind_of
 from bibench_tf.deploy.targets.shell.benchmark_tool import printable
 from bibench_tf.errors import BibenchError, InvalidOption
 
@@ -50,15 +50,15 @@ class Programs:
             if self.sha256 is None:
                 asset = files[needing[0]]
                 raise InvalidOption(f"No SHA-256 is known for {asset} of LCE {self.release}: give it with --sha256.")
-            loaded = {name: download(self.release, str(files[name]), self.sha256) for name in needing}
-            return {name: loaded.get(name) for name in targets}
-        if len(self.binaries) not in (0, 1, len(needing)):
+            binaries = [download(self.release, str(files[name]), self.sha256) for name in needing]
+        elif len(self.binaries) not in (0, 1, len(needing)):
             raise InvalidOption(
                 f"There are {len(self.binaries)} programs for {len(needing)} devices: give one for all, or one for "
                 "each in the order of the devices."
             )
-        binaries = self.binaries if len(self.binaries) == len(needing) else [*self.binaries] * len(needing)
-        return {name: dict(zip(needing, binaries, strict=False)).get(name) for name in targets}
+        else:
+            binaries = [*self.binaries] if len(self.binaries) == len(needing) else [*self.binaries] * len(needing)
+        return dict.fromkeys(targets) | dict(zip(needing, binaries, strict=False))
 
 
 def check(binary: Path | None, abi: str) -> Path:

@@ -1,17 +1,15 @@
-"""The process of measurements: `python -m bibench_tf.deploy.targets.host_process.worker`, started by `client`.
+"""The process of measurements, started by `targets.host`.
 
 The process imports the interpreters once and forks a child for each network, so that a crash ends one child alone and
-the memory of one network can be measured. Each input line is a job, a JSON object with `do` (`load`, `run` or
-`unload`), `name` and the arguments of that job; each job is answered by one line, with `error` where it failed.
+the memory of one network can be measured. A job is a dictionary with `do` (`load`, `run` or `unload`), `name` and the
+arguments of that job.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -19,26 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf  # noqa: F401  # the slow libraries are imported once for all children
+from larq_compute_engine.tflite.python import interpreter_wrapper_lite  # noqa: F401
 
-
-def main() -> None:
-    """Do the jobs until the input ends."""
-    # Libraries print to standard output, which is the channel of the answers.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    # An interrupt is handled by the process that gives the jobs; it ends this one.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _import_interpreters()
-    networks = _Networks()
-    for line in sys.stdin:
-        job = json.loads(line)
-        try:
-            answer = networks.do(job)
-        except Exception as error:
-            answer = {"error": _in_words(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-    networks.close()
+from bibench_tf.deploy import interpreters, workers
+from bibench_tf.deploy.workers import JobError
 
 
 class _Networks:
@@ -47,11 +30,11 @@ class _Networks:
     def __init__(self) -> None:
         self._children: dict[str, tuple[multiprocessing.process.BaseProcess, Connection]] = {}
 
-    def do(self, job: Mapping[str, Any]) -> dict[str, Any]:
+    def do(self, job: Mapping[str, Any]) -> Any:
+        """The answer to one job. Raises JobError."""
         name = job["name"]
         if job["do"] == "unload":
-            self._end(name)
-            return {}
+            return self._end(name)
         if job["do"] == "load":
             self._start(name, job)
         process, connection = self._children[name]
@@ -59,18 +42,18 @@ class _Networks:
             if job["do"] == "run":
                 connection.send(job)
             if connection.poll(job["timeout_s"]):
-                return connection.recv()
-            self._end(name)
-            return {"error": f"it was stopped after {job['timeout_s']:g} s."}
+                answer, reason = connection.recv()
+            else:
+                self._end(name)
+                answer, reason = None, f"it was stopped after {job['timeout_s']:g} s."
         except (EOFError, OSError):  # the other end is gone
             process.join()
             code = process.exitcode or 0
             del self._children[name]
-            return {"error": f"its interpreter crashed ({signal.Signals(-code).name if code < 0 else code})."}
-
-    def close(self) -> None:
-        for name in list(self._children):
-            self._end(name)
+            answer, reason = None, f"its interpreter crashed ({signal.Signals(-code).name if code < 0 else code})."
+        if reason is not None:
+            raise JobError(reason)
+        return answer
 
     def _start(self, name: str, job: Mapping[str, Any]) -> None:
         here, there = multiprocessing.Pipe()
@@ -91,8 +74,6 @@ class _Networks:
 
 def _serve(connection: Connection, others: list[Connection], job: Mapping[str, Any]) -> None:
     """Load one network, then do the jobs of the connection until it closes."""
-    from bibench_tf.deploy import interpreters
-
     for other in others:
         other.close()
     if job["cores"] is not None:
@@ -103,9 +84,9 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
         inputs = [_example(*each) for each in zip(network.input_shapes, network.input_types, strict=True)]
         network.run(inputs)
     except Exception as error:
-        connection.send({"error": _in_words(error)})
+        connection.send((None, workers.in_words(error)))
         return
-    connection.send({"kernel": network.kernel})
+    connection.send((network.kernel, None))
     while True:
         try:
             job = connection.recv()
@@ -115,7 +96,7 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
         now = _private_kib()
         peak = None if peak is None or now is None else max(peak, now)
         memory = None if peak is None or before is None else (peak - before) / 1024
-        connection.send({"times_ms": times_ms, "peak_memory_mib": memory})
+        connection.send(((times_ms, memory), None))
 
 
 def _turn(network: Any, inputs: list[np.ndarray], runs: int, seconds: float) -> list[float]:
@@ -146,19 +127,5 @@ def _private_kib() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), None)
 
 
-def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-
-
-def _import_interpreters() -> None:
-    """Import the slow libraries once for all children."""
-    import tensorflow as tf
-    from larq_compute_engine.tflite.python import interpreter_wrapper_lite
-
-    from bibench_tf.deploy import interpreters
-
-    del tf, interpreter_wrapper_lite, interpreters
-
-
 if __name__ == "__main__":
-    main()
+    workers.serve(_Networks().do)
