@@ -14,7 +14,7 @@ from bibench_tf.training.addons import rectified_adam
 DECOUPLED = ("bert_adam",)
 
 
-@tf.keras.utils.register_keras_serializable(package="bibench")
+@tf.keras.utils.register_keras_serializable("bibench_tf")
 class BertAdam(tf.keras.optimizers.Adam):
     """The Adam variant used to train BERT: no bias correction, decoupled weight decay, gradients clipped one by one.
 
