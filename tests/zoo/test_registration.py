@@ -13,7 +13,7 @@ import typing
 import pytest
 import tensorflow as tf
 
-from bibench_tf import complexity, networks, registry, zoo
+from bibench_tf import complexity, networks, process, registry, zoo
 from bibench_tf.datasets.kinds.detection import View
 from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.networks import NETWORKS, Preset
@@ -47,8 +47,8 @@ def plugin(tmp_path, monkeypatch):
     """A plug-in file with two networks, which are forgotten afterwards."""
     for attribute in ("_entries", "_aliases"):
         monkeypatch.setattr(NETWORKS, attribute, dict(getattr(NETWORKS, attribute)))
-    monkeypatch.setattr(registry, "_loaded", set(registry._loaded))
-    monkeypatch.setenv(registry.PLUGINS_VARIABLE, os.environ.get(registry.PLUGINS_VARIABLE, ""))
+    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
+    monkeypatch.setenv(process.PLUGINS_VARIABLE, os.environ.get(process.PLUGINS_VARIABLE, ""))
     path = tmp_path / "my_networks.py"
     path.write_text(PLUGIN)
     registry.load_plugin(path)
