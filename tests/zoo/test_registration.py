@@ -48,10 +48,6 @@ def plugin(tmp_path, monkeypatch):
     NETWORKS.names()
     for attribute in ("_entries", "_aliases"):
         monkeypatch.setattr(NETWORKS, attribute, dict(getattr(NETWORKS, attribute)))
-<<<<<<< HEAD
-=======
-    monkeypatch.setattr(registry, "_plugins", dict(registry._plugins))
->>>>>>> s_algo
     monkeypatch.setenv(process.PLUGINS_VARIABLE, os.environ.get(process.PLUGINS_VARIABLE, ""))
     path = tmp_path / "my_networks.py"
     path.write_text(PLUGIN)
