@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import larq as lq
 import numpy as np
@@ -119,13 +119,15 @@ class InputBases(Quantizer):
         return {**super().get_config(), "bases": self.bases}
 
 
-@tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelConv2D(BinaryConv2D):
-    """`BinaryConv2D` with M kernel bases and N input bases: M * N binary convolutions of one latent kernel.
+# The mixin is no layer: in graphs Keras exchanges base classes, which fails for a layer that inherits from two layers.
+if TYPE_CHECKING:
+    _Mixin = BinaryConv2D
+else:
+    _Mixin = object
 
-    y = sum_n beta_n sum_m alpha_m conv(H_n(x), B_m) + bias; beta_n is the weight `input_factors`, of shape (N,), which
-    starts at 1 / N. The quantizers are `InputBases` and `KernelBases`.
-    """
+
+class _ParallelBases(_Mixin):
+    """Turns a binary layer into one that runs for every base of its input and of its kernel, and adds up."""
 
     def build(self, input_shape: tf.TensorShape) -> None:
         super().build(input_shape)
@@ -164,12 +166,21 @@ class ParallelConv2D(BinaryConv2D):
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelConv1D(ParallelConv2D, BinaryConv1D):
+class ParallelConv2D(_ParallelBases, BinaryConv2D):
+    """`BinaryConv2D` with M kernel bases and N input bases: M * N binary convolutions of one latent kernel.
+
+    y = sum_n beta_n sum_m alpha_m conv(H_n(x), B_m) + bias; beta_n is the weight `input_factors`, of shape (N,), which
+    starts at 1 / N. The quantizers are `InputBases` and `KernelBases`.
+    """
+
+
+@tf.keras.utils.register_keras_serializable("bibench_tf")
+class ParallelConv1D(_ParallelBases, BinaryConv1D):
     """`ParallelConv2D` on sequences (B, L, C)."""
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
-class ParallelDense(ParallelConv2D, BinaryDense):
+class ParallelDense(_ParallelBases, BinaryDense):
     """`ParallelConv2D` on rows (..., C)."""
 
 
