@@ -28,7 +28,7 @@ def specs(*algorithms: str, epochs: int = START.epochs) -> list[RunSpec]:
     return [start, *(dataclasses.replace(start, algorithm=name, recipe=binary) for name in algorithms)]
 
 
-def tiny(options: datasets.LoadOptions | None = None, *, train: int = 64, padding: int | None = 1):
+def tiny(options: datasets.LoadOptions | None = None, *, train: int = 64, padding: int = 1):
     """`train` training and 32 test images of four classes, which differ in brightness."""
 
     def split(count):

@@ -215,7 +215,7 @@ def test_all_six_tracks_are_scored_and_reported(benchmark):
     html = (results / "report" / "report.html").read_text()
     assert "Learning task" in html and "<svg" in html or "data:image" in html
     assert "step" in done.stderr, "long work shows progress"
-    assert "Report:" in done.stdout and "xnor" in done.stdout
+    assert "Report:" in done.stdout and "XNOR-Net" in done.stdout
 
 
 @pytest.mark.slow

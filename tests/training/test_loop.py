@@ -14,11 +14,11 @@ from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.training import energy, loop, memory, queue, run
 from bibench_tf.training.session import Session
 
-RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
+RECIPE = Recipe("tiny", epochs=3, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine", augment=False)
 MIXED = ("mixed_float16", "mixed_bfloat16")
 
 
-TINY = tiny_data.tiny(padding=None)
+TINY = tiny_data.tiny()
 
 
 def build(algorithm="bnn"):
