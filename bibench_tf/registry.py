@@ -90,8 +90,15 @@ class Registry(Generic[T]):
     def names(self, pattern: str = "*") -> list[str]:
         """The names that match a pattern of the shell, such as `meliusnet*`, without aliases."""
         self._discover()
-        ordered = dict.fromkeys([name for name in self._first if name in self._entries]) | self._entries
+        first = [name for name in self._first if name in self._entries]
+        ordered = dict.fromkeys([*first, *sorted(self._entries, key=self._place)])
         return [name for name in ordered if fnmatch.fnmatchcase(name, pattern)]
+
+    def _place(self, name: str) -> tuple[bool, str]:
+        """The package's own things by module, whichever was imported first; then others as they were registered."""
+        origin = self._entries[name].origin
+        is_own = origin.startswith(f"{self.group}.")
+        return not is_own, origin if is_own else ""
 
     def aliases(self) -> dict[str, str]:
         """The second names, each with the name that it stands for."""

@@ -227,7 +227,7 @@ def test_files_for_texts_need_texts(tmp_path):
     session = Session("unused", vocabulary=tmp_path / "vocab.txt")
     benchmark = settled(session).benchmark
     assert benchmark.vocabulary and len(benchmark.vocabulary) == 64 and benchmark.bert_checkpoint is None
-    with pytest.raises(BibenchError, match="none of the data sets is of texts"):
+    with pytest.raises(BibenchError, match="no data set has texts"):
         settled(session, data=("fashion_mini",), networks=())
     assert options._vocabulary_of(tmp_path) == tmp_path / "vocab.txt"
     with pytest.raises(BibenchError, match="name the vocabulary of this checkpoint"):

@@ -40,7 +40,13 @@ def store(tmp_path):
 
 def put(store, spec, accuracy=None, step_time_ms=10.0, **fields):
     history = [{"epoch": 1, "accuracy": accuracy, "train_loss": 1.0}]
-    completed = {"accuracy": accuracy, "best_accuracy": accuracy, "test_loss": 1.0, "history": history}
+    completed = {
+        "accuracy": accuracy,
+        "metric": "accuracy",
+        "best_accuracy": accuracy,
+        "test_loss": 1.0,
+        "history": history,
+    }
     data = {"name": spec.dataset, "fingerprint": "f" * 64, "train_examples": 10, "test_examples": 5}
     result = RunResult(
         run_id=spec.id,
