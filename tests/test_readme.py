@@ -47,7 +47,7 @@ def test_commands_of_the_readme(tmp_path):
         output[words[1] if words[0] == "deploy" else words[0]] = done.stdout
     assert "fashion_mini" in output["ls"]
     assert "2 of 2 runs completed" in output["status"]
-    assert "swish" in output["task"]
+    assert "BNN+" in output["task"]
     assert "18 layers are binary" in output["convert"] and "0 fell back" in output["audit"]
     assert "resnet20.tflite" in output["benchmark"] and "kirin970" in output["devices"]
     assert (tmp_path / "small" / "report" / "report.html").exists()

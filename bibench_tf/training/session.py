@@ -62,7 +62,7 @@ class Session:
             (self.executor == "ray", "--executor ray", "gives every run one machine"),
         ):
             if chosen and self.strategy is not None:
-                raise InvalidOption(f"{option} {effect}: leave out either this option or --strategy {self.strategy}.")
+                raise InvalidOption(f"{option} {effect}: leave out either {option} or --strategy {self.strategy}.")
 
     @classmethod
     def at(cls, results: str | Path, **fields: Any) -> Session:

@@ -362,7 +362,7 @@ def test_a_batch_that_does_not_fall_into_equal_parts_is_refused():
 
 
 def test_xla_and_a_strategy_are_refused(tmp_path):
-    with pytest.raises(BibenchError, match="leave out either --xla or --strategy"):
+    with pytest.raises(BibenchError, match="leave out either --xla or --strategy mirrored"):
         Session(tmp_path, xla=True, strategy="mirrored")
 
 
