@@ -46,7 +46,7 @@ class Registry(Generic[T]):
     `kind` is the word for one of them in messages. `package` is the folder whose modules register the package's own
     things when they are imported: all modules directly in it, at the first look-up. The entry-point group has the name
     of the package. `thing_type` is the class of the things, or `type[X]` where they are subclasses of X. Names are
-    listed in the order of registration, after those of `first`.
+    listed in this order: those of `first`, the package's own by module, all others as they were registered.
     """
 
     def __init__(self, kind: str, package: str, thing_type: Any, first: Sequence[str] = ()) -> None:
@@ -65,7 +65,7 @@ class Registry(Generic[T]):
         `origin` is the module that the thing comes from. The same origin may register a name again, as a module that
         is reloaded does. Raises InvalidOption for a name of another origin, and for a thing of another type.
         """
-        if not origin.startswith(f"{self.group}."):
+        if not self._is_own(origin):
             self._discover()  # names of the package are taken before a plug-in can take them
         origin = str(_plugins.get(origin, origin))
         if not isinstance(thing, str):
@@ -95,10 +95,12 @@ class Registry(Generic[T]):
         return [name for name in ordered if fnmatch.fnmatchcase(name, pattern)]
 
     def _place(self, name: str) -> tuple[bool, str]:
-        """The package's own things by module, whichever was imported first; then others as they were registered."""
+        """A sort key that does not depend on which module of the package was imported first."""
         origin = self._entries[name].origin
-        is_own = origin.startswith(f"{self.group}.")
-        return not is_own, origin if is_own else ""
+        return (False, origin) if self._is_own(origin) else (True, "")
+
+    def _is_own(self, origin: str) -> bool:
+        return origin.startswith(f"{self.group}.")
 
     def aliases(self) -> dict[str, str]:
         """The second names, each with the name that it stands for."""

@@ -18,7 +18,6 @@ from bibench_tf.report.scores import TrackScore
 from bibench_tf.results import environment, locks, records, status, stores
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.training import distribution, followers, queue
-from bibench_tf.training.run import data_loader
 from bibench_tf.training.session import Session
 
 FILE = "benchmark.json"
@@ -95,11 +94,13 @@ def rescore(session: Session) -> Outcome:
 
 
 def _that_fit(benchmark: ResolvedBenchmark) -> list[Track]:
-    tracks = [TRACKS.get(name) for name in names()]
-    for track in tracks:
+    fitting = []
+    for track in map(TRACKS.get, names()):
         if reason := track.left_out(benchmark):
             print(f"bibench: the {track.name} track is left out: {reason}.", file=sys.stderr)
-    return [track for track in tracks if track.left_out(benchmark) is None]
+        else:
+            fitting.append(track)
+    return fitting
 
 
 def train(tracks: Sequence[Track], job: Job) -> list[RunSpec]:
@@ -111,8 +112,7 @@ def train(tracks: Sequence[Track], job: Job) -> list[RunSpec]:
     whole = specs
     if stored.tracks != tuple(track.name for track in tracks):
         whole = planned([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark))
-    data = data_loader(session)
-    entries = (status.Planned.of(spec, data(spec).train_examples) for spec in whole)
+    entries = (status.Planned.of(spec, job.train_examples(spec.dataset)) for spec in whole)
     status.write_plan(entries, session.results)
     queue.execute(specs, session)
     followers.dismiss(session)

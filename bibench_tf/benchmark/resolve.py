@@ -125,6 +125,10 @@ class Job:
         self.store = RunStore(session.results)
         self._described = cache(lambda name: datasets.get(name, session.data_dir, session.download, session.vocabulary))
 
+    def train_examples(self, dataset: str) -> int:
+        """The number of training examples of a data set. Raises BibenchError for missing data."""
+        return self._described(dataset).train_examples
+
     def data(self, setup: Setup) -> Any:
         """The data set of a setup, of the class of its task, as its network takes it.
 
