@@ -53,8 +53,8 @@ def run_benchmark(
 def load_model(path: str | Path, **zoo_options: Any) -> tf.keras.Model:
     """The model of a run folder, a .keras or .h5 file, a SavedModel folder, or `zoo:NAME[@WIDTH]` with its options.
 
-    Files are checked before Keras reads them: code in them is never run. Raises BibenchError for a file that names
-    anything but known layers.
+    Files are checked before Keras reads them: classes by an allow-list, no Lambda layers. Raises BibenchError for a
+    file that names anything but known layers.
 
     >>> import bibench_tf as bb
     >>> bb.load_model("zoo:vgg_small@0.0625", algorithm="bnn", input_shape=(28, 28, 1), num_classes=4).output_shape

@@ -54,9 +54,9 @@ def load(
 def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
     """The Keras model in a .keras or .h5 file, a SavedModel folder or a run folder (its `model.keras`).
 
-    The classes of Larq and this package are known, and those of plug-in files and of the plug-in of `algorithm`. Code
-    in a file is never run. Raises MissingData when there is no such file, UnknownName for an unknown algorithm, and
-    BibenchError when the file cannot be loaded or loading it would run code.
+    The classes of Larq and this package are known, and those of plug-in files and of the plug-in of `algorithm`. A file
+    is checked before Keras reads it. Raises MissingData when there is no such file, UnknownName for an unknown
+    algorithm, and BibenchError when the file cannot be loaded or loading it would run code.
     """
     import h5py
     import tensorflow as tf

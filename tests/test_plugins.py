@@ -40,7 +40,7 @@ class Lamps(datasets.ArrayImages):
 def examples(count, seed):
     labels = np.arange(count, dtype=np.int32) % 2
     noise = np.random.default_rng(seed).integers(0, 200, (count, 8, 8, 1))
-    return (noise + 15 * labels[:, None, None, None]).astype(np.uint8), labels  # not all are told apart
+    return (noise + 15 * labels[:, None, None, None]).astype(np.uint8), labels  # the two classes overlap
 
 
 @datasets.register("lamps", task="lamp_state", description="Lamps that are on or off")

@@ -226,7 +226,7 @@ def test_photometric_distortion_loses_nothing_and_leaves_some_images_alone():
     changed = [detection_pipelines.distorted(tf.constant(image), key).numpy() for key in keys]
     for one in changed:
         assert np.isfinite(one).all() and one.max() < (250 + 32) * 1.5 + 1
-        # Brightest and darkest pixels are still told apart from others.
+        # Brightest and darkest pixels still differ from others.
         assert len(np.unique(one.round(3))) > 180
     same = np.mean([np.allclose(one, image, atol=0.01) for one in changed])
     assert same < 0.2 and np.std([one.mean() for one in changed]) > 10

@@ -65,7 +65,7 @@ def test_a_metric_that_is_undefined_without_one_seed_keeps_its_value_and_has_no_
 def test_overlapping_intervals_tie():
     estimates = [Estimate(1.0, 0.1), Estimate(1.15, 0.1), Estimate(1.5, 0.1), Estimate(0.2)]
     larger = intervals.better(estimates)
-    # Only the third lies above others: above the first two. The one without an interval is told apart from none.
+    # Only the third lies above others: above the first two. The one without an interval differs from none.
     assert np.argwhere(larger).tolist() == [[2, 0], [2, 1]]
     assert [bootstrap.rank_text(places) for places in bootstrap.ranks(larger)] == ["2-4", "2-4", "1-2", "1-4"]
 

@@ -46,7 +46,7 @@ def array_data(task="point_classification", classes=3, fields=("a", "b"), number
 
 
 def dense_model(outputs=3, dropout=0.0, as_dict=False, algorithm="full_precision"):
-    """Of the inputs b and a, in this order, so that they must be told apart by name."""
+    """Of the inputs b and a, in this order, so that only their names identify them."""
     layers = tf.keras.layers
     inputs = [tf.keras.Input((2,), name="b"), tf.keras.Input((4,), name="a")]
     x = layers.Dense(8, activation="relu")(layers.Concatenate()(inputs))
