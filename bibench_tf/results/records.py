@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -71,6 +72,12 @@ def read_envelope(path: Path) -> dict[str, Any]:
     if digest(content) != signature:
         raise RecordError(f"{path} was changed after it was written (checksum mismatch); it is not scored.")
     return content
+
+
+def set_aside(path: Path, error: RecordError, consequence: str) -> None:
+    """Rename a damaged record, and state the error, the consequence and the new name on stderr."""
+    aside = path.replace(path.with_suffix(".json.damaged"))
+    print(f"{error} {consequence}; the file is kept as {aside.name}.", file=sys.stderr)
 
 
 def check_version(path: Path, version: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -123,9 +122,7 @@ def has_result(store: RunStore, spec: RunSpec) -> bool:
     try:
         state = store.status(spec.folder)
     except records.RecordError as error:
-        path = store.folder(spec) / "result.json"
-        path.replace(path.with_suffix(".json.damaged"))
-        print(f"{error} Its run is done again; the file is kept as {path.name}.damaged.", file=sys.stderr)
+        records.set_aside(store.folder(spec) / "result.json", error, "Its run is done again")
         return False
     # Failed runs are retried (the machine may be at fault); divergence is a final result.
     return state in ("completed", "diverged")

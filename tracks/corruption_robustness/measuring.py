@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -108,8 +107,7 @@ def _unfinished(track: CorruptionRobustness, job: Job) -> list[tuple[RunSpec, Ro
         try:
             record = read(path)
         except records.RecordError as error:
-            aside = path.replace(path.with_suffix(".json.damaged"))
-            print(f"{error} It is measured again; the file is kept as {aside.name}.", file=sys.stderr)
+            records.set_aside(path, error, "It is measured again")
             record = None
         if record is None or record.settings != expected:
             record = expected

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bibench_tf.deploy.targets.record import VERSION, Latency
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import fingerprint_files
 from bibench_tf.names import BASELINE
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunSpec, RunStore
@@ -90,7 +90,7 @@ def read(path: Path) -> Inference:
 
 def sha256(path: Path) -> str | None:
     """The digest of a file, None where there is none."""
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
+    return fingerprint_files([path]) if path.exists() else None
 
 
 def settings(store: RunStore, spec: RunSpec) -> Inference:

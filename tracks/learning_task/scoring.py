@@ -22,7 +22,7 @@ from bibench_tf.stats.intervals import Estimate
 from bibench_tf.tasks.detection import OF_CLASS
 from bibench_tf.tracks.learning_task import pictures
 from bibench_tf.tracks.shared import seeds
-from bibench_tf.tracks.shared.conditions import column, short_name, training_conditions
+from bibench_tf.tracks.shared.conditions import short_name, training_conditions
 
 # Results by data set and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -42,7 +42,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
     rows = [
         {
             "algorithm": algorithm,
-            **_main_metrics(benchmark, algorithm, results),
+            **seeds.accuracy_columns(benchmark, algorithm, results),
             **seeds.columns(track.metric, overall[algorithm], benchmark),
             **ranks[algorithm],
             **_further_metrics(algorithm, results),
@@ -92,18 +92,10 @@ def _overall(benchmark: ResolvedBenchmark, algorithm: str, results: _Results, fa
     return seeds.score(benchmark, needed, metric, failures, algorithm)
 
 
-def _main_metrics(benchmark: ResolvedBenchmark, algorithm: str, results: _Results) -> dict[str, float | None]:
-    columns: dict[str, float | None] = {}
-    for dataset, found in results.items():
-        accuracy = seeds.accuracy(found[algorithm])
-        columns |= seeds.columns(column(dataset, seeds.metric_of_all(found)), accuracy, benchmark, factor=100, unit="%")
-    return columns
-
-
 def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | None]:
     columns: dict[str, float | None] = {}
     for dataset, found in results.items():
-        of_seeds = found[algorithm]
+        of_seeds, main = found[algorithm], seeds.metric_of_all(found)
         best = seeds.mean(of_seeds, lambda result: result.best_accuracy)
         columns[f"{dataset} best epoch (%)"] = 100 * best.value if best else None
         others = dict.fromkeys(
@@ -111,7 +103,7 @@ def _further_metrics(algorithm: str, results: _Results) -> dict[str, float | Non
             for of_algorithm in found.values()
             for one in filter(None, of_algorithm)
             for name in one.metrics
-            if name not in (seeds.metric_of_all(found), "loss") and not name.startswith(OF_CLASS)
+            if name not in (main, "loss") and not name.startswith(OF_CLASS)
         )
         for name in others:
             value = seeds.mean(of_seeds, partial(_metric_of, name))

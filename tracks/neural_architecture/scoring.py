@@ -16,7 +16,7 @@ from bibench_tf.stats import metrics
 from bibench_tf.stats.intervals import Estimate
 from bibench_tf.stats.metrics import ARCHITECTURE_GROUPS, Metric
 from bibench_tf.tracks.shared import seeds
-from bibench_tf.tracks.shared.conditions import column, training_conditions
+from bibench_tf.tracks.shared.conditions import training_conditions
 
 # Results by network and algorithm, one for each seed.
 _Results = Mapping[str, Mapping[str, Sequence[RunResult | None]]]
@@ -43,9 +43,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
     rows = []
     for algorithm in benchmark.all_algorithms:
         row: dict[str, float | str | None] = {"algorithm": algorithm}
-        for network, found in results.items():
-            accuracy = seeds.accuracy(found[algorithm])
-            row |= seeds.columns(column(network, seeds.metric_of_all(found)), accuracy, benchmark, factor=100, unit="%")
+        row |= seeds.accuracy_columns(benchmark, algorithm, results)
         for group, networks in groups.items() if len(groups) > 1 else ():
             of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
             row |= seeds.columns(f"{ARCHITECTURE_GROUPS[group]} mean relative accuracy", of_group, benchmark)

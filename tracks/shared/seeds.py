@@ -11,7 +11,7 @@ from bibench_tf.report.scores import Chart
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
 from bibench_tf.stats import bootstrap, intervals, metrics
 from bibench_tf.stats.intervals import Estimate
-from bibench_tf.tracks.shared.conditions import metric_of, read_results, short_name
+from bibench_tf.tracks.shared.conditions import column, metric_of, read_results, short_name
 
 
 def results(
@@ -85,6 +85,16 @@ def columns(
     if benchmark.seeds > 1:
         width = None if estimate is None or estimate.half_width is None else factor * estimate.half_width
         found[f"{title} ± ({'points' if unit == '%' else unit})" if unit else f"{title} ±"] = width
+    return found
+
+
+def accuracy_columns(
+    benchmark: ResolvedBenchmark, algorithm: str, results: Mapping[str, Mapping[str, Sequence[RunResult | None]]]
+) -> dict[str, float | None]:
+    """The `columns` of the accuracies of an algorithm, from results by data set or network, algorithm and seed."""
+    found: dict[str, float | None] = {}
+    for name, of in results.items():
+        found |= columns(column(name, metric_of_all(of)), accuracy(of[algorithm]), benchmark, factor=100, unit="%")
     return found
 
 
