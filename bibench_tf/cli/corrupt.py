@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +64,10 @@ def corrupt(
     from bibench_tf import corruptions, datasets
     from bibench_tf.corruptions import export
     from bibench_tf.errors import InvalidOption
+    from bibench_tf.results import environment
 
     names = corruptions.expand(corruption)
-    options["workers"] = workers or len(os.sched_getaffinity(0))
+    options["workers"] = workers or len(environment.cores())
     if not source.startswith(_DATA):
         outcome = export.corrupt_folder(Path(source), target, names, severity or corruptions.SEVERITIES, **options)
     elif severity is None:

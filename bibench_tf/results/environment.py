@@ -24,12 +24,19 @@ _PACKAGES = (
 )
 
 
+def cores() -> list[int]:
+    """The numbers of the processor cores that this process may use; all, where the system cannot restrict them."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
 @cache
 def describe() -> dict[str, Any]:
     """CPU model, cores, memory in GiB, operating system, Python and package versions."""
     return {
         "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(cores()),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),

@@ -13,14 +13,14 @@ import pandas as pd
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.report.scores import Chart
 from bibench_tf.results.runs import RunResult
-from bibench_tf.stats import intervals
+from bibench_tf.stats import intervals, metrics
 from bibench_tf.stats.intervals import Estimate
 from bibench_tf.tracks.shared import seeds
 from bibench_tf.tracks.shared.conditions import metric_of
 from bibench_tf.tracks.training_consumption.retiming import Retiming
 from bibench_tf.training.step_timing import Ratio
 
-METRIC = "OM_train"
+METRIC = metrics.OM_TRAIN.name
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from bibench_tf.results import records
+from bibench_tf.results import environment, records
 from bibench_tf.results.runs import RunSpec
 from bibench_tf.training.executors import worker
 from bibench_tf.training.session import Session
@@ -34,7 +34,7 @@ class Place:
 
 def places(session: Session, runs: int) -> list[Place]:
     """At least one and at most `runs` places of this machine. With a strategy each run takes the whole machine."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    cores = environment.cores()
     gpus = _gpus()
     wanted = 1 if session.gpus_per_run is None else session.gpus_per_run
     count = len(cores) // session.cpus_per_run
