@@ -1,4 +1,4 @@
-"""The vetting of model files before Keras reads them, so that no code of a file is ever run.
+"""The vetting of model files before Keras reads them, against code in a file.
 
 Keras' safe mode covers one of its three formats, and accepts there Python functions given by module and name. So the
 configuration in the file is read first, as JSON, and everything but known layers, quantizers and operations is refused.

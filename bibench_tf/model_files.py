@@ -1,4 +1,4 @@
-"""The loader of models: Keras files, SavedModels, run folders and networks by name, without running code of a file."""
+"""The loader of models: Keras files, SavedModels, run folders and networks by name; files are checked first."""
 
 from __future__ import annotations
 
