@@ -118,9 +118,14 @@ def build(name: str, algorithm: str | Algorithm = BASELINE, **options: Any) -> t
     """The network called `name`; `options` are those of its builder function.
 
     `algorithm` is a key, an `Algorithm`, or `paper` for the binarization of the network's own paper. Raises
-    UnknownName, and InvalidOption for `paper` if there is none and for an option that the network does not take.
+    UnknownName, and InvalidOption for `paper` if there is none, for an option that the network does not take, and where
+    Keras is set to channels first.
     """
+    import tensorflow as tf
+
     network = NETWORKS.get(name)
+    if tf.keras.backend.image_data_format() != "channels_last":
+        raise InvalidOption("The networks take channels last, (B, H, W, C), and Keras is set to 'channels_first'.")
     if algorithm != PAPER:
         options["algorithm"] = algorithm
     elif not network.has_own_binarization:

@@ -219,9 +219,8 @@ class _Layer:
 
 
 def _layers(model: tf.keras.Model, unknown: dict[str, str]) -> list[_Layer]:
-    import larq as lq
-
     from bibench_tf import complexity
+    from bibench_tf.algorithms.layers import quantized_scope
 
     try:
         costs = {layer.name: layer for layer in complexity.count(model, unknown=unknown).layers}
@@ -229,7 +228,7 @@ def _layers(model: tf.keras.Model, unknown: dict[str, str]) -> list[_Layer]:
     except BibenchError as error:  # a subclassed model: its layers are known, their calls are not
         unknown[model.name] = str(error)
         costs, layers = {}, _layers_of_subclass(model)
-    with lq.context.quantized_scope(True):
+    with quantized_scope(True):
         return [
             _Layer(
                 name=name,

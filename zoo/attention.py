@@ -91,6 +91,7 @@ class PositionEmbedding(tf.keras.layers.Layer):
     def __init__(self, positions: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.positions = positions
+        self.supports_masking = True
 
     def build(self, input_shape: Any) -> None:
         """Create the table."""

@@ -30,6 +30,10 @@ class OneSlopePReLU(tf.keras.layers.Layer):
     slope and gives wrong results. This layer is converted to a few simple operations.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def build(self, input_shape: Any) -> None:
         """Create the slope."""
         self.alpha = self.add_weight("alpha", (1,), initializer=tf.keras.initializers.Constant(0.25))

@@ -26,6 +26,10 @@ class RPReLU(tf.keras.layers.Layer):
     the authors' code.
     """
 
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
     def build(self, input_shape: Any) -> None:
         channels = input_shape[-1]
         self.input_shift = self.add_weight("input_shift", shape=(channels,), initializer="zeros")

@@ -89,7 +89,7 @@ def _threshold_sign(x, shift):
 
 @own("input_bases")
 class InputBases(Quantizer):
-    """The N binary inputs that together stand for one input; `basis` is the index of the current one.
+    """The N binary inputs that together stand for one input; a call gives that of index `basis`, from 0.
 
     Forward: H_n(x) = +1 where clip(x + v_n, 0, 1) >= 0.5, else -1. Gradient: 1 where 0 <= x + v_n <= 1, else 0, to x,
     and summed to v_n (weight `shift`, shape (N,)). Source: arXiv 1711.11294, section 3.2.
@@ -104,7 +104,6 @@ class InputBases(Quantizer):
     def __init__(self, bases: int = 1, **kwargs):
         super().__init__(**kwargs)
         self.bases = bases
-        self.basis = 0
 
     def build(self, input_shape: tf.TensorShape) -> None:
         start = (2 * np.arange(1, self.bases + 1) - self.bases - 1) / (2 * self.bases)
@@ -112,8 +111,8 @@ class InputBases(Quantizer):
         self.shift = self.add_weight("shift", shape=(self.bases,), initializer=initializer)
         super().build(input_shape)
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return _threshold_sign(inputs, self.shift[self.basis])
+    def call(self, inputs: tf.Tensor, basis: int = 0) -> tf.Tensor:
+        return _threshold_sign(inputs, self.shift[basis])
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bases": self.bases}
@@ -135,21 +134,15 @@ class _ParallelBases(_Mixin):
         initializer = tf.keras.initializers.Constant(1 / bases)
         self.input_factors = self.add_weight("input_factors", shape=(bases,), initializer=initializer)
 
-    @tf.autograph.experimental.do_not_convert
-    def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
+    def _binary(self, inputs, kernel, training):
+        kernels = tf.unstack(kernel)
         outputs = []
         for basis in range(self.input_quantizer.bases):
-            with (
-                lq.utils.patch_object(self.input_quantizer, "basis", basis),
-                lq.utils.patch_object(self, "use_bias", self.use_bias and basis == 0),
-            ):
-                outputs.append(super().call(inputs, training=training))
+            signs, factor = self.input_quantizer(inputs, basis), self.input_factors[basis]
+            # The factor is a part of the kernel, which is smaller than the output and a constant in inference.
+            parts = [self._convolve_levels(signs, factor * kernel, training) for kernel in kernels]
+            outputs.append(reduce(tf.add, parts))
         return reduce(tf.add, outputs)
-
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        convolve, factor = super().convolution_op, self.input_factors[self.input_quantizer.basis]
-        # The factor is a part of the kernel, which is smaller than the output and a constant in inference.
-        return reduce(tf.add, [convolve(inputs, factor * base) for base in tf.unstack(kernel)])
 
     def count_operations(self, input_shape: tf.TensorShape, output_shape: tf.TensorShape) -> Operations:
         """M * N binary convolutions, their additions, and N shifts of the input."""

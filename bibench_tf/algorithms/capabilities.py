@@ -77,6 +77,10 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
         super().__init_subclass__(**kwargs)
         _check_spelling(cls.__name__, [*vars(cls), *vars(cls).get("__annotations__", ())])
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.supports_masking = True  # one value for each value
+
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name):
             _check_spelling(type(self).__name__, [name])

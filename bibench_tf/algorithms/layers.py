@@ -6,6 +6,8 @@ form Larq Compute Engine runs as a binary operation, and because an algorithm th
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import larq as lq
@@ -23,10 +25,30 @@ _OPEN_POSITIONS = 2000
 def is_training(training: bool | tf.Tensor | None) -> bool:
     """Whether this call traces a training step, decided in Python so that the inference graph has no trace of it.
 
-    While Keras builds a functional model it passes a symbolic learning phase; only shapes matter then, and the call
-    counts as inference.
+    Raises InvalidOption for a tensor whose value is not known while a graph is traced.
     """
-    return not tf.is_tensor(training) and bool(training)
+    if training is None or not tf.is_tensor(training):
+        return bool(training)
+    tensor = tf.convert_to_tensor(training)
+    value = tensor.numpy() if tf.executing_eagerly() else tf.get_static_value(tensor)
+    if value is None:
+        raise InvalidOption(
+            "Binary layers differ in training and inference, and the tensor 'training' has no value while the graph is "
+            "traced: call the network with training=True or training=False."
+        )
+    return bool(value)
+
+
+@contextmanager
+def quantized_scope(quantize: bool) -> Iterator[None]:
+    """Larq's `quantized_scope`, which ends after an exception too."""
+    scope = lq.context.quantized_scope(quantize)
+    scope.__enter__()
+    try:
+        yield
+    finally:
+        # Without the exception, which would keep Larq from restoring what was before.
+        scope.__exit__(None, None, None)
 
 
 @tf.keras.utils.register_keras_serializable("bibench_tf")
@@ -45,6 +67,9 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     declares `signs_in_inference` or is a sign of Larq's.
     With as many groups as channels it is a depthwise convolution, which no engine runs on bits.
     The `output_factor` and the `sign_values` of the input quantizer are applied: see `Quantizer`.
+
+    A call changes nothing in the layer, so that threads may share it and an exception leaves it as it was. Raises
+    InvalidOption for images (B, C, H, W).
     """
 
     def __init__(
@@ -62,6 +87,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             raise InvalidOption(f"output_scale is None, 'channel' or 'spatial', not {output_scale!r}.")
         explicit = isinstance(padding, int)
         super().__init__(filters, kernel_size, padding="same" if explicit else padding, **kwargs)
+        if self.data_format != "channels_last":
+            raise InvalidOption("Binary layers take channels last, (B, H, W, C), not 'channels_first'.")
         if self.pad_values and capabilities_of(self.input_quantizer).has_output_factor:
             raise InvalidOption("XNOR-Net pads with 0 only: its inputs are scaled, and other padding would not be.")
         self.explicit_padding = padding if explicit else None
@@ -99,7 +126,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         return tf.TensorShape([batch, *padded, channels])
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        super().build(input_shape)
+        # Not by Larq, which sets another padding meanwhile, and leaves it set after an exception.
+        tf.keras.layers.Conv2D.build(self, input_shape)
         for quantizer, shape in ((self.input_quantizer, input_shape), (self.kernel_quantizer, self.kernel.shape)):
             # Built here, so that weights of a quantizer are named after this layer and exist before any call.
             if isinstance(quantizer, tf.keras.layers.Layer) and not quantizer.built:
@@ -113,17 +141,14 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             self.width_scale = self._add_scale("width_scale", width)
 
     _has_height = True
-    _splits_groups = False
-    _scales_kernel = False
 
     def _add_scale(self, name, size):
         return self.add_weight(name, shape=(size,), initializer=self.output_scale_initializer)
 
     def _output_size(self, input_shape):
-        # Inside its own call Larq has padded the input already, and has set `valid`.
-        pads = self.explicit_padding is not None and self.padding != "valid"
-        padded = self._get_padding_same_shape(input_shape) if pads else input_shape
-        same = self.explicit_padding is None and self.padding == "same"
+        explicit = self.explicit_padding is not None
+        padded = self._get_padding_same_shape(input_shape) if explicit else input_shape
+        same = self.padding == "same" and not explicit
         sizes = []
         for size, kernel, stride, dilation in zip(
             padded[1:3], self.kernel_size, self.strides, self.dilation_rate, strict=True
@@ -139,19 +164,13 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         training = is_training(training)
-        as_same = self._pads_like_same(inputs)
-        simple = self.explicit_padding is None or as_same
-        gets_signs = capabilities_of(self.input_quantizer).signs_in_inference
-        split = self.groups > 1 and simple and gets_signs and not training
+        with quantized_scope(True):
+            kernel = tf.convert_to_tensor(self.kernel)
         # In training the factors of the channels are a part of the kernel, which is smaller than the output.
         in_kernel = training and self.output_scale_kind == "channel"
-        with (
-            lq.utils.patch_object(self, "use_bias", False),
-            lq.utils.patch_object(self, "_splits_groups", split),
-            lq.utils.patch_object(self, "_scales_kernel", in_kernel),
-            lq.utils.patch_object(self, "_is_native_padding", self._is_native_padding or as_same),
-        ):
-            outputs = super().call(inputs)
+        outputs = self._binary(inputs, kernel * self.output_scale if in_kernel else kernel, training)
+        if not tf.executing_eagerly():
+            outputs.set_shape(BinaryConv2D.compute_output_shape(self, inputs.shape))
         if self.use_bias and self.scale_bias:
             outputs = tf.nn.bias_add(outputs, self.output_scale * self.bias if in_kernel else self.bias)
         outputs = self._scale(inputs, outputs, training)
@@ -159,47 +178,55 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             outputs = tf.nn.bias_add(outputs, self.bias)
         return outputs
 
-    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
-        if self._scales_kernel:
-            kernel = kernel * self.output_scale
+    def _binary(self, inputs, kernel, training):
+        """The convolution of the quantized inputs and the quantized kernel."""
+        quantized = inputs if self.input_quantizer is None else self.input_quantizer(inputs)
+        return self._convolve_levels(quantized, kernel, training)
+
+    def _convolve_levels(self, inputs, kernel, training):
+        """The convolution of quantized inputs, whose signs stand for the `sign_values` of their quantizer."""
         minus, plus = capabilities_of(self.input_quantizer).sign_values
         if (minus, plus) == (-1.0, 1.0):
-            return self._convolve(inputs, kernel)
+            return self._convolve(inputs, kernel, training)
         # The mean of the two numbers contributes a constant to each output channel.
         common = (minus + plus) / 2 * tf.reduce_sum(kernel, axis=[0, 1, 2])
-        return tf.nn.bias_add(self._convolve(inputs, (plus - minus) / 2 * kernel), common)
+        return tf.nn.bias_add(self._convolve(inputs, (plus - minus) / 2 * kernel, training), common)
 
-    def _jit_compiled_convolution_op(self, inputs, kernel):
-        # Keras' own, for groups, keeps its first trace, whatever a later call has to do otherwise.
-        return self.convolution_op(inputs, kernel)
-
-    @tf.function(jit_compile=True, autograph=False)
-    def _grouped_convolution(self, inputs, kernel):
-        # On the CPU grouped convolutions have gradients in XLA only.
-        return super().convolution_op(inputs, kernel)
-
-    def _convolve(self, inputs, kernel):
+    def _convolve(self, inputs, kernel, training):
+        padding, as_same = self.padding.upper(), self._pads_like_same(inputs)
+        if not (self._is_native_padding or as_same):
+            inputs = tf.pad(inputs, self._get_padding_same(inputs), constant_values=self.pad_values)
+            padding = "VALID"
         if self._is_depthwise(inputs):
             # Ten times faster than as many groups. Larq Compute Engine has no binary form of either.
             kernel = tf.reshape(kernel, [*kernel.shape[:2], self.groups, -1])
             strides = [1, *self.strides, 1]
-            return tf.nn.depthwise_conv2d(inputs, kernel, strides, self.padding.upper(), dilations=self.dilation_rate)
+            return tf.nn.depthwise_conv2d(inputs, kernel, strides, padding, dilations=self.dilation_rate)
         if self.groups == 1:
-            return super().convolution_op(inputs, kernel)
-        if not self._splits_groups:
-            return self._grouped_convolution(inputs, kernel)
+            return self._plain_convolution(inputs, kernel, padding)
+        simple = self.explicit_padding is None or as_same
+        if training or not (simple and capabilities_of(self.input_quantizer).signs_in_inference):
+            return self._grouped_convolution(inputs, kernel, padding)
         # Larq Compute Engine's default kernel has no groups, and its converter wants multiples of 32 channels in each.
         # A convolution for each group is binary everywhere, if its input is seen to be a sign: the second sign
         # changes neither values nor gradients.
         groups = zip(tf.split(inputs, self.groups, -1), tf.split(kernel, self.groups, -1), strict=True)
-        convolve = super().convolution_op
-        return tf.concat([convolve(lq.quantizers.ste_sign(x), k) for x, k in groups], axis=-1)
+        signs = ((lq.quantizers.ste_sign(x), kernel) for x, kernel in groups)
+        return tf.concat([self._plain_convolution(x, kernel, padding) for x, kernel in signs], axis=-1)
+
+    def _plain_convolution(self, inputs, kernel, padding):
+        dilations, name = list(self.dilation_rate), type(self).__name__
+        return tf.nn.convolution(inputs, kernel, list(self.strides), padding, dilations=dilations, name=name)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _grouped_convolution(self, inputs, kernel, padding):
+        # On the CPU grouped convolutions have gradients in XLA only.
+        return self._plain_convolution(inputs, kernel, padding)
 
     def _is_depthwise(self, inputs):
         """Whether every channel is a group, in a form that TensorFlow has a depthwise convolution for."""
-        channels_last = self.data_format == "channels_last"
         same_strides = len(set(self.strides)) == 1 and (max(self.strides) == 1 or max(self.dilation_rate) == 1)
-        return channels_last and same_strides and self.groups == inputs.shape[-1] > 1
+        return same_strides and self.groups == inputs.shape[-1] > 1
 
     def _scale(self, inputs, outputs, training):
         if training and self.output_scale_kind == "spatial":
@@ -308,6 +335,7 @@ class BinaryDense(BinaryConv2D):
     def __init__(self, units: int, **kwargs):
         super().__init__(units, 1, padding="valid", **kwargs)
         self.input_spec = tf.keras.layers.InputSpec(min_ndim=2)
+        self.supports_masking = True
 
     def build(self, input_shape: tf.TensorShape) -> None:
         channels = tf.TensorShape(input_shape)[-1]

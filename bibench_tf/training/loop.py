@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -441,8 +442,10 @@ class _StepTimer(tf.keras.callbacks.Callback):
 
 
 def initial_model(build: Callable[[], tf.keras.Model], seed: int) -> tf.keras.Model:
-    """A newly initialised network; the same seed gives the same weights."""
+    """A newly initialised network; the same seed gives the same weights, whatever the process did before."""
     forget_networks()
+    # A layer of Larq's own leaves its scope open where its call fails, and weights would be read and saved as signs.
+    lq.context.quantized_scope(False).__enter__()
     tf.keras.utils.set_random_seed(seed)
     return build()
 

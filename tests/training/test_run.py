@@ -12,8 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from bibench_tf import networks, recipes, zoo
 from bibench_tf.errors import BibenchError, StorageError
@@ -65,6 +67,43 @@ def weights(store):
 def assert_same_weights(store, other):
     for one, two in zip(weights(store), weights(other), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_a_run_after_a_failed_one_is_the_same_as_alone(reference, registered, tmp_path):
+    """To the bit, after an exception and after Ctrl-C inside of a layer of Larq's own, which leaves its scope open."""
+
+    class Fails:
+        precision = 1
+
+        def __init__(self, error):
+            self.error = error
+
+        def __call__(self, kernel):
+            raise self.error
+
+    def network_that_fails(error):
+        def build(algorithm="bnn", input_shape=(32, 32, 3), num_classes=10, width=1.0):
+            inputs = tf.keras.Input(input_shape)
+            flat = tf.keras.layers.Flatten()(inputs)
+            return tf.keras.Model(inputs, lq.layers.QuantDense(num_classes, kernel_quantizer=Fails(error))(flat))
+
+        return networks.Network("fails", build, "image_classification")
+
+    session, failing = Session(results=tmp_path, quiet=True), dataclasses.replace(SPEC, network="fails")
+    for error in (RuntimeError("in the middle"), KeyboardInterrupt()):
+        with registered(networks.NETWORKS, "fails", network_that_fails(error)):
+            if isinstance(error, KeyboardInterrupt):
+                with pytest.raises(KeyboardInterrupt):
+                    queue.execute([failing], session)
+            else:
+                queue.execute([failing], session)
+                assert RunStore(tmp_path).result(failing).status == "failed"
+        assert lq.context.should_quantize()  # Larq's own
+        queue.execute([SPEC], session)
+        store = RunStore(tmp_path)
+        assert same_outcome(store.result(SPEC), reference.result(SPEC))
+        assert_same_weights(store, reference)
+        shutil.rmtree(store.folder(SPEC))
 
 
 def test_a_run_learns_and_records(reference):
