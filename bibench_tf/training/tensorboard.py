@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,9 @@ _NAMES = {
     "accuracy": "test/accuracy",
     **{name: f"cost/{name}" for name in _COSTS},
 }
+# TensorBoard reads files with this word in their name. TensorFlow's own writer adds the name of the machine.
+_PREFIX = "events.out.tfevents"
+_SCALARS = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
 
 
 class EpochLogs:
@@ -29,16 +33,23 @@ class EpochLogs:
 
     def __init__(self, folder: Path, recipe: Recipe, history: Iterable[Mapping[str, Any]] = ()) -> None:
         self._recipe = recipe
-        goes_on = any(folder.glob("events.out.tfevents.*"))
-        self._writer = tf.summary.create_file_writer(str(folder))
+        goes_on = any(folder.glob(f"{_PREFIX}.*"))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._writer = tf.io.TFRecordWriter(str(folder / f"{_PREFIX}.{time.time_ns()}"))
+        self._add(file_version="brain.Event:2")
         for row in () if goes_on else history:
             self.write(row)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Add the history row of an epoch, with the learning rate of its first step."""
-        with self._writer.as_default(step=int(row["epoch"])):
-            tf.summary.scalar("learning_rate", learning_rate(self._recipe, row["epoch"] - 1))
-            for name, value in row.items():
-                if name != "epoch" and value is not None:
-                    tf.summary.scalar(_NAMES.get(name, f"test/{name}"), value)
+        values = {"learning_rate": learning_rate(self._recipe, row["epoch"] - 1)}
+        values |= {_NAMES.get(k, f"test/{k}"): v for k, v in row.items() if k != "epoch" and v is not None}
+        scalars = [
+            tf.compat.v1.Summary.Value(tag=tag, metadata=_SCALARS, tensor=tf.make_tensor_proto(value, tf.float32))
+            for tag, value in values.items()
+        ]
+        self._add(step=int(row["epoch"]), summary=tf.compat.v1.Summary(value=scalars))
         self._writer.flush()
+
+    def _add(self, **content: Any) -> None:
+        self._writer.write(tf.compat.v1.Event(wall_time=time.time(), **content).SerializeToString())

@@ -35,6 +35,7 @@ from bibench_tf.training.session import Session
 
 sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the child processes
 import tiny_data  # noqa: E402
+from event_files import scalars  # noqa: E402
 
 RECIPE = Recipe("tiny", epochs=2, batch_size=16, optimizer="adam", learning_rate=1e-2, schedule="cosine")
 START = dataclasses.replace(RECIPE, name="tiny_float", optimizer="sgd", weight_decay=1e-3)
@@ -277,18 +278,6 @@ def test_tensorboard_reads_the_figures_of_every_epoch(mirrored):
     rates = [recipes.learning_rate(STUDENT.recipe, epoch) for epoch in (0, 1)]
     assert [value for _, value in logged["learning_rate"]] == pytest.approx(rates)
     assert not (store.folder(STUDENT.parent) / "tensorboard").exists()
-
-
-def scalars(folder):
-    """What TensorBoard itself finds in a folder: steps and values by tag."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util import tensor_util
-
-    events = EventAccumulator(str(folder)).Reload()
-    return {
-        tag: [(event.step, float(tensor_util.make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
-        for tag in events.Tags()["tensors"]
-    }
 
 
 def free_ports(count):
