@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,17 @@ def test_answers_are_packed_without_loss(count):
     assert len(packed.right) <= 4 * (count // 24 + 1) and (packed.images, packed.labels) == ("0" * 16, "1" * 16)
     with pytest.raises(ValueError):
         packed.unpack(count + 8)
+
+
+def test_an_image_is_right_where_the_largest_logit_is_that_of_its_label():
+    """Logits NaN are no answer, also where the first class is the label."""
+    logits = np.array([[1, 2, 0], [3, 1, 2], [0, 0, 1], [np.nan] * 3], np.float32)
+    network = types.SimpleNamespace(
+        model=types.SimpleNamespace(predict_on_batch=lambda images: logits[images]),
+        record=types.SimpleNamespace(images=4),
+    )
+    (found,) = measuring._answers([network], [(np.array([0, 1]), [1, 2]), (np.array([2, 3]), [2, 0])])
+    assert found.unpack(4).tolist() == [True, False, True, False]
 
 
 def test_scores_follow_the_formula(store):
