@@ -226,6 +226,39 @@ def test_equal_and_shared_layers_get_their_own_operations(converter):
     assert {layer.name: len(layer.operations) for layer in result.layers} == {"shared": 2, "one": 1, "other": 1}
 
 
+@pytest.mark.parametrize("kernel_quantizer", ["ste_sign", None])
+def test_a_kernel_that_agrees_in_one_filter_is_not_the_same(converter, kernel_quantizer):
+    """All filters must agree: the file has the second of two layers that share a filter, under another name."""
+    quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": kernel_quantizer}
+    kernels = np.random.default_rng(0).normal(size=(2, 3, 3, 32, 32)).astype(np.float32)
+    kernels[1, ..., 0] = kernels[0, ..., 0]
+
+    def network(*names):
+        x = image = layers.Input((8, 8, 32))
+        for name in names:
+            x = lq.layers.QuantConv2D(32, 3, **SAME, **quantizers, name=name)(x)
+        return tf.keras.Model(image, x)
+
+    alone, both = network("alone"), network("first", "second")
+    for model, name, kernel in ((alone, "alone", 1), (both, "first", 0), (both, "second", 1)):
+        model.get_layer(name).kernel.assign(kernels[kernel])
+    result = audits.audit(converter.convert(alone), both)
+    assert {layer.name: len(layer.operations) for layer in result.layers} == {"first": 0, "second": 1}
+
+
+def test_a_layer_that_is_binary_in_one_of_its_calls_is_not_binary(converter):
+    """All operations of a layer must run on bits: a shared layer has signs before it once, and floats once."""
+    image = layers.Input((8, 8, 32))
+    shared = lq.layers.QuantConv2D(32, 3, **SAME, name="shared", kernel_quantizer="ste_sign")
+    x = shared(layers.Activation(sign)(image))
+    model = tf.keras.Model(image, shared(layers.BatchNormalization()(x)))
+    result = audits.audit(converter.convert(model), model)
+    (layer,) = result.layers
+    assert sorted(layer.operations) == ["CONV_2D", "LceBconv2d"]
+    assert (layer.binary, layer.fell_back) == (False, True)
+    assert (layer.macs_binary, layer.macs) == (8 * 8 * 9 * 32 * 32, 2 * 8 * 8 * 9 * 32 * 32)
+
+
 def test_the_bytes_add_up(converter):
     model = zoo.build("resnet20", algorithm="bireal", input_shape=(16, 16, 3), num_classes=10, width=0.5)
     content = converter.convert(model)
