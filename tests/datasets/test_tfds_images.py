@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bibench_tf import datasets
+from bibench_tf.datasets.kinds import detection
 from bibench_tf.errors import BibenchError
 
 
@@ -71,6 +72,7 @@ def refuse(*arguments, **options):
     raise AssertionError("network")
 socket.socket = socket.create_connection = socket.getaddrinfo = refuse
 from bibench_tf import datasets
+from bibench_tf.datasets.kinds import detection
 from bibench_tf.errors import BibenchError
 for data_dir in ({str(tmp_path)!r}, {str(tmp_path / "absent")!r}, None):
     try:
@@ -116,6 +118,16 @@ def test_prepared_images_are_read_in_order(small_cifar):
     np.testing.assert_array_equal(dataset.splits.train_labels, range(5))
     np.testing.assert_array_equal(dataset.splits.train_images, [cifar_image(label) for label in range(5)])
     np.testing.assert_array_equal(dataset.splits.test_images, [cifar_image(5), cifar_image(6)])
+
+
+def test_images_are_normalised_by_the_numbers_of_bibench(small_cifar, small_imagenet):
+    """Mean and standard deviation of red, green and blue, from the configurations of its release."""
+    cifar10 = datasets.get("cifar10", small_cifar[0])
+    assert (cifar10.mean, cifar10.std) == ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255))
+    # BiBench crops from four black pixels more on each side.
+    assert cifar10.padding == 4
+    imagenet = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    assert (small_imagenet.mean, small_imagenet.std) == (detection.MEAN, detection.STD) == imagenet
 
 
 def test_prepared_data_are_not_downloaded_again(small_cifar):
