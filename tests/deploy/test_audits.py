@@ -226,12 +226,24 @@ def test_equal_and_shared_layers_get_their_own_operations(converter):
     assert {layer.name: len(layer.operations) for layer in result.layers} == {"shared": 2, "one": 1, "other": 1}
 
 
+def one_filter(kernels):
+    """One filter is the same, the others have nothing in common."""
+    kernels[1, ..., 0] = kernels[0, ..., 0]
+
+
+def all_but_a_little(kernels):
+    """Every filter has one other sign, and is five percent of noise away."""
+    kernels[1] = kernels[0] * (1 + 0.05 * kernels[1])
+    kernels[1, 0, 0, 0] *= -1
+
+
+@pytest.mark.parametrize("agree", [one_filter, all_but_a_little])
 @pytest.mark.parametrize("kernel_quantizer", ["ste_sign", None])
-def test_a_kernel_that_agrees_in_one_filter_is_not_the_same(converter, kernel_quantizer):
-    """All filters must agree: the file has the second of two layers that share a filter, under another name."""
+def test_a_kernel_that_agrees_in_part_is_not_the_same(converter, kernel_quantizer, agree):
+    """All filters must agree: the file has the second of two layers that are alike, under another name."""
     quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": kernel_quantizer}
     kernels = np.random.default_rng(0).normal(size=(2, 3, 3, 32, 32)).astype(np.float32)
-    kernels[1, ..., 0] = kernels[0, ..., 0]
+    agree(kernels)
 
     def network(*names):
         x = image = layers.Input((8, 8, 32))
@@ -271,6 +283,16 @@ def test_the_bytes_add_up(converter):
     padded = sum(kernel.shape[0] * kernel.shape[1] * kernel.shape[3] * (32 - kernel.shape[2]) / 8 for kernel in kernels)
     assert sizes["channel padding"] == padded
     assert sum(part.size_bytes for part in result.difference) == len(content) - result.theory_bits / 8
+
+
+def test_the_bytes_of_a_shared_kernel_are_counted_once(converter):
+    """Two operations of one layer have one kernel of 32 x 32 floats, and one bias, in the file."""
+    image = layers.Input((8, 8, 32), name="image")
+    shared = layers.Conv2D(32, 1, name="shared", use_bias=False)
+    model = tf.keras.Model(image, shared(layers.ReLU()(shared(image))))
+    result = audits.audit(converter.convert(model), model)
+    (layer,) = result.layers
+    assert (layer.operations, layer.file_bytes) == (("CONV_2D", "CONV_2D"), 4 * 32 * 32 + 4 * 32)
 
 
 def test_layers_of_the_users_own_do_not_break_it(converter):

@@ -71,3 +71,16 @@ def test_prelu_starts_with_pytorchs_slope_for_each_channel():
     layer = parts.activation_layer("prelu", "activation")
     found = layer(tf.constant([[[[-4.0, 8.0]]]]))
     assert found.numpy().ravel().tolist() == [-1.0, 8.0] and layer.alpha.shape == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        # SSD's, and mmdetection's for Faster R-CNN.
+        ("ssd_lite", {"width": 0.25}, (100, 0.02, 0.45, (0.1, 0.1, 0.2, 0.2))),
+        ("faster_rcnn_resnet18", {"width": 0.0625}, (100, 0.05, 0.5, (0.1, 0.1, 0.2, 0.2))),
+    ],
+)
+def test_detectors_have_the_thresholds_of_their_papers(name, options, expected):
+    layer = zoo.build(name, num_classes=3, **options).get_layer("detections")
+    assert (layer.max_detections, layer.score_threshold, layer.iou_threshold, layer.deviations) == expected
