@@ -415,6 +415,16 @@ def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
     np.testing.assert_array_equal(record.right("brightness-5"), expected)
 
 
+def test_the_noise_is_that_of_the_benchmarks_seed(session):
+    """The seed that the record names; another one gives other images."""
+    images = session[3]
+    job = types.SimpleNamespace(benchmark=types.SimpleNamespace(seed=4))
+    corrupted = measuring._corrupted(job, OPTIONS, datasets.get("tiny"), images=200)
+    (found,) = (batch.numpy() for batch, _ in corrupted("gaussian_noise", 3))
+    np.testing.assert_array_equal(found, corruptions.apply("gaussian_noise", images, 3, seed=4))
+    assert not np.array_equal(found, corruptions.apply("gaussian_noise", images, 3, seed=0))
+
+
 def test_every_corrupted_batch_is_made_once_for_all_networks(session, monkeypatch):
     session, _, models, *_ = session
     made = []

@@ -145,6 +145,19 @@ def test_schedules_follow_the_epochs_of_the_recipe(tmp_path, algorithm, expected
     assert seen == {name: pytest.approx(values, abs=1e-6) for name, values in expected.items()}
 
 
+def test_random_layers_draw_by_the_seed_of_the_run(tmp_path, monkeypatch):
+    """It is set before every epoch, so that an epoch depends on the seed and not on the calls before it."""
+    model = loop.initial_model(build, 0)
+    random = tf.keras.Model(model.input, tf.keras.layers.Dropout(0.5)(model.output))
+    seeds = []
+    monkeypatch.setattr(tf.random, "set_seed", seeds.append)
+    for trained in (random, model):
+        folder = tmp_path / str(len(seeds))
+        folder.mkdir()
+        loop.train(loop.Trainee(trained), TINY, RECIPE, seed=5, folder=folder)
+    assert seeds == [5, 5, 5]  # of the network with a dropout alone
+
+
 @pytest.mark.parametrize("algorithm", ["fda", "recu"])
 def test_steps_by_the_execution_train_the_same_network(tmp_path, algorithm):
     """Three at a time, which does not divide the four steps of an epoch; schedules move by epochs."""
