@@ -9,6 +9,7 @@ TEST_ARGS =
 TEST_JOBS = 3
 TF218_ARGS =
 CHAOS_ARGS =
+MUTANTS_ARGS =
 
 # The environment that is there already comes first, so that only PYTHON=... moves it to another version.
 PYTHON_CANDIDATES = $(or $(PYTHON),$(VENV)/bin/python python3.11 python3.10 python3.12 python3)
@@ -21,7 +22,7 @@ SOURCES = setup.cfg pyproject.toml bibench_tf/__init__.py requirements/install.s
 find_python = $(call python_or_end,$(shell sh requirements/find_python.sh "$(1)" $(2)))
 python_or_end = $(if $(filter-out needs,$(firstword $(1))),$(1),$(error bibench $(1)))
 
-.PHONY: help install bench test test-pairs test-cluster test-fast test-tf218 chaos lint format clean
+.PHONY: help install bench test test-pairs test-cluster test-fast test-tf218 chaos mutants lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -50,6 +51,9 @@ test-tf218: $(INSTALLED_TF218)  ## the tests that need no Addons, with TensorFlo
 
 chaos: install  ## 50 kills, a full disk, damaged checkpoints ... against a small benchmark; about five minutes
 	$(VENV)/bin/python tests/chaos/campaign.py $(CHAOS_ARGS)
+
+mutants: install  ## change the code on purpose and run the tests that should notice; about 20 minutes
+	$(VENV)/bin/python tests/mutants/campaign.py $(MUTANTS_ARGS)
 
 lint: install  ## ruff: rules and formatting; mypy: types
 	$(VENV)/bin/ruff check .

@@ -37,6 +37,116 @@ def test_figures_of_the_sources():
     assert one("Bi-Real-18", "Pixel 1", "BMXNet", None) == [396]
 
 
+# Written out from the sources: top-1 and top-5 in percent, and operations and MiB or bytes where these are given.
+WIKI = """
+MeliusNet22 imagenet 62.9 84.3 2.58e8 3.89; MeliusNet22 grouped 63.6 84.7 2.08e8 3.88
+MeliusNet29 imagenet 64.9 85.7 2.64e8 5.08; MeliusNet29 grouped 65.8 86.2 2.14e8 5.07
+MeliusNet42 grouped 69.2 88.3 3.25e8 10.1; MeliusNet59 grouped 70.7 89.2 5.32e8 17.39
+MeliusNetA grouped 63.4 84.2 1.63e8 4.05; MeliusNetB grouped 65.7 85.9 1.96e8 5.0
+MeliusNetC grouped 64.1 85.0 1.50e8 4.46
+BinaryDenseNet28 imagenet 61.7 83.3 2.58e8 4.04; BinaryDenseNet28 grouped 62.6 84.0 2.09e8 4.03
+BinaryDenseNet37 imagenet 63.3 84.4 2.70e8 5.13; BinaryDenseNet37 grouped 64.2 85.1 2.20e8 5.12
+ResNetE18 imagenet 60.0 81.9 1.63e8 4.0; ResNetE18 grouped 60.6 82.4 1.14e8 3.98
+ResNetE34 imagenet 63.2 84.7 1.92e8 5.23; ResNetE34 grouped 63.7 84.9 1.43e8 5.21
+"""
+LARQ = """
+QuickNetSmall 59.4 81.8 1156055040 15489536 4197152; QuickNet 63.3 84.6 1849688064 28861440 4368032
+QuickNetLarge 66.9 87.0 3699376128 28861440 5660320; RealToBinaryNet 65.0 85.7 1676279808 138087936 5378976
+BinaryDenseNet45 64.6 85.2 6430556160 244103424 7703968; BinaryDenseNet37Dilated 64.3 85.2 7774470144 452625408 5382304
+BinaryDenseNet37 62.9 84.2 4506808320 199738368 5382304; MeliusNet22 62.4 83.9 4624220160 136388608 4065568
+BinaryDenseNet28 60.9 82.8 3587383296 202484224 4241312; BinaryResNetE18 58.3 80.8 1676279808 137793536 4189856
+BiRealNet 57.5 79.8 1676279808 137793536 4189344; XNORNet 45.0 69.2 1025744896 113379328 23880320
+BinaryAlexNet 36.3 61.5 768512000 72855552 7812248; DoReFaNet 53.4 76.5 None None None
+"""
+OTHERS = """
+XNOR-Net ResNet-18: 51.2 None 1.67e8; Bi-Real Net 18: 56.4 79.5 1.63e8; Bi-Real Net 34: 62.2 83.9 None
+Real-to-Binary: 65.4 None 1.83e8; ReActNet on Bi-Real-18: 65.9 None 1.63e8; ReActNet-A: 69.5 None 0.87e8
+BNext-T: 72.4 None 0.077e9; BNext-S: 76.1 None 0.172e9; BNext-M: 78.3 None 0.317e9; BNext-L: 80.6 None 0.819e9
+MobileNetV1 0.5: 63.3 84.9 1.5e8; MobileNetV1 0.75: 68.4 88.2 3.17e8; MobileNetV1 1.0: 70.9 89.9 5.69e8
+"""
+
+
+def cells(text):
+    return [line.split() for line in text.replace("\n", ";").split(";") if line]
+
+
+def numbers(texts):
+    return tuple(None if text == "None" else float(text) for text in texts)
+
+
+def test_accuracies_and_counts_are_those_of_the_sources():
+    """One changed digit of any network."""
+    rows = published.networks()
+
+    def stem(row):
+        return row.options.removeprefix("stem=")
+
+    wiki = [row for row in rows if row.source.startswith("hpi-xnor/BMXNet-v2-wiki@")]
+    assert {
+        (row.network, stem(row)): (row.top1_percent, row.top5_percent, row.operations, row.size_mib) for row in wiki
+    } == {(network, kind): numbers(values) for network, kind, *values in cells(WIKI)}
+    larq = [row for row in rows if row.source.startswith("larq/docs@")]
+    assert {
+        row.network: (row.top1_percent, row.top5_percent, row.macs_binary, row.macs_float, row.size_bytes)
+        for row in larq
+    } == {network: numbers(values) for network, *values in cells(LARQ)}
+    others = [row for row in rows if row not in wiki and row not in larq]
+    expected = dict(line.strip().split(": ") for line in OTHERS.replace("\n", ";").split(";") if line)
+    assert {row.network: (row.top1_percent, row.top5_percent, row.operations) for row in others} == {
+        network: numbers(values.split()) for network, values in expected.items()
+    }
+    assert len(rows) == len(wiki) + len(larq) + len(others) == 17 + 14 + 13
+
+
+# Milliseconds, in the order of the table: Larq's zoo on Pixel 1 and Raspberry Pi 4B; Larq Compute Engine with 1 and 4
+# threads; daBNN's table and, by convolution, its figure.
+ZOO_LATENCIES = """
+QuickNetSmall 17.454 31.629; QuickNet 27.397 51.728; QuickNetLarge 45.477 84.345; RealToBinaryNet 48.76 99.374
+BinaryDenseNet45 129.337 268.85; BinaryDenseNet37Dilated 174.88 352.28; BinaryDenseNet37 97.092 206.81
+MeliusNet22 110.711 252.092; BinaryDenseNet28 84.914 180.977; BinaryResNetE18 41.814 86.148; BiRealNet 41.745 85.445
+XNORNet 29.252 54.737; BinaryAlexNet 44.397 109.491
+"""
+ENGINE_LATENCIES = {
+    "QuickNetSmall": [27.7, 12.1, 16.8, 8.9, 4.0, 1.8],
+    "QuickNet": [45.0, 20.8, 25.5, 12.6, 5.8, 2.5],
+    "QuickNetLarge": [77.0, 31.7, 44.2, 22.8, 9.9, 3.9],
+    "Bi-Real-18": [41.6],
+}
+DABNN_TABLE = [3.662, 1.306, 0.958, 0.975, 0.268, 1.282, 61.92, 43.29]
+DABNN_FIGURE = {
+    "convolution 3x3 64": [72.5, 28.9, 11.7, 1.28],
+    "convolution 3x3 128": [70.7, 17.8, 10.3, 0.95],
+    "convolution 3x3 256": [69.8, 12.7, 10.8, 0.97],
+    "convolution 3x3 512": [69.8, 9.2, 10.7, 1.25],
+    "Bi-Real-18": [1309, 396, 220, 61.3],
+}
+
+
+def latencies(rows):
+    found = {}
+    for row in rows:
+        found.setdefault(row.network, []).append(row.latency_ms)
+    return found
+
+
+def test_latencies_are_those_of_the_sources():
+    """One changed digit of any latency, and two networks or devices exchanged."""
+    rows = published.device_latency()
+    zoo_rows = [row for row in rows if row.source.startswith("larq/docs@")]
+    assert latencies(zoo_rows) == {network: list(numbers(values)) for network, *values in cells(ZOO_LATENCIES)}
+    assert [row.device for row in zoo_rows] == ["Pixel 1", "Raspberry Pi 4B"] * 13
+    engine = [row for row in rows if row.source.startswith("larq/compute-engine@")]
+    assert latencies(engine) == ENGINE_LATENCIES
+    assert [row.device for row in engine[:6]] == [*["Raspberry Pi 4B"] * 2, *["Pixel 1"] * 2, *["Apple M1"] * 2]
+    table = [row for row in rows if row.source.endswith("benchmark_and_comparison.md")]
+    assert [row.latency_ms for row in table] == DABNN_TABLE
+    figure = [row for row in rows if row.note == "read from the figure"]
+    assert latencies(figure) == DABNN_FIGURE
+    libraries = ["Caffe, full precision", "BMXNet", "TensorFlow Lite, full precision", "daBNN"]
+    assert [row.library for row in figure] == libraries * 5
+    assert len(rows) == len(zoo_rows) + len(engine) + len(table) + len(figure)
+
+
 def test_only_the_same_network_on_the_same_input_is_comparable():
     rows = published.device_latency("resnet18", (224, 224, 3))
     assert {row.family for row in rows} == {"resnet18"}

@@ -22,8 +22,8 @@ REGISTRIES = (NETWORKS, RECIPES, TARGETS, tasks.TASKS, TRACKS)
 TABLE = Path(__file__).parents[1] / "docs" / "recipes.md"
 
 
-def rates(epochs, **changes):
-    return [learning_rate(dataclasses.replace(RECIPE, **changes), epoch) for epoch in epochs]
+def rates(at, **changes):
+    return [learning_rate(dataclasses.replace(RECIPE, **changes), epoch) for epoch in at]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +117,62 @@ def test_bibenchs_recipes_of_detectors():
     assert learning_rate(coco.start, 0) == pytest.approx(0.02 * 1e-3)
     assert learning_rate(coco.start, 250 / steps) == pytest.approx(0.02 * (1e-3 + 0.999 / 2))
     assert [learning_rate(coco.start, epoch) for epoch in (15, 16, 22)] == pytest.approx([0.02, 0.002, 0.0002])
+
+
+# BiBench's configurations; data repeated in an epoch count as epochs. Optimizer, rate, schedule, epochs, batch;
+# momentum, weight decay, steps and the epochs to warm up where there are any.
+RELEASED = {
+    "cifar10_float": ("sgd", 0.1, "cosine", 200, 128, 0.9, 1e-4),
+    "cifar10": ("adam", 1e-3, "cosine", 400, 128),
+    "training": ("adam", 1e-3, "cosine", 200, 128),
+    "imagenet_float": ("sgd", 0.1, "step", 100, 256, 0.9, 1e-4, (30, 60, 90)),
+    "imagenet": ("adam", 1e-3, "cosine", 100, 256),
+    "modelnet40": ("adam", 1e-3, "cosine", 200, 256),
+    "shapenet": ("adam", 1e-3, "cosine", 200, 256),
+    "speech_float": ("sgd", 1e-3, "cosine", 300, 96, 0.9, 1e-2, (), 5),
+    "speech": ("sgd", 5e-3, "cosine", 300, 96, 0.9, 1e-4, (), 5),
+    "voc_rcnn_float": ("sgd", 0.01, "step", 5 * 5, 2, 0.9, 1e-4, (4 * 5,)),
+    "voc_rcnn": ("adam", 1e-4, "cosine", 5 * 5, 2),
+    "voc_ssd_float": ("sgd", 1e-3, "step", 24 * 10, 8, 0.0, 0.0, (160, 200)),
+    "voc_ssd": ("adam", 1e-4, "cosine", 24 * 10, 32),
+    "coco_float": ("sgd", 0.02, "step", 24, 8, 0.9, 1e-4, (16, 22), 500 / 14_658),
+    "coco": ("adam", 1e-4, "cosine", 12, 8),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_bibenchs_hyperparameters(name):
+    """Any changed number of a recipe, with those that the documented table does not have."""
+    optimizer, rate, schedule, epochs, batch_size, *rest = RELEASED[name]
+    momentum, decay, steps, warm_up = (*rest, *(None, 0.0, (), 0)[len(rest) :])
+    recipe = recipes.get(f"bibench_{name}")
+    assert (recipe.optimizer, recipe.learning_rate, recipe.schedule) == (optimizer, rate, schedule)
+    assert (recipe.epochs, recipe.batch_size, recipe.weight_decay) == (epochs, batch_size, decay)
+    if optimizer == "sgd":
+        assert recipe.momentum == momentum
+    if schedule == "step":
+        assert [epochs * milestone for milestone in recipe.milestones] == pytest.approx(steps)
+    assert epochs * recipe.warm_up == pytest.approx(warm_up)
+    start = f"{name}_float" in RELEASED
+    assert (recipe.start.name if recipe.start else None) == (f"bibench_{name}_float" if start else None)
+    assert recipe.augment and not recipe.per_step and not recipe.distils
+
+
+def test_the_released_hyperparameters_are_of_all_recipes_but_those_of_texts():
+    bibenchs = {name.removeprefix("bibench_") for name in RECIPES.names() if name.startswith("bibench_")}
+    assert {name for name in bibenchs if not name.startswith("glue_")} == set(RELEASED)
+
+
+@pytest.mark.parametrize("milestones", [(), (0.8,), (0.25, 0.5)])
+def test_a_step_schedule_divides_the_rate_at_each_milestone(milestones):
+    found = rates((0, 3, 5, 7, 8, 9), epochs=10, schedule="step", milestones=milestones)
+    expected = [0.1 ** sum(epoch >= 10 * milestone for milestone in milestones) for epoch in (0, 3, 5, 7, 8, 9)]
+    assert found == pytest.approx(expected)
+
+
+def test_a_step_schedule_without_milestones_of_its_own_has_bibenchs():
+    """At a half and three quarters: 100 and 150 of the 200 epochs of eff_train."""
+    assert rates((99, 100, 149, 150), epochs=200, schedule="step") == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
 def test_quick_is_chosen_by_the_task():

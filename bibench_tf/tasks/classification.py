@@ -17,7 +17,9 @@ TOP1 = "top-1 accuracy"
 class Classification(Task):
     """One of the data set's classes for each example; networks give logits [B, classes], labels are int32 [B].
 
-    Loss: softmax cross-entropy. Main metric: top-1 accuracy; top-5 where there are more than five classes.
+    Loss: softmax cross-entropy. Main metric: top-1 accuracy; top-5 where there are more than five classes. Classes are
+    ranked by their logits, and equal ones by their number, as in `answers`: a network with constant logits has the
+    accuracy of a constant answer, and top-5 is never below top-1. An example with a logit NaN is wrong in both.
     """
 
     def metric(self, data: Any) -> str:
@@ -29,14 +31,14 @@ class Classification(Task):
         return ClassificationEvaluation(data.num_classes)
 
     def predictions(self, data: Any, outputs: np.ndarray) -> pd.DataFrame:
-        """The most probable class, its name and its probability."""
+        """The most probable class, its name and its probability; -1, no name and NaN for logits with a NaN."""
         import pandas as pd
 
-        best = outputs.argmax(axis=1)
+        best = answers(outputs)
         return pd.DataFrame(
             {
                 "label": best,
-                "class": [data.class_names[label] for label in best],
+                "class": [data.class_names[label] if label >= 0 else None for label in best],
                 "probability": np.exp(log_softmax(outputs))[np.arange(len(best)), best],
             }
         )
@@ -57,15 +59,21 @@ class ClassificationEvaluation(Evaluation):
         self._examples += len(labels)
         rows = np.arange(len(labels))
         self._loss -= float(log_softmax(outputs)[rows, labels].sum())
-        self._correct[1] += int((outputs.argmax(axis=1) == labels).sum())
-        # Ties rank the label last, so a constant output scores 0.
-        better = (outputs >= outputs[rows, labels][:, np.newaxis]).sum(axis=1) - 1
-        self._correct[5] += int((better < 5).sum())
+        self._correct[1] += int((answers(outputs) == labels).sum())
+        own = outputs[rows, labels][:, np.newaxis]
+        equal_before = (outputs == own) & (np.arange(outputs.shape[1]) < labels[:, np.newaxis])
+        before = ((outputs > own) | equal_before).sum(axis=1)
+        self._correct[5] += int(((before < 5) & ~np.isnan(outputs).any(axis=1)).sum())
 
     def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and accuracies from 0 to 1."""
         metrics = {"loss": self._loss / self._examples, TOP1: self._correct[1] / self._examples}
         return metrics | ({"top-5 accuracy": self._correct[5] / self._examples} if self._top5 else {})
+
+
+def answers(logits: np.ndarray) -> np.ndarray:
+    """The class (...) of the largest of logits (..., classes), the first of equals; -1, no class, where one is NaN."""
+    return np.where(np.isnan(logits).any(axis=-1), -1, logits.argmax(axis=-1))
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:

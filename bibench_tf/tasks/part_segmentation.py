@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bibench_tf.tasks.base import Evaluation, Task, register
-from bibench_tf.tasks.classification import log_softmax
+from bibench_tf.tasks.classification import answers, log_softmax
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +118,6 @@ class SegmentationEvaluation(Evaluation):
 
 
 def _restricted(outputs: np.ndarray, owner: np.ndarray, category: np.ndarray) -> np.ndarray:
-    """The most probable part [B, N] of each point among those of the shape's `category` [B]."""
+    """The most probable part [B, N] of each point among those of the shape's `category` [B]; -1 for a logit NaN."""
     own = owner == category[:, np.newaxis]
-    return np.where(own[:, np.newaxis], outputs, -np.inf).argmax(axis=2)
+    return answers(np.where(own[:, np.newaxis], outputs, -np.inf))

@@ -8,7 +8,7 @@ import numpy as np
 
 from bibench_tf.datasets.kinds.texts import ACCURACY, ACCURACY_F1, F1, MATTHEWS, PEARSON, SPEARMAN
 from bibench_tf.tasks.base import Evaluation, register
-from bibench_tf.tasks.classification import Classification, log_softmax
+from bibench_tf.tasks.classification import Classification, answers, log_softmax
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,12 +69,13 @@ class TextEvaluation(Evaluation):
         """Start with no examples."""
         self._metrics = metrics
         self._loss = 0.0
-        self._confusion = np.zeros((num_classes, num_classes), np.int64)
+        # The last row and column are those of -1, no class.
+        self._confusion = np.zeros((num_classes + 1, num_classes + 1), np.int64)
 
     def update(self, labels: np.ndarray, outputs: np.ndarray) -> None:
         """Add labels [B] and logits [B, classes]."""
         self._loss -= float(log_softmax(outputs)[np.arange(len(labels)), labels].sum())
-        np.add.at(self._confusion, (labels, outputs.argmax(axis=1)), 1)
+        np.add.at(self._confusion, (labels, answers(outputs)), 1)
 
     def metrics(self) -> dict[str, float]:
         """Mean cross-entropy, and the metrics of the data set."""

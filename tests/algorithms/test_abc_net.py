@@ -116,6 +116,14 @@ def test_thresholds_start_evenly_between_0_and_1(count):
     np.testing.assert_allclose(mean, 2 * np.round(np.clip(x, 0, 1) * count) / count - 1, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_factors_of_the_inputs_start_at_their_mean(count):
+    """Each of N at 1 / N, so that a new layer averages its inputs' bases."""
+    layer = algorithms.get("abc", activation_bases=count).dense(3)
+    layer.build((None, 4))
+    np.testing.assert_allclose(layer.input_factors, [1 / count] * count, rtol=1e-6)
+
+
 def test_gradients(rng):
     """With constant alphas and straight-through steps, by the transposed convolutions of NumPy's operands."""
     x = rng.normal(0.4, 0.6, size=(2, 6, 5, 4)).astype("float32")

@@ -150,3 +150,42 @@ def test_convolution_in_inference(case):
 def test_dense_in_training(case):
     differing, compared = deviations(case, "train")
     assert differing == DENSE_DEVIATIONS.get(case.key, set()) and compared >= 3
+
+
+# The dense layers whose outputs differ from the reference by design (docs/fidelity.md), each by its formula.
+def xnor_rows(x, weight, scale):
+    """A of each row times s: without the reference's centring of the weights."""
+    return np.abs(x).mean(axis=-1, keepdims=True) * (np.sign(x) @ np.sign(weight).T) * scale
+
+
+def reactnet_rows(x, weight, scale, threshold):
+    """The threshold acts in the forward pass."""
+    return np.sign(x + threshold) @ np.sign(weight).T * scale
+
+
+def fda_rows(x, weight, scale):
+    """Without noise."""
+    return np.sign(x) @ np.sign(weight).T * scale
+
+
+DENSE_FORMULAS = {"xnor": xnor_rows, "reactnet": reactnet_rows, "fda": fda_rows}
+
+
+def expected_of_rows(case):
+    """The outputs [..., filters] in inference, float64 where a formula gives them."""
+    vectors = case.vectors
+    if case.key not in DENSE_FORMULAS:
+        return vectors["eval.y"]
+    weight = vectors["param.weight"].astype(np.float64)
+    options = [vectors["param.channel_threshold"].ravel()] if case.key == "reactnet" else []
+    y = DENSE_FORMULAS[case.key](vectors["x"].astype(np.float64), weight, np.abs(weight).mean(axis=1), *options)
+    has_bias = "param.bias" in vectors.files and "bias" not in case.meta["unused_parameters"]
+    return y + vectors["param.bias"] if has_bias else y
+
+
+@pytest.mark.parametrize("case", files("linear"))
+def test_dense_in_inference(case):
+    """A dense layer that forgets a scale, a bias, a threshold or the sample that A belongs to answers otherwise."""
+    expected = expected_of_rows(case)
+    got = run(case, case.layer(), training=False)["y"]
+    assert got.shape == expected.shape and worst(got, expected) < 1e-5

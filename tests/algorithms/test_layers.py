@@ -97,6 +97,53 @@ def test_saved_and_loaded_layers_compute_the_same(key, suffix, rng, tmp_path):
         np.testing.assert_array_equal(before, after)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("key", BINARY)
+def test_latent_weights_start_from_glorots_normal_distribution(key, kind):
+    """As many positive as negative ones, of the variance 2 / (fan-in + fan-out)."""
+    tf.keras.utils.set_random_seed(1)
+    algorithm = algorithms.get(key)
+    layer, shape, fans = {
+        "conv2d": (algorithm.conv2d(64, 3), (1, 8, 8, 32), 9 * (32 + 64)),
+        "conv1d": (algorithm.conv1d(64, 3), (1, 8, 96), 3 * (96 + 64)),
+        "dense": (algorithm.dense(128), (1, 144), 144 + 128),
+    }[kind]
+    layer.build(shape)
+    kernel = layer.kernel.numpy()
+    assert kernel.size == 18_432
+    assert kernel.std() == pytest.approx(np.sqrt(2 / fans), rel=0.03)
+    assert abs(kernel.mean()) < 0.03 * kernel.std()
+    # A normal distribution, cut at two deviations; an even one has no values beyond 1.73 deviations.
+    assert 2 < np.abs(kernel).max() / kernel.std() < 2.4
+
+
+def even(values, low, high):
+    """Whether many values are from the even distribution between `low` and `high`."""
+    values, middle, width = np.ravel(values), (low + high) / 2, high - low
+    close = abs(values.mean() - middle) < 0.05 * width and values.std() == pytest.approx(width / 12**0.5, rel=0.05)
+    return close and low <= values.min() and values.max() <= high
+
+
+def test_further_weights_start_as_the_reference_has_them():
+    """Learned scales, thresholds, noise modules and biases: other values would be another algorithm at first."""
+    tf.keras.utils.set_random_seed(1)
+    layers = {key: algorithms.get(key).conv2d(500, 3, use_bias=True) for key in ("recu", "xnorpp", "reactnet", "fda")}
+    weights = {}
+    for key, layer in layers.items():
+        layer.build((1, 6, 7, 128))
+        weights[key] = {weight.name.split("/")[-1].split(":")[0]: weight.numpy() for weight in layer.weights}
+        assert not weights[key]["bias"].any()
+    assert even(weights["recu"]["output_scale"], 0, 1) and weights["recu"]["tau"] == 1
+    for name, size in (("output_scale", 500), ("height_scale", 6), ("width_scale", 7)):
+        np.testing.assert_array_equal(weights["xnorpp"][name], np.ones(size))
+    np.testing.assert_array_equal(weights["reactnet"]["input_shift"], np.zeros(128))
+    fda = weights["fda"]
+    assert (fda["input_schedule_alpha"], fda["input_schedule_n"]) == (np.float32(0.1), 9)
+    # PyTorch's linear layers, by their fan-in: 9 x 128 weights of a filter to 18 hidden units, and back.
+    for name, fan_in in (("fc1", 9 * 128), ("fc2", 18)):
+        assert even(fda[f"weight_noise_{name}"], -(fan_in**-0.5), fan_in**-0.5), name
+
+
 @pytest.mark.parametrize("key", BINARY)
 def test_explicit_padding_adds_zeros_after_binarization(key, rng):
     x = rng.normal(size=(2, 6, 6, 4)).astype("float32")

@@ -100,7 +100,10 @@ def test_deployed_weights_of_each_algorithm():
 
 def test_precision_is_that_of_the_finer_side():
     def bits(**quantizers):
-        return only(model_of(lq.layers.QuantConv2D(5, 3, **quantizers))).mac_bits
+        cost = only(model_of(lq.layers.QuantConv2D(5, 3, **quantizers)))
+        shares = {1: cost.macs_binary, 2: cost.macs_low_bit, 32: cost.macs_float}
+        assert shares == {precision: cost.macs if precision == cost.mac_bits else 0 for precision in shares}
+        return cost.mac_bits
 
     assert bits(**quantized) == 1
     assert bits(kernel_quantizer="ste_sign") == 32

@@ -23,6 +23,25 @@ def test_shape_strata_and_licence():
     assert "Zalando" in fashion_mini.FILE.with_suffix(".LICENSE").read_text()
 
 
+def test_class_names_are_those_of_the_labels():
+    """Of labels 0 to 9 as the authors of Fashion-MNIST list them, and as the images show some of them."""
+    dataset = datasets.get("fashion_mini")
+    assert [name.lower() for name in dataset.class_names] == [
+        *("t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+    ]
+    images, labels = dataset.splits.train_images[..., 0] > 64, dataset.splits.train_labels
+    widths, heights = (
+        {
+            name: images[labels == label].any(axis=axis).sum(axis=1).mean()
+            for label, name in enumerate(dataset.class_names)
+        }
+        for axis in (1, 2)
+    )
+    assert sorted(widths, key=widths.get)[:2] == ["trouser", "dress"]
+    assert sorted(heights, key=heights.get)[0] == "sneaker"
+    assert max(("sandal", "sneaker", "ankle boot"), key=heights.get) == "ankle boot"
+
+
 def test_train_and_test_images_are_disjoint():
     splits = datasets.get("fashion_mini").splits
     train = {image.tobytes() for image in splits.train_images}

@@ -158,6 +158,26 @@ def test_shapenet_part_from_texts(tmp_path, capsys):
     assert len(set(data.examples.train_inputs["points"][0, :, 0])) == 500, "all points, where there are too few"
 
 
+def test_parts_of_shapenet_part_are_numbered_as_in_pointnet():
+    """The first part of each category by the authors' table `seg_classes`; the last is Table/3, number 49."""
+    firsts = {
+        **{"Airplane": 0, "Bag": 4, "Cap": 6, "Car": 8, "Chair": 12, "Earphone": 16, "Guitar": 19, "Knife": 22},
+        **{
+            "Lamp": 24,
+            "Laptop": 28,
+            "Motorbike": 30,
+            "Mug": 36,
+            "Pistol": 38,
+            "Rocket": 41,
+            "Skateboard": 44,
+            "Table": 47,
+        },
+    }
+    parts = [f"{category}/{part + 1}" for category, count in shapenet_part.PARTS.items() for part in range(count)]
+    assert {category: parts.index(f"{category}/1") for category in firsts} == firsts
+    assert parts[-1] == "Table/3" and len(parts) == 50
+
+
 def test_categories_of_shapenet_part_have_50_parts():
     assert sum(shapenet_part.PARTS.values()) == 50 and len(shapenet_part.PARTS) == 16
     assert list(shapenet_part.PARTS) == sorted(shapenet_part.PARTS)

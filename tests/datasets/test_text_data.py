@@ -55,6 +55,22 @@ def test_sentiment_mini_is_balanced_and_fits_what_is_said_of_it():
     assert 0.4 < data.examples.train_labels[:500].mean() < 0.6 and 0.4 < data.examples.test_labels[:250].mean() < 0.6
 
 
+def test_sentences_with_words_of_praise_are_called_positive():
+    """The names of the classes belong to their labels: the other way round, praise would be negative."""
+    data = datasets.get("sentiment_mini")
+    for words_of, name in (
+        (("wonderful", "excellent", "superb", "delightful"), "positive"),
+        (("awful", "worst", "stupid", "boring"), "negative"),
+    ):
+        found = [
+            data.class_names[label]
+            for part in sentiment_mini.load()
+            for sentence, label in zip(part.first, part.labels, strict=True)
+            if set(words_of) & set(re.findall(r"\w+", sentence.lower()))
+        ]
+        assert len(found) > 50 and found.count(name) / len(found) > 0.9
+
+
 def test_no_test_sentence_is_like_a_training_sentence():
     numbers = {}
     splits = []

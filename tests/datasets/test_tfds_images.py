@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bibench_tf import datasets
+from bibench_tf.datasets.kinds import detection
 from bibench_tf.errors import BibenchError
 
 
@@ -71,6 +74,7 @@ def refuse(*arguments, **options):
     raise AssertionError("network")
 socket.socket = socket.create_connection = socket.getaddrinfo = refuse
 from bibench_tf import datasets
+from bibench_tf.datasets.kinds import detection
 from bibench_tf.errors import BibenchError
 for data_dir in ({str(tmp_path)!r}, {str(tmp_path / "absent")!r}, None):
     try:
@@ -116,6 +120,16 @@ def test_prepared_images_are_read_in_order(small_cifar):
     np.testing.assert_array_equal(dataset.splits.train_labels, range(5))
     np.testing.assert_array_equal(dataset.splits.train_images, [cifar_image(label) for label in range(5)])
     np.testing.assert_array_equal(dataset.splits.test_images, [cifar_image(5), cifar_image(6)])
+
+
+def test_images_are_normalised_by_the_numbers_of_bibench(small_cifar, small_imagenet):
+    """Mean and standard deviation of red, green and blue, from the configurations of its release."""
+    cifar10 = datasets.get("cifar10", small_cifar[0])
+    assert (cifar10.mean, cifar10.std) == ((125.307, 122.961, 113.8575), (51.5865, 50.847, 51.255))
+    # BiBench crops from four black pixels more on each side.
+    assert cifar10.padding == 4
+    imagenet = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+    assert (small_imagenet.mean, small_imagenet.std) == (detection.MEAN, detection.STD) == imagenet
 
 
 def test_prepared_data_are_not_downloaded_again(small_cifar):
@@ -270,6 +284,36 @@ def test_streamed_crops_are_stretched_parts_of_the_image(small_imagenet):
     assert 0.25 < mirrored < 0.75
     # A crop is between about 0.25 and 1 of the width, so its ramp has 0.25 * width / 224 up to width / 224.
     assert np.abs(slopes).max() < 400 / 224 + 0.1 and np.abs(slopes).min() > 0.3 and np.abs(slopes).std() > 0.1
+
+
+def test_streamed_crops_have_between_8_and_100_percent_of_the_area():
+    """Of an image whose levels are the places of its pixels: the area of a crop, and its ratio of width to height."""
+    import tensorflow as tf
+
+    from bibench_tf.datasets.pipelines import records
+
+    places = np.zeros((500, 500, 3), np.uint8)
+    places[..., 0], places[..., 1] = np.linspace(0, 250, 500)[None, :], np.linspace(0, 250, 500)[:, None]
+    encoded = tf.io.encode_jpeg(places, quality=100)
+    crop = tf.function(lambda key: records._random_resized_crop(encoded, (64, 64, 3), key))
+    crops = np.stack([crop(tf.constant([number, 0], tf.int64)).numpy() for number in range(300)]).astype(float)
+    widths = np.abs(crops[:, :, -1, 0] - crops[:, :, 0, 0]).mean(axis=1) / 250 * 64 / 63
+    heights = (crops[:, -1, :, 1] - crops[:, 0, :, 1]).mean(axis=1) / 250 * 64 / 63
+    areas, shapes = widths * heights, widths / heights
+    assert 0.07 < areas.min() < 0.15 and 0.85 < areas.max() < 1.02
+    assert 0.3 < areas.mean() < 0.5  # large crops that are not square do not fit, and are drawn again
+    assert 0.73 < shapes.min() < 0.78 and 1.28 < shapes.max() < 1.37
+
+
+def test_jpeg_is_decoded_as_by_pillow():
+    """By the accurate method, to the level; the fast one is off by up to four levels and differs between machines."""
+    from bibench_tf.datasets.pipelines import records
+
+    fields = np.random.default_rng(0).integers(0, 256, (12, 12, 3))
+    stream = io.BytesIO()
+    Image.fromarray(np.kron(fields, np.ones((5, 5, 1))).astype(np.uint8)).save(stream, "JPEG", quality=75)
+    difference = records.decoded(stream.getvalue(), 3).numpy().astype(int) - np.asarray(Image.open(stream))
+    assert np.abs(difference).max() <= 1 and np.abs(difference).mean() < 0.1
 
 
 def test_streamed_test_images_are_resized_and_cropped_in_the_middle(small_imagenet):

@@ -119,6 +119,14 @@ def test_classes_are_vocs_own_where_there_are_no_others(tmp_path):
     assert data.splits.train.objects[0][0, 4] == voc_folder.CLASSES.index("person")
 
 
+def test_the_names_of_voc_are_those_of_the_challenge_in_the_order_of_the_alphabet():
+    """Labels are positions in this list; two exchanged names would exchange two classes."""
+    assert " ".join(voc_folder.CLASSES) == (
+        "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant "
+        "sheep sofa train tvmonitor"
+    )
+
+
 def test_without_lists_a_fifth_is_tested_on(tmp_path):
     data = get(write(tmp_path, {f"image{number}": GOOD for number in range(10)}, {}))
     assert (data.train_examples, data.test_examples) == (8, 2)

@@ -226,6 +226,51 @@ def test_equal_and_shared_layers_get_their_own_operations(converter):
     assert {layer.name: len(layer.operations) for layer in result.layers} == {"shared": 2, "one": 1, "other": 1}
 
 
+def one_filter(kernels):
+    """One filter is the same, the others have nothing in common."""
+    kernels[1, ..., 0] = kernels[0, ..., 0]
+
+
+def all_but_a_little(kernels):
+    """Every filter has one other sign, and is five percent of noise away."""
+    kernels[1] = kernels[0] * (1 + 0.05 * kernels[1])
+    kernels[1, 0, 0, 0] *= -1
+
+
+@pytest.mark.parametrize("agree", [one_filter, all_but_a_little])
+@pytest.mark.parametrize("kernel_quantizer", ["ste_sign", None])
+def test_a_kernel_that_agrees_in_part_is_not_the_same(converter, kernel_quantizer, agree):
+    """All filters must agree: the file has the second of two layers that are alike, under another name."""
+    quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": kernel_quantizer}
+    kernels = np.random.default_rng(0).normal(size=(2, 3, 3, 32, 32)).astype(np.float32)
+    agree(kernels)
+
+    def network(*names):
+        x = image = layers.Input((8, 8, 32))
+        for name in names:
+            x = lq.layers.QuantConv2D(32, 3, **SAME, **quantizers, name=name)(x)
+        return tf.keras.Model(image, x)
+
+    alone, both = network("alone"), network("first", "second")
+    for model, name, kernel in ((alone, "alone", 1), (both, "first", 0), (both, "second", 1)):
+        model.get_layer(name).kernel.assign(kernels[kernel])
+    result = audits.audit(converter.convert(alone), both)
+    assert {layer.name: len(layer.operations) for layer in result.layers} == {"first": 0, "second": 1}
+
+
+def test_a_layer_that_is_binary_in_one_of_its_calls_is_not_binary(converter):
+    """All operations of a layer must run on bits: a shared layer has signs before it once, and floats once."""
+    image = layers.Input((8, 8, 32))
+    shared = lq.layers.QuantConv2D(32, 3, **SAME, name="shared", kernel_quantizer="ste_sign")
+    x = shared(layers.Activation(sign)(image))
+    model = tf.keras.Model(image, shared(layers.BatchNormalization()(x)))
+    result = audits.audit(converter.convert(model), model)
+    (layer,) = result.layers
+    assert sorted(layer.operations) == ["CONV_2D", "LceBconv2d"]
+    assert (layer.binary, layer.fell_back) == (False, True)
+    assert (layer.macs_binary, layer.macs) == (8 * 8 * 9 * 32 * 32, 2 * 8 * 8 * 9 * 32 * 32)
+
+
 def test_the_bytes_add_up(converter):
     model = zoo.build("resnet20", algorithm="bireal", input_shape=(16, 16, 3), num_classes=10, width=0.5)
     content = converter.convert(model)
@@ -238,6 +283,16 @@ def test_the_bytes_add_up(converter):
     padded = sum(kernel.shape[0] * kernel.shape[1] * kernel.shape[3] * (32 - kernel.shape[2]) / 8 for kernel in kernels)
     assert sizes["channel padding"] == padded
     assert sum(part.size_bytes for part in result.difference) == len(content) - result.theory_bits / 8
+
+
+def test_the_bytes_of_a_shared_kernel_are_counted_once(converter):
+    """Two operations of one layer have one kernel of 32 x 32 floats, and one bias, in the file."""
+    image = layers.Input((8, 8, 32), name="image")
+    shared = layers.Conv2D(32, 1, name="shared", use_bias=False)
+    model = tf.keras.Model(image, shared(layers.ReLU()(shared(image))))
+    result = audits.audit(converter.convert(model), model)
+    (layer,) = result.layers
+    assert (layer.operations, layer.file_bytes) == (("CONV_2D", "CONV_2D"), 4 * 32 * 32 + 4 * 32)
 
 
 def test_layers_of_the_users_own_do_not_break_it(converter):

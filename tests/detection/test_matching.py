@@ -30,6 +30,8 @@ def matches_of(anchors, *truths, **options):
 def test_thresholds_by_hand():
     truth = truth_of((0, 0, 10, 10, 3))
     assert matches_of(ANCHORS, truth, positive=0.7, negative=0.3) == [[0, 0, NEITHER, NEITHER, NEGATIVE, NEGATIVE]]
+    # An IoU of exactly the lower threshold is not below it.
+    assert matches_of(ANCHORS, truth, positive=0.7, negative=0.5) == [[0, 0, NEITHER, NEGATIVE, NEGATIVE, NEGATIVE]]
     assert matches_of(ANCHORS, truth, positive=0.5, negative=0.5) == [[0, 0, 0, NEGATIVE, NEGATIVE, NEGATIVE]]
 
 

@@ -53,6 +53,29 @@ def test_by_hand():
     assert detect(np.zeros((1, 4, 4)), logits, max_detections=6, candidates=2)["scores"].astype(bool).sum() == 1
 
 
+@pytest.mark.parametrize(("shift", "kept"), [(3.0, 1), (3.7, 1), (3.9, 2)])
+def test_a_detector_suppresses_from_an_iou_of_45_percent(shift, kept):
+    """SSD's threshold, unless another is given: squares of side 10, `shift` apart, have the IoU (10 - s) / (10 + s)."""
+    pair = np.array([[0, 0, 10, 10], [0, shift, 10, 10 + shift]], np.float32)
+    logits = logits_of((0.8, 0.01, 0.01, 0.18), (0.7, 0.01, 0.01, 0.28))
+    assert (detect(np.zeros((1, 2, 4)), logits, pair)["scores"] > 0.5).sum() == kept
+
+
+def test_a_detector_gives_a_hundred_detections_of_scores_above_2_percent():
+    """Of the thousand best candidates, unless other numbers are given."""
+    count = 1100
+    places = np.stack(np.divmod(np.arange(count), 40), axis=1) * 12.0
+    apart = np.concatenate([places, places + 10], axis=1).astype(np.float32)
+    image = np.zeros((1, 400, 500, 3), np.float32)
+
+    def found(score, **options):
+        logits = logits_of(*[(score, 1e-6, 1e-6, 1 - score)] * count)
+        return int((detect(np.zeros((1, count, 4)), logits, apart, image, **options)["scores"] > 0).sum())
+
+    assert (found(0.021), found(0.019)) == (100, 0)
+    assert found(0.021, max_detections=1100) == 1000
+
+
 def test_boxes_are_clipped_and_empty_ones_left_out():
     around = np.array([[-10, 30, 20, 70], [0, 0, 0, 0], [60, 60, 70, 70]], np.float32)
     found = detect(np.zeros((1, 3, 4)), logits_of(*[(0.4, 0.3, 0.2, 0.1)] * 3), around, max_detections=4)

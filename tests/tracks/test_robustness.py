@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,17 @@ def test_answers_are_packed_without_loss(count):
     assert len(packed.right) <= 4 * (count // 24 + 1) and (packed.images, packed.labels) == ("0" * 16, "1" * 16)
     with pytest.raises(ValueError):
         packed.unpack(count + 8)
+
+
+def test_an_image_is_right_where_the_largest_logit_is_that_of_its_label():
+    """Logits NaN are no answer, also where the first class is the label."""
+    logits = np.array([[1, 2, 0], [3, 1, 2], [0, 0, 1], [np.nan] * 3], np.float32)
+    network = types.SimpleNamespace(
+        model=types.SimpleNamespace(predict_on_batch=lambda images: logits[images]),
+        record=types.SimpleNamespace(images=4),
+    )
+    (found,) = measuring._answers([network], [(np.array([0, 1]), [1, 2]), (np.array([2, 3]), [2, 0])])
+    assert found.unpack(4).tolist() == [True, False, True, False]
 
 
 def test_scores_follow_the_formula(store):
@@ -401,6 +413,16 @@ def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
     assert not np.array_equal(corrupted, corruptions.apply("brightness", images, 5))
     expected = (corrupted.mean(axis=(1, 2, 3)) > models[specs["bnn"].id].limit) == labels
     np.testing.assert_array_equal(record.right("brightness-5"), expected)
+
+
+def test_the_noise_is_that_of_the_benchmarks_seed(session):
+    """The seed that the record names; another one gives other images."""
+    images = session[3]
+    job = types.SimpleNamespace(benchmark=types.SimpleNamespace(seed=4))
+    corrupted = measuring._corrupted(job, OPTIONS, datasets.get("tiny"), images=200)
+    (found,) = (batch.numpy() for batch, _ in corrupted("gaussian_noise", 3))
+    np.testing.assert_array_equal(found, corruptions.apply("gaussian_noise", images, 3, seed=4))
+    assert not np.array_equal(found, corruptions.apply("gaussian_noise", images, 3, seed=0))
 
 
 def test_every_corrupted_batch_is_made_once_for_all_networks(session, monkeypatch):

@@ -124,6 +124,40 @@ def test_waiting_for_the_next_batch_is_a_part_of_the_step(tmp_path):
     assert [epoch["train_step_time_ms"] for epoch in progress.history] == [None, 7.0, 7.0]
 
 
+FDA_EPOCHS = {"weight_schedule_alpha": [0.075, 0.025, 0.0], "input_schedule_n": [9, 12, 15]}
+RECU_EPOCHS = {
+    "tau": [0.85, 0.85 + 0.14 * (np.exp(1 / 3) - 1) / (np.e - 1), 0.85 + 0.14 * (np.exp(2 / 3) - 1) / (np.e - 1)]
+}
+
+
+@pytest.mark.parametrize(("algorithm", "expected"), [("fda", FDA_EPOCHS), ("recu", RECU_EPOCHS)])
+def test_schedules_follow_the_epochs_of_the_recipe(tmp_path, algorithm, expected):
+    """Every epoch is one call of `fit`: a schedule over that call alone would have no noise in any epoch."""
+    model = loop.initial_model(lambda: build(algorithm), 0)
+    state = {weight.name.split("/")[-1].split(":")[0]: weight for weight in model.non_trainable_weights}
+    seen = {name: [] for name in expected}
+
+    def look(progress):
+        for name, values in seen.items():
+            values.append(float(state[name]))
+
+    loop.train(loop.Trainee(model), TINY, RECIPE, seed=0, folder=tmp_path, hooks=loop.Hooks(on_epoch=look))
+    assert seen == {name: pytest.approx(values, abs=1e-6) for name, values in expected.items()}
+
+
+def test_random_layers_draw_by_the_seed_of_the_run(tmp_path, monkeypatch):
+    """It is set before every epoch, so that an epoch depends on the seed and not on the calls before it."""
+    model = loop.initial_model(build, 0)
+    random = tf.keras.Model(model.input, tf.keras.layers.Dropout(0.5)(model.output))
+    seeds = []
+    monkeypatch.setattr(tf.random, "set_seed", seeds.append)
+    for trained in (random, model):
+        folder = tmp_path / str(len(seeds))
+        folder.mkdir()
+        loop.train(loop.Trainee(trained), TINY, RECIPE, seed=5, folder=folder)
+    assert seeds == [5, 5, 5]  # of the network with a dropout alone
+
+
 @pytest.mark.parametrize("algorithm", ["fda", "recu"])
 def test_steps_by_the_execution_train_the_same_network(tmp_path, algorithm):
     """Three at a time, which does not divide the four steps of an epoch; schedules move by epochs."""

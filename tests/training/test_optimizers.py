@@ -86,15 +86,16 @@ def test_bert_adam_is_stored_with_a_model(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("nesterov", [False, True])
-def test_momentum_of_sgd(nesterov):
-    """v = 0.9 v - rate g; w = w + v, or w + 0.9 v - rate g with Nesterov's."""
-    found = run(made(optimizer="sgd", nesterov=nesterov), starts(), RATES)
+def test_momentum_of_sgd(nesterov, momentum):
+    """v = m v - rate g; w = w + v, or w + m v - rate g with Nesterov's."""
+    found = run(made(optimizer="sgd", nesterov=nesterov, momentum=momentum), starts(), RATES)
     for index, weight in enumerate(starts()):
         velocity = np.zeros_like(weight)
         for step, rate in zip(gradients(), RATES, strict=True):
-            velocity = 0.9 * velocity - rate * step[index]
-            weight = weight + (0.9 * velocity - rate * step[index] if nesterov else velocity)
+            velocity = momentum * velocity - rate * step[index]
+            weight = weight + (momentum * velocity - rate * step[index] if nesterov else velocity)
         np.testing.assert_allclose(found[index], weight, rtol=2e-5, atol=1e-6)
 
 

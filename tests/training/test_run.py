@@ -18,11 +18,12 @@ import pytest
 import tensorflow as tf
 
 from bibench_tf import networks, recipes, zoo
+from bibench_tf.datasets import ArrayImages
 from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import loop, queue
+from bibench_tf.training import loop, queue, run
 from bibench_tf.training.session import Session
 
 sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the script
@@ -318,6 +319,42 @@ def test_binary_networks_start_from_the_full_precision_run(tmp_path):
             store.model(spec.parent).get_layer(name).get_weights()[0],
             atol=1e-6,
         )
+
+
+def test_the_seed_of_a_run_is_that_of_its_initial_weights_and_of_its_batches(tmp_path, monkeypatch):
+    """Each of the two alone would give other numbers for another seed."""
+    spec = dataclasses.replace(SPEC, seed=3, recipe=dataclasses.replace(RECIPE, learning_rate=1e-30, epochs=2))
+    orders = []
+    train_batches = ArrayImages.train_batches
+
+    def watched(data, batch_size, **options):
+        orders.append((options["seed"], options["epoch"]))
+        return train_batches(data, batch_size, **options)
+
+    monkeypatch.setattr(ArrayImages, "train_batches", watched)
+    queue.execute([spec], Session(results=tmp_path, quiet=True))
+    assert orders == [(3, 0), (3, 1)]
+    trained = RunStore(tmp_path).model(spec)
+    initial = {seed: loop.initial_model(lambda: build(tiny()), seed) for seed in (0, 3)}
+    for name in ("stem_conv", "conv2", "head"):
+        kernel, zero, three = (model.get_layer(name).kernel.numpy() for model in (trained, initial[0], initial[3]))
+        np.testing.assert_allclose(kernel, three, atol=1e-6)
+        assert np.abs(kernel - zero).max() > 1e-2, name
+
+
+def test_the_accuracy_of_a_run_is_that_of_its_last_epoch():
+    """Not of its best one, which would choose the network on the test split."""
+    history = [
+        {"epoch": 1, "accuracy": 0.5, "test_loss": 0.9, "train_step_time_ms": None, "train_time_s": None},
+        {"epoch": 2, "accuracy": 0.8, "test_loss": 0.4, "train_step_time_ms": 4.0, "train_time_s": 0.5},
+        {"epoch": 3, "accuracy": 0.7, "test_loss": 0.6, "train_step_time_ms": 9.0, "train_time_s": 0.25},
+        {"epoch": 4, "accuracy": 0.6, "test_loss": 0.5, "train_step_time_ms": 5.0, "train_time_s": 0.125},
+    ]
+    progress = loop.Progress(4, "checkpoint-4", history, {"top-1 accuracy": 0.6})
+    summary = run._summary(progress, build(tiny()))
+    assert (summary["accuracy"], summary["best_accuracy"], summary["test_loss"]) == (0.6, 0.8, 0.5)
+    assert (summary["train_step_time_ms"], summary["train_time_s"]) == (5.0, 0.875)
+    assert (summary["epochs_completed"], summary["metrics"]) == (4, {"top-1 accuracy": 0.6})
 
 
 def test_run_ids_depend_on_everything_and_only_on_what_differs_from_defaults():

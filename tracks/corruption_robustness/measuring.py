@@ -16,6 +16,7 @@ from bibench_tf import corruptions
 from bibench_tf.benchmark.resolve import Job
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import environment, records
+from bibench_tf.tasks import classification
 from bibench_tf.tracks.corruption_robustness.record import (
     CLEAN,
     FILE,
@@ -154,7 +155,7 @@ def _answers(networks: Sequence[_Network], batches: _Batches) -> list[Answers]:
         seen.update(np.ascontiguousarray(images))
         order.update(labels)
         for network, found in zip(networks, right, strict=True):
-            found.append(network.model.predict_on_batch(images).argmax(axis=-1) == labels)
+            found.append(classification.answers(network.model.predict_on_batch(images)) == labels)
     joined = [np.concatenate(found) for found in right]
     expected = networks[0].record.images
     if len(joined[0]) != expected:
