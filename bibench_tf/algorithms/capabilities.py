@@ -43,10 +43,10 @@ class Capabilities:
         return False
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
-        """Set the state for `epoch`, from 0, of `epochs`; optional.
+        """Set the state for `epoch`, from 0 to `epochs` - 1, whole or not; optional.
 
         A quantizer has a schedule if its class defines this method. The state is a non-trainable weight, which is
-        saved with the network. Called at the start of every epoch or step.
+        saved with the network. Called at the start of every epoch or step, once the quantizer is built.
         """
 
     @property
