@@ -16,8 +16,8 @@ def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
 
     Anything counted from 0 up to a total may be passed, steps as well as epochs. A count beyond the last one,
     `epochs` - 1, stands for the last one, and a negative count for the first: there the formulas of schedules end. A
-    layer that is not built yet is set when it is built. The state is saved with the model. Raises InvalidOption for
-    less than one epoch, and for NaN.
+    layer that is not built yet is set when it is built. Frozen quantizers keep their state. The state is saved with
+    the model. Raises InvalidOption for less than one epoch, and for NaN.
     """
     _check_length(epochs)
     if math.isnan(epoch):
@@ -32,10 +32,9 @@ def _check_length(epochs: float) -> None:
 
 def _update(module: tf.Module, epoch: float, epochs: float) -> None:
     for part in (module, *module.submodules):
-        is_layer = isinstance(part, tf.keras.layers.Layer)
-        if is_layer and not part.built and not hasattr(type(part).build, "_is_default"):
+        if isinstance(part, tf.keras.layers.Layer) and not part.built and not hasattr(type(part).build, "_is_default"):
             _update_when_built(part, epoch, epochs)
-        elif isinstance(part, FollowsTraining):
+        elif isinstance(part, FollowsTraining) and getattr(part, "trainable", True):
             part.update_schedule(epoch, epochs)
 
 
