@@ -64,7 +64,7 @@ class FollowsTraining(Protocol):
     """A layer or quantizer whose state follows the training progress."""
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
-        """Set the state for `epoch`, from 0, of `epochs`."""
+        """Set the state for `epoch`, from 0 to `epochs` - 1, whole or not."""
         ...
 
 

@@ -43,10 +43,10 @@ class Capabilities:
         return False
 
     def update_schedule(self, epoch: float, epochs: float) -> None:
-        """Set the state for `epoch`, from 0, of `epochs`; optional.
+        """Set the state for `epoch`, from 0 to `epochs` - 1, whole or not; optional.
 
         A quantizer has a schedule if its class defines this method. The state is a non-trainable weight, which is
-        saved with the network. Called at the start of every epoch or step.
+        saved with the network. Called at the start of every epoch or step, once the quantizer is built.
         """
 
     @property
@@ -71,6 +71,10 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
 
     A subclass defines `call(inputs)` or `call(inputs, training=None)`, `get_config` where it has arguments, and the
     capabilities that it has. A misspelt capability raises InvalidOption when the class is defined or the attribute set.
+
+    `training` is False in a frozen layer (`trainable=False`). A binary layer of this package decides that for its
+    quantizers. In layers of other packages, and alone, the quantizer's own `trainable` counts, which Keras sets with
+    that of the layer or network around it. The schedule of a frozen quantizer stands still.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -80,6 +84,12 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.supports_masking = True  # one value for each value
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Not for symbolic inputs: the value would stay in the network that is made of them.
+        if not (self.trainable or args or tf.is_tensor(inputs) and tf.keras.backend.is_keras_tensor(inputs)):
+            kwargs.setdefault("training", False)
+        return super().__call__(inputs, *args, **kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         if not hasattr(type(self), name):

@@ -6,7 +6,7 @@ form Larq Compute Engine runs as a binary operation, and because an algorithm th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,6 +51,14 @@ def quantized_scope(quantize: bool) -> Iterator[None]:
         scope.__exit__(None, None, None)
 
 
+def quantized(quantizer: Callable[..., tf.Tensor] | None, values: tf.Tensor, training: bool) -> tf.Tensor:
+    """The values behind a quantizer: a layer, which may differ in training, a function, or None."""
+    if quantizer is None:
+        return values
+    # Keras takes `training` for every layer, also where its `call` has no such argument.
+    return quantizer(values, training=training) if isinstance(quantizer, tf.keras.layers.Layer) else quantizer(values)
+
+
 @tf.keras.utils.register_keras_serializable("bibench_tf")
 class BinaryConv2D(lq.layers.QuantConv2D):
     """A 2D convolution of binarized inputs (B, H, W, C) and a binarized kernel (kh, kw, C / groups, filters).
@@ -68,8 +76,9 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     With as many groups as channels it is a depthwise convolution, which no engine runs on bits.
     The `output_factor` and the `sign_values` of the input quantizer are applied: see `Quantizer`.
 
-    A call changes nothing in the layer, so that threads may share it and an exception leaves it as it was. Raises
-    InvalidOption for images (B, C, H, W).
+    A call changes nothing in the layer, so that threads may share it and an exception leaves it as it was. A frozen
+    layer (`trainable=False`) is in inference, with its quantizers, whatever `training` is. Raises InvalidOption for
+    images (B, C, H, W).
     """
 
     def __init__(
@@ -91,6 +100,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
             raise InvalidOption("Binary layers take channels last, (B, H, W, C), not 'channels_first'.")
         if self.pad_values and capabilities_of(self.input_quantizer).has_output_factor:
             raise InvalidOption("XNOR-Net pads with 0 only: its inputs are scaled, and other padding would not be.")
+        if not kwargs.get("trainable", True):
+            self.trainable = False  # its quantizers, too
         self.explicit_padding = padding if explicit else None
         if explicit:
             self._is_native_padding = False
@@ -163,9 +174,11 @@ class BinaryConv2D(lq.layers.QuantConv2D):
     # No control flow here depends on tensors; without AutoGraph networks are traced in less time.
     @tf.autograph.experimental.do_not_convert
     def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
-        training = is_training(training)
-        with quantized_scope(True):
+        # As a batch normalization of Keras, a frozen layer is in inference.
+        training = is_training(training) and self.trainable
+        with quantized_scope(False):
             kernel = tf.convert_to_tensor(self.kernel)
+        kernel = quantized(self.kernel_quantizer, kernel, training)
         # In training the factors of the channels are a part of the kernel, which is smaller than the output.
         in_kernel = training and self.output_scale_kind == "channel"
         outputs = self._binary(inputs, kernel * self.output_scale if in_kernel else kernel, training)
@@ -180,8 +193,7 @@ class BinaryConv2D(lq.layers.QuantConv2D):
 
     def _binary(self, inputs, kernel, training):
         """The convolution of the quantized inputs and the quantized kernel."""
-        quantized = inputs if self.input_quantizer is None else self.input_quantizer(inputs)
-        return self._convolve_levels(quantized, kernel, training)
+        return self._convolve_levels(quantized(self.input_quantizer, inputs, training), kernel, training)
 
     def _convolve_levels(self, inputs, kernel, training):
         """The convolution of quantized inputs, whose signs stand for the `sign_values` of their quantizer."""

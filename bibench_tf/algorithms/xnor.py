@@ -5,12 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import is_training
-from bibench_tf.algorithms.quantizers import ChannelScaledSign, scaled_sign, ste_sign
+from bibench_tf.algorithms.quantizers import ChannelScaledSign, clipped, scaled_sign, ste_sign
+
+
+def _sample_scale(x: tf.Tensor) -> tf.Tensor:
+    """Mean |x| over all axes but the first, shape (B, 1, .., 1), without a gradient."""
+    # In two steps: TensorFlow Lite has a fast kernel for the mean over positions, and a slow one for the rest.
+    positions = list(range(1, len(x.shape) - 1))
+    magnitude = tf.reduce_mean(tf.abs(x), axis=positions, keepdims=True)
+    return tf.stop_gradient(tf.reduce_mean(magnitude, axis=-1, keepdims=True))
+
+
+@tf.custom_gradient
+def _sign_scaled_later(x):
+    # The gradient arrives with the factor of the layer's output, which is no part of it.
+    return lq.math.sign(x), lambda dy: tf.math.divide_no_nan(clipped(x, dy), _sample_scale(x))
 
 
 @own("sample_scaled_sign")
@@ -21,7 +36,7 @@ class SampleScaledSign(Quantizer):
     else 0; A counts as a constant and is left out of it.
 
     In inference q(x) = sign(x) and the layer multiplies its output by A, which is the same and leaves the
-    convolution binary.
+    convolution binary; the gradient to x is divided by A, and so the same, too.
     """
 
     precision = 1
@@ -29,19 +44,16 @@ class SampleScaledSign(Quantizer):
 
     def call(self, inputs: tf.Tensor, training: bool | tf.Tensor | None = None) -> tf.Tensor:
         if self.scales_inputs(is_training(training)):
-            return scaled_sign(inputs, self.output_factor(inputs))
-        return ste_sign(inputs)
+            return scaled_sign(inputs, _sample_scale(inputs))
+        return _sign_scaled_later(inputs)
 
     def scales_inputs(self, training: bool) -> bool:
         """Whether A is inside the binarized inputs already."""
         return training
 
-    def output_factor(self, inputs: tf.Tensor, layer: tf.keras.layers.Layer | None = None) -> tf.Tensor:
+    def output_factor(self, inputs: tf.Tensor, layer: tf.keras.layers.Layer) -> tf.Tensor:
         """A, of shape (B, 1, .., 1)."""
-        # In two steps: TensorFlow Lite has a fast kernel for the mean over positions, and a slow one for the rest.
-        positions = list(range(1, len(inputs.shape) - 1))
-        magnitude = tf.reduce_mean(tf.abs(inputs), axis=positions, keepdims=True)
-        return tf.stop_gradient(tf.reduce_mean(magnitude, axis=-1, keepdims=True))
+        return _sample_scale(inputs)
 
 
 @own("spatially_scaled_sign")
