@@ -61,7 +61,8 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
     import h5py
     import tensorflow as tf
 
-    from bibench_tf import algorithms, model_checks
+    from bibench_tf import algorithms
+    from bibench_tf.model_files import checks
     from bibench_tf.names import PAPER
     from bibench_tf.networks import NETWORKS
 
@@ -85,12 +86,12 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
         if path.is_dir():
             if not (path / "saved_model.pb").is_file():
                 raise BibenchError(f"{path} is neither a SavedModel nor a run folder: it has no saved_model.pb.")
-            return _rebuild(model_checks.saved_model_config(path), path / "variables" / "variables")
+            return _rebuild(checks.saved_model_config(path), path / "variables" / "variables")
         if path.suffix == ".keras" and zipfile.is_zipfile(path):
-            model_checks.check_keras(path)
+            checks.check_keras(path)
             model = tf.keras.models.load_model(path, compile=False)
         elif h5py.is_hdf5(path):
-            model = _rebuild(model_checks.hdf5_config(path), path)
+            model = _rebuild(checks.hdf5_config(path), path)
         else:
             raise BibenchError(f"{path} is neither a .keras file, nor an HDF5 file (.h5), nor a SavedModel folder.")
     except BibenchError:
@@ -107,10 +108,10 @@ def plain_saved_model(source: str | Path) -> bool:
 
     Raises BibenchError for a graph with operations that reach files or run Python.
     """
-    from bibench_tf import model_checks
+    from bibench_tf.model_files import checks
 
     folder = Path(source)
-    return (folder / "saved_model.pb").is_file() and model_checks.saved_model_config(folder) is None
+    return (folder / "saved_model.pb").is_file() and checks.saved_model_config(folder) is None
 
 
 def _rebuild(config: dict[str, Any] | None, weights: Path) -> tf.keras.Model:
