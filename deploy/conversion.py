@@ -310,8 +310,7 @@ def _call_of_subclass(model: tf.keras.Model) -> _Call:
 
 
 def _call_of_saved_model(folder: Path) -> _Call:
-    model_files.plain_saved_model(folder)
-    loaded = tf.saved_model.load(str(folder))
+    loaded = model_files.load_graph(folder)
     if _SIGNATURE not in loaded.signatures:
         raise ConversionError(f"{folder} has no signature '{_SIGNATURE}' to convert.")
     function = loaded.signatures[_SIGNATURE]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bibench_tf.errors import BibenchError, InvalidOption, MissingData
+from bibench_tf.model_files.limits import Refusal
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -55,14 +58,13 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
     """The Keras model in a .keras or .h5 file, a SavedModel folder or a run folder (its `model.keras`).
 
     The classes of Larq and this package are known, and those of plug-in files and of the plug-in of `algorithm`. A file
-    is checked before Keras reads it. Raises MissingData when there is no such file, UnknownName for an unknown
-    algorithm, and BibenchError when the file cannot be loaded or loading it would run code.
+    is checked before Keras reads it, see SECURITY.md. Raises MissingData when there is no such file, UnknownName for an
+    unknown algorithm, and BibenchError when the file cannot be loaded, takes too much memory, or names anything but
+    classes and functions that are known to run no code.
     """
-    import h5py
     import tensorflow as tf
 
     from bibench_tf import algorithms
-    from bibench_tf.model_files import checks
     from bibench_tf.names import PAPER
     from bibench_tf.networks import NETWORKS
 
@@ -72,63 +74,90 @@ def load_file(path: str | Path, algorithm: str | None = None) -> tf.keras.Model:
     if algorithm not in (None, PAPER):
         algorithms.get(algorithm)
     path = Path(path)
-    if (path / "result.json").is_file():
-        path = path / "model.keras"
-    if plain_saved_model(path):
-        raise BibenchError(
-            f"{path} is a SavedModel without Keras layers: it can be converted (bibench deploy convert), and the "
-            "converted file audited, but its layers are not known."
-        )
-    if not path.exists():
-        raise MissingData(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
-    # The same questions in the same order as Keras: the content of a file decides, except for .keras.
-    try:
-        if path.is_dir():
-            if not (path / "saved_model.pb").is_file():
-                raise BibenchError(f"{path} is neither a SavedModel nor a run folder: it has no saved_model.pb.")
-            return _rebuild(checks.saved_model_config(path), path / "variables" / "variables")
-        if path.suffix == ".keras" and zipfile.is_zipfile(path):
-            checks.check_keras(path)
-            model = tf.keras.models.load_model(path, compile=False)
-        elif h5py.is_hdf5(path):
-            model = _rebuild(checks.hdf5_config(path), path)
-        else:
-            raise BibenchError(f"{path} is neither a .keras file, nor an HDF5 file (.h5), nor a SavedModel folder.")
-    except BibenchError:
-        raise
-    except Exception as error:  # Keras has no exception of its own for a file that it cannot read
-        raise BibenchError(f"{path} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
-    if not isinstance(model, tf.keras.Model):
-        raise BibenchError(f"{path} holds a {type(model).__name__}, not a Keras model.")
-    return model
+    with _in_one_sentence(path):
+        if (path / "result.json").is_file():
+            path = path / "model.keras"
+        if not path.exists():
+            raise MissingData(f"There is no model {path}; give a .keras or .h5 file, a SavedModel folder or zoo:NAME.")
+    with _in_one_sentence(path):
+        model = _of_folder(path) if path.is_dir() else _of_file(path)
+        if not isinstance(model, tf.keras.Model):
+            raise BibenchError(f"{path} holds a {type(model).__name__}, not a Keras model.")
+        if not model.layers:
+            raise BibenchError(f"{path} holds a model without layers.")
+        return model
 
 
 def plain_saved_model(source: str | Path) -> bool:
     """Whether `source` is a SavedModel folder that holds a graph without Keras layers, such as of `model.export`.
 
-    Raises BibenchError for a graph with operations that reach files or run Python.
+    Raises BibenchError for a SavedModel that cannot be read, takes too much memory, or has operations beside those on
+    tensors and variables.
     """
-    from bibench_tf.model_files import checks
-
     folder = Path(source)
-    return (folder / "saved_model.pb").is_file() and checks.saved_model_config(folder) is None
+    with _in_one_sentence(folder):
+        if not (folder / "saved_model.pb").is_file():
+            return False
+        from bibench_tf.model_files import graphs
+
+        return graphs.keras_configuration(folder) is None
 
 
-def _rebuild(config: dict[str, Any] | None, weights: Path) -> tf.keras.Model:
-    """The model of a configuration, with weights from an HDF5 file or a checkpoint.
-
-    Keras' own loader of these formats does not find registered functions, such as Larq's hard_tanh, and takes the code
-    of unknown layers from the SavedModel.
-    """
+def load_graph(folder: Path) -> Any:
+    """The graph of a SavedModel, as `tf.saved_model.load` gives it. Raises BibenchError as `plain_saved_model`."""
     import tensorflow as tf
 
-    model = tf.keras.models.model_from_json(json.dumps(json.loads(json.dumps(config), object_hook=_function_by_name)))
-    status = model.load_weights(weights)
-    if status is not None:
-        status.expect_partial().assert_existing_objects_matched()
-    return model
+    plain_saved_model(folder)
+    with _in_one_sentence(folder):
+        return tf.saved_model.load(str(folder))
 
 
-def _function_by_name(value: dict[str, Any]) -> Any:
-    is_function = value.get("class_name") == "function" and isinstance(value.get("config"), str)
-    return value["config"] if is_function else value
+@contextlib.contextmanager
+def _in_one_sentence(path: Path) -> Iterator[None]:
+    """Raise BibenchError in place of any exception. Keras and TensorFlow have none for a file that they cannot read."""
+    try:
+        yield
+    except BibenchError:
+        raise
+    except Refusal as error:
+        raise BibenchError(f"{path} is not loaded: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BibenchError(f"{path} cannot be loaded: {reason}") from error
+
+
+def _of_folder(folder: Path) -> tf.keras.Model:
+    from bibench_tf.model_files import building, configurations, containers, graphs
+
+    if not (folder / "saved_model.pb").is_file():
+        raise BibenchError(f"{folder} is neither a SavedModel nor a run folder: it has no saved_model.pb.")
+    text = graphs.keras_configuration(folder)
+    if text is None:
+        raise BibenchError(
+            f"{folder} is a SavedModel without Keras layers: it can be converted (bibench deploy convert), and the "
+            "converted file audited, but its layers are not known."
+        )
+    weights = folder / "variables" / "variables"
+    return building.build(configurations.checked(text), weights, containers.checkpoint_bytes(weights))
+
+
+def _of_file(path: Path) -> tf.keras.Model:
+    import h5py
+
+    from bibench_tf.model_files import building, configurations, containers
+
+    size = path.stat().st_size
+    with tempfile.TemporaryDirectory(prefix="bibench-") as folder:
+        # The same questions in the same order as Keras: the content of a file decides, except for .keras.
+        if path.suffix == ".keras" and zipfile.is_zipfile(path):
+            weights = Path(folder, "model.weights.h5")  # Keras tells the two kinds of HDF5 by their names
+            text = containers.unpack_keras(path, weights)
+        elif h5py.is_hdf5(path):
+            weights = Path(folder, "model.h5")
+            weights.symlink_to(path.resolve())
+            text = None
+        else:
+            raise BibenchError(f"{path} is neither a .keras file, nor an HDF5 file (.h5), nor a SavedModel folder.")
+        held = containers.hdf5_bytes(weights, size)
+        configuration = configurations.checked(text or containers.hdf5_configuration(weights))
+        return building.build(configuration, weights, held)
