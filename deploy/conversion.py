@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 from larq.quantized_variable import QuantizedVariable
 
-from bibench_tf import model_checks, model_files
+from bibench_tf import model_files
 from bibench_tf.deploy import interpreters
 from bibench_tf.deploy.flatbuffer import input_order, output_order, same_padding
 from bibench_tf.deploy.workers import JobError, Worker
@@ -310,8 +310,7 @@ def _call_of_subclass(model: tf.keras.Model) -> _Call:
 
 
 def _call_of_saved_model(folder: Path) -> _Call:
-    model_checks.saved_model_config(folder)
-    loaded = tf.saved_model.load(str(folder))
+    loaded = model_files.load_graph(folder)
     if _SIGNATURE not in loaded.signatures:
         raise ConversionError(f"{folder} has no signature '{_SIGNATURE}' to convert.")
     function = loaded.signatures[_SIGNATURE]
