@@ -178,7 +178,8 @@ class BinaryConv2D(lq.layers.QuantConv2D):
         training = is_training(training) and self.trainable
         with quantized_scope(False):
             kernel = tf.convert_to_tensor(self.kernel)
-        kernel = quantized(self.kernel_quantizer, kernel, training)
+        # That of the variable, in whose place the converter puts what is computed ahead.
+        kernel = quantized(getattr(self.kernel, "quantizer", None), kernel, training)
         # In training the factors of the channels are a part of the kernel, which is smaller than the output.
         in_kernel = training and self.output_scale_kind == "channel"
         outputs = self._binary(inputs, kernel * self.output_scale if in_kernel else kernel, training)
