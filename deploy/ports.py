@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tensorflow.lite.python import schema_py_generated as schema
@@ -50,7 +51,7 @@ class Port:
         if is_integer and self.scale is not None:
             if not np.isfinite(values).all():
                 raise InvalidOption(f"The input '{self.name}' takes {self.kind}: NaN and infinity have no such value.")
-            limits = np.iinfo(self.kind)
+            limits: np.iinfo[Any] = np.iinfo(self.kind)
             steps = np.rint(values.astype(np.float32) / np.float32(self.scale)) + self.zero_point
             return np.clip(steps, limits.min, limits.max).astype(self.kind)
         with np.errstate(over="ignore", invalid="ignore"):
