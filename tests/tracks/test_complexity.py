@@ -150,6 +150,15 @@ def test_front_is_what_no_other_point_beats():
     assert plot.front(points) == [(1, 50), (2, 60), (3, 70)]
 
 
+def test_an_accuracy_that_is_not_a_number_is_no_point(counted):
+    """Notices NaN in the front, to which every comparison is false."""
+    store = RunStore(counted)
+    for accuracy, spec in zip((float("nan"), 0.8), BENCHMARK.specs(BENCHMARK.first).values(), strict=False):
+        result = RunResult(spec.id, spec, "completed", accuracy=accuracy)
+        records.write(store.folder(spec) / "result.json", result)
+    assert [point.name for point in plot.measured_points(BENCHMARK, counted)] == ["bnn"]
+
+
 def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path):
     store = RunStore(counted)
     for algorithm, spec in BENCHMARK.specs(BENCHMARK.first).items():

@@ -210,12 +210,31 @@ def test_a_flipped_sign_is_no_wrong_conversion(store):
         assert TRACK.score(BENCHMARK, store).scores["bnn"] is not None
 
 
-def test_a_wrong_conversion_has_no_score(store):
-    for difference in (0.2, float("nan")):
-        write_record(store, "bnn", parity=inference_record.Parity(60, difference, difference, 0.1, 0.5, 0.1))
-        score = TRACK.score(BENCHMARK, store)
-        assert score.scores["bnn"] is None
-        assert "bnn: the file does not compute what the trained network does" in score.failures[0]
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "median, largest, agreement, said",
+    [
+        (0.2, 0.2, 0.1, "differ by 20.0 % of their spread (median of the test examples), and they agree on 10 %"),
+        (0.3, 0.3, 1.0, "differ by 30.0 %"),  # one class everywhere, in Keras and in the file
+        (0.04, 0.3, 0.9, "differ by 4.0 %"),
+        (0.04, 0.3, None, "differ by 4.0 %"),
+        (1e-6, 0.9, 0.6, "agree on 60 %"),  # wrong for less than half of the images
+        (NAN, NAN, 1.0, "not finite numbers"),
+        (1e-6, NAN, 1.0, "not finite numbers"),
+        (1e-6, INFINITE, 1.0, "not finite numbers"),
+        (1e-6, INFINITE, None, "not finite numbers"),
+        (1e-6, 1e-6, NAN, "differ by 0.0 %"),
+    ],
+)
+def test_a_wrong_conversion_has_no_score(store, median, largest, agreement, said):
+    """Notices that equal classes alone, or NaN in any value of a comparison, are taken for parity."""
+    write_record(store, "bnn", parity=inference_record.Parity(60, median, largest, agreement, 0.5, 0.1))
+    score = TRACK.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None
+    assert "bnn: the file does not compute what the trained network does" in score.failures[0]
+    assert said in score.failures[0]
 
 
 def test_without_a_baseline_there_is_no_score(store):
@@ -447,6 +466,37 @@ def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch)
     network("bnn", 0).save(trained.model_path(spec))
     measure(trained)
     assert TRACK.score(BENCHMARK, trained).scores["bnn"] > 0
+
+
+def one_class_network(seed):
+    """A network whose bias makes class 2 the answer to every image; the other numbers depend on the image."""
+    model = network("bnn", seed)
+    kernel, bias = model.get_layer("head").get_weights()
+    model.get_layer("head").set_weights([0.01 * kernel, bias + 100 * np.eye(5)[2]])
+    return model
+
+
+def test_a_network_of_one_class_is_compared_by_its_outputs():
+    """Notices a comparison by classes alone, which takes the file of any such network for the right one."""
+    examples, model = measuring._Examples.of(Tiny()), one_class_network(0)
+    with conversion.Converter() as converter:
+        right, wrong = (converter.convert(each) for each in (model, one_class_network(1)))
+    same, other = (measuring._parity(model, content, "lce", examples) for content in (right, wrong))
+    assert same.top1_agreement == other.top1_agreement == 1
+    assert same.same and not other.same
+    # Relative to the range of all outputs, which the bias alone makes, both are small.
+    assert other.median_difference > 0.05
+
+
+def test_a_network_whose_outputs_are_not_numbers_has_no_parity():
+    """Notices that a file of NaN is taken for right where Keras gives NaN too."""
+    model = network("full_precision", 0)
+    with conversion.Converter() as converter:
+        content = converter.convert(model, "tflite")
+    kernel, bias = model.get_layer("head").get_weights()
+    model.get_layer("head").set_weights([kernel, np.full_like(bias, NAN)])
+    parity = measuring._parity(model, content, "tflite", measuring._Examples.of(Tiny()))
+    assert parity.top1_agreement == 0 and parity.median_difference == INFINITE and not parity.same
 
 
 def test_other_data_are_refused(trained, monkeypatch):

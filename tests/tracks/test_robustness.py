@@ -393,6 +393,15 @@ def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
     assert not score_of(store).failures
 
 
+def test_logits_that_are_not_numbers_are_no_answer(session, specs):
+    """Notices `argmax` of NaN, which is class 0 and right for half of the images."""
+    session, store, models, *_ = session
+    models[specs["bnn"].id].predict_on_batch = lambda images: np.full((len(images), 2), np.nan, np.float32)
+    measure(session)
+    record = read(store.folder(specs["bnn"]) / FILE)
+    assert record.clean_accuracy == 0 and record.accuracies("contrast") == [0.0] * 5
+
+
 def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
     session, store, models, images, labels = session
     measure(session, corruptions=("brightness",), severity_table="imagenet")

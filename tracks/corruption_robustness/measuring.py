@@ -154,7 +154,9 @@ def _answers(networks: Sequence[_Network], batches: _Batches) -> list[Answers]:
         seen.update(np.ascontiguousarray(images))
         order.update(labels)
         for network, found in zip(networks, right, strict=True):
-            found.append(network.model.predict_on_batch(images).argmax(axis=-1) == labels)
+            logits = network.model.predict_on_batch(images)
+            # Logits that are not finite numbers are no answer, though `argmax` finds a class in them.
+            found.append((logits.argmax(axis=-1) == labels) & np.isfinite(logits).all(axis=-1))
     joined = [np.concatenate(found) for found in right]
     expected = networks[0].record.images
     if len(joined[0]) != expected:

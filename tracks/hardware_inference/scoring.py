@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
@@ -14,7 +15,7 @@ from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import tables
-from bibench_tf.tracks.hardware_inference.record import Inference, Missing, deployed, expected_latency
+from bibench_tf.tracks.hardware_inference.record import Inference, Missing, Parity, deployed, expected_latency
 
 
 def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
@@ -82,14 +83,8 @@ def _score(
     measured: Mapping[str, Latency],
     devices: list[str],
 ) -> float:
-    parity = record.parity
-    if not parity.same:
-        share = parity.top1_agreement
-        agreement = "" if share is None else f", and they agree on {100 * share:.0f} % of the classes"
-        raise Missing(
-            "the file does not compute what the trained network does: outputs differ by "
-            f"{100 * parity.median_difference:.1f} % of their range (median of the test examples){agreement}."
-        )
+    if not record.parity.same:
+        raise Missing(f"the file does not compute what the trained network does: {_apart(record.parity)}.")
     if not devices:
         raise Missing("its latency is not measured on any device yet.")
     lacking = [target for target in devices if target not in measured]
@@ -106,3 +101,15 @@ def _score(
     # Of the full-precision network itself there is no second measurement.
     times_fp = [(each.baseline or each.network).latency_ms for each in records_of]
     return metrics.om_infer(times_fp, times, *sizes)
+
+
+def _apart(parity: Parity) -> str:
+    """The difference between Keras and the file, in words."""
+    if not math.isfinite(parity.largest_difference):
+        return "outputs are missing or not finite numbers"
+    share = parity.top1_agreement
+    agreement = "" if share is None else f", and they agree on {100 * share:.0f} % of the classes"
+    return (
+        f"outputs differ by {100 * parity.median_difference:.1f} % of their spread (median of the test examples)"
+        f"{agreement}"
+    )
