@@ -22,7 +22,7 @@ from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
 from bibench_tf.deploy.targets import record as latencies
 from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.errors import BibenchError
-from bibench_tf.results import records
+from bibench_tf.results import environment, records
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import Options, measuring, tables
@@ -282,7 +282,7 @@ def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
         TRACK.score(BENCHMARK, store)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
-        list(measuring._to_measure(BENCHMARK, store, "host"))
+        list(measuring._to_measure(BENCHMARK, store, "host", ()))
     if name != "latency-host.json":
         with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
             measure(store)
@@ -376,7 +376,10 @@ class Fake:
         self.measured += 1
         if any(content in self.refused for content in flatbuffers.values()):
             raise BibenchError("The device ran out of memory.")
-        return {name: measurement(self.device, len(content) / 1024) for name, content in flatbuffers.items()}
+        return {
+            name: dataclasses.replace(measurement(self.device, len(content) / 1024), settings=settings)
+            for name, content in flatbuffers.items()
+        }
 
     def close(self):
         pass
@@ -451,6 +454,73 @@ def test_what_is_missing_is_done_again(trained, monkeypatch):
     after = snapshot(trained, inference_record.FILE)
     assert [name for name in SPECS if before[name] != after[name]] == ["bnn"]
     assert not TRACK.score(BENCHMARK, trained).failures
+
+
+def other_processor():
+    return environment.describe() | {"cpu": "another CPU"}
+
+
+def other_packages():
+    described = environment.describe()
+    return described | {"packages": described["packages"] | {"larq-compute-engine": "0.0.1"}}
+
+
+@pytest.mark.parametrize("described", [other_processor, other_packages])
+def test_times_of_another_computer_or_of_other_kernels_are_measured_again(trained, monkeypatch, described):
+    """Notices that the record of a folder that was moved, or of older packages, is printed as this computer's."""
+    fake = Fake(HOST)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    measure(trained)
+    measure(trained)
+    assert fake.measured == 3
+    found = described()
+    monkeypatch.setattr(environment, "describe", lambda: found)
+    measure(trained)
+    assert fake.measured == 6 and not TRACK.score(BENCHMARK, trained).failures
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"rounds": 5}, {"cores": (0,)}])
+def test_times_measured_in_another_way_are_measured_again(trained, monkeypatch, change):
+    """Notices that a record with another number of threads is printed."""
+    fake = Fake(PHONE)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    measure(trained, targets=("adb:SER/1",))
+    monkeypatch.setattr(measuring, "DEVICE_SETTINGS", dataclasses.replace(measuring.DEVICE_SETTINGS, **change))
+    measure(trained, targets=("adb:SER/1",))
+    assert fake.measured == 6
+    measure(trained, targets=("adb:SER/1",))
+    assert fake.measured == 6
+
+
+def test_another_device_or_program_is_measured_again(trained, monkeypatch, tmp_path):
+    """Notices that the record of the phone that had this name before, or of an older program, is printed."""
+    fake = Fake(PHONE)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    program = tmp_path / "lce_benchmark_model"
+    options = {"targets": ("adb:SER/1",), "binaries": (str(program),)}
+    program.write_bytes(b"release 1")
+    measure(trained, **options)
+    (tmp_path / "copy").write_bytes(b"release 1")
+    measure(trained, **{**options, "binaries": (str(tmp_path / "copy"),)})
+    assert fake.measured == 3, "its content counts, not its path"
+    program.write_bytes(b"release 2")
+    measure(trained, **options)
+    assert fake.measured == 6
+    fake.device = dataclasses.replace(PHONE, chip="kirin_970")
+    measure(trained, **options)
+    assert fake.measured == 9
+    # A stub that says so in its output is the device that it was before.
+    fake.device = dataclasses.replace(fake.device, emulated=True)
+    measure(trained, **options)
+    assert fake.measured == 9
+
+
+def test_times_of_two_devices_under_one_name_are_not_compared(store):
+    """Notices a score of networks that two computers called `host` have measured."""
+    write_device(store, "xnor", dataclasses.replace(HOST, model="another CPU"), 4.0, 2.0)
+    score = TRACK.score(BENCHMARK, store)
+    assert score.scores["xnor"] is None and score.scores["bnn"] is not None
+    assert any(line.startswith("xnor: ") and "another device" in line for line in score.failures)
 
 
 def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch):

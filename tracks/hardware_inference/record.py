@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from bibench_tf.deploy.targets import Device, Settings
 from bibench_tf.deploy.targets.record import VERSION, Latency
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_files
 from bibench_tf.names import BASELINE
-from bibench_tf.results import records
+from bibench_tf.results import environment, records
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.tasks.classification import TOP1
 
@@ -144,3 +147,18 @@ def expected_latency(spec: RunSpec, files: Mapping[str, Inference], target: str)
         file_sha256=files[spec.algorithm].file_sha256,
         baseline_sha256=None if baseline is None else baseline.file_sha256,
     )
+
+
+def conditions(device: Device, how: Settings, described: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a latency depends on besides the files: the device, the settings, and the program that runs the files.
+
+    `described` is the environment of the record. On this computer the program is that of the packages; on other devices
+    it is lce_benchmark_model, by the digest of its file.
+    """
+    program = environment.of_times(described) if device.target == "host" else described.get("program")
+    return dataclasses.replace(device, emulated=False), how, program
+
+
+def conditions_of(path: Path, record: Latency) -> tuple[Any, ...]:
+    """The `conditions` of a stored measurement."""
+    return conditions(record.network.device, record.network.settings, records.read_envelope(path)["environment"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.track import Track
@@ -15,7 +16,14 @@ from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import tables
-from bibench_tf.tracks.hardware_inference.record import Inference, Missing, Parity, deployed, expected_latency
+from bibench_tf.tracks.hardware_inference.record import (
+    Inference,
+    Missing,
+    Parity,
+    conditions_of,
+    deployed,
+    expected_latency,
+)
 
 
 def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
@@ -34,8 +42,9 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             failures.append(f"{algorithm}: {error}")
     emulated: dict[str, list[Latency]] = {}
     measured: dict[str, dict[str, Latency]] = {}
+    first: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for algorithm in files:
-        found = _on_devices(store, specs[algorithm], files, algorithm, failures)
+        found = _on_devices(store, specs[algorithm], files, algorithm, first, failures)
         emulated[algorithm] = [record for record in found.values() if record.emulated]
         measured[algorithm] = {target: record for target, record in found.items() if not record.emulated}
     devices = list(dict.fromkeys(target for of_devices in measured.values() for target in of_devices))
@@ -58,9 +67,18 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
 
 
 def _on_devices(
-    store: RunStore, spec: RunSpec, files: Mapping[str, Inference], algorithm: str, failures: list[str]
+    store: RunStore,
+    spec: RunSpec,
+    files: Mapping[str, Inference],
+    algorithm: str,
+    first: dict[str, tuple[str, tuple[Any, ...]]],
+    failures: list[str],
 ) -> dict[str, Latency]:
-    """The usable device records beside a run, by device; the others become sentences in `failures`."""
+    """The usable device records beside a run, by device; the others become sentences in `failures`.
+
+    `first` has, by target, the first algorithm with a record and the conditions of its measurement, which those of the
+    other algorithms have to equal.
+    """
     found = {}
     for path in latencies.files(store.folder(spec)):
         try:
@@ -70,8 +88,16 @@ def _on_devices(
             continue
         if record.settings != expected_latency(spec, files, record.target).settings:
             failures.append(f"{algorithm}: {path} was measured with other files: measure again on {record.target}.")
-        elif record.error is not None:
+            continue
+        if record.error is not None:
             failures.append(f"{algorithm} on {record.target}: {record.error}")
+            continue
+        other, conditions = first.setdefault(record.target, (algorithm, conditions_of(path, record)))
+        if conditions_of(path, record) != conditions:
+            failures.append(
+                f"{algorithm}: {path} was measured on another device, with other settings or with another program than "
+                f"{other}: measure again on {record.target}."
+            )
         else:
             found[record.target] = record
     return dict(sorted(found.items(), key=lambda item: (item[0] != "host", item[0])))
