@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -61,9 +61,20 @@ def fingerprint_files(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for file in files:
         with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
+            _update(digest, stream)
     return digest.hexdigest()
+
+
+def fingerprint_stream(stream: BinaryIO) -> str:
+    """SHA-256 over the rest of a stream, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    _update(digest, stream)
+    return digest.hexdigest()
+
+
+def _update(digest: hashlib._Hash, stream: BinaryIO) -> None:
+    while block := stream.read(1 << 20):
+        digest.update(block)
 
 
 def fingerprint_description(description: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ import tensorflow as tf
 from larq.quantized_variable import QuantizedVariable
 
 from bibench_tf import model_files
-from bibench_tf.deploy import interpreters
+from bibench_tf.deploy import interpreters, ports
 from bibench_tf.deploy.flatbuffer import input_order, output_order, same_padding
 from bibench_tf.deploy.workers import JobError, Worker
 from bibench_tf.errors import BibenchError
@@ -141,16 +141,19 @@ def runner(
     """Runs the flatbuffer of a model with inputs and outputs in the order of Keras.
 
     The function takes one array per input of the model, batch 1 included, and returns the list of outputs; the order of
-    an interpreter may differ.
+    an interpreter may differ. Both are numbers, as in `interpreters.predict`.
     """
+    taken, given = ports.of(flatbuffer)
     network = interpreters.load(flatbuffer, runtime, threads)
     inputs, outputs = order(model)
-    given, taken = input_order(flatbuffer), output_order(flatbuffer)
+    input_ports = dict(zip(input_order(flatbuffer), taken, strict=True))
+    output_ports = dict(zip(output_order(flatbuffer), given, strict=True))
 
     def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
         by_name = dict(zip(inputs, arrays, strict=True))
-        results = dict(zip(taken, network.run([by_name[name] for name in given]), strict=True))
-        return [results[name] for name in outputs]
+        results = network.run([port.stored(by_name[name]) for name, port in input_ports.items()])
+        numbers = {name: port.numbers(value) for (name, port), value in zip(output_ports.items(), results, strict=True)}
+        return [numbers[name] for name in outputs]
 
     return run
 

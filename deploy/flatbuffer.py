@@ -20,11 +20,14 @@ BINARY_CONVOLUTION = "LceBconv2d"
 
 _BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
 _KNOWN = frozenset(_BUILTIN_NAMES.values())
-_TYPES = {
+# NumPy types by the number of a type in a file.
+TYPES = {
     schema.TensorType.FLOAT32: np.float32,
     schema.TensorType.FLOAT16: np.float16,
+    schema.TensorType.FLOAT64: np.float64,
     schema.TensorType.INT32: np.int32,
     schema.TensorType.INT64: np.int64,
+    schema.TensorType.INT16: np.int16,
     schema.TensorType.INT8: np.int8,
     schema.TensorType.UINT8: np.uint8,
     schema.TensorType.BOOL: np.bool_,
@@ -173,7 +176,7 @@ def _options(operator) -> Mapping[str, Any]:
 def _tensor(tensor, buffers: Mapping[int, bytes]) -> Tensor:
     shape, content = _indices(tensor.shape), buffers.get(tensor.buffer)
     value = None
-    if content is not None and tensor.type in _TYPES:
-        value = np.frombuffer(content, _TYPES[tensor.type])
+    if content is not None and tensor.type in TYPES:
+        value = np.frombuffer(content, TYPES[tensor.type])
         value = value.reshape(shape) if value.size == np.prod(shape, dtype=int) else None
     return Tensor(name=(tensor.name or b"").decode(), shape=shape, value=value, buffer=tensor.buffer)

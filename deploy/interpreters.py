@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bibench_tf.deploy import flatbuffer as flatbuffers
+from bibench_tf.deploy import ports
 from bibench_tf.errors import InvalidOption
 
 _X86 = ("x86_64", "amd64", "AMD64", "i386", "i686")
@@ -52,9 +53,10 @@ def predict(
     """The output (N, ...) of a flatbuffer of batch 1 for N examples, or its outputs by name where it has several.
 
     `inputs` is the array of its only input (N, ...), or arrays by the name of the input, which is that of its layer in
-    Keras; they are given in the types that the file takes. Raises InvalidOption for other inputs than the file has.
+    Keras. Inputs and outputs are numbers: a file of quantized integers gets them by its own scale and zero point
+    (`ports.Port`). Raises InvalidOption for other inputs than the file has, and for numbers that it cannot take.
     """
-    network = load(flatbuffer, runtime)
+    taken, given = ports.of(flatbuffer)
     if isinstance(inputs, Mapping):
         order = flatbuffers.input_order(flatbuffer)
         if set(order) != set(inputs):
@@ -62,13 +64,15 @@ def predict(
         arrays = [inputs[name] for name in order]
     else:
         arrays = [inputs]
-    if len(network.input_shapes) != len(arrays):
-        raise InvalidOption(f"The flatbuffer takes {len(network.input_shapes)} inputs, not one: give them by name.")
-    arrays = [
-        np.ascontiguousarray(array, np.dtype(kind)) for array, kind in zip(arrays, network.input_types, strict=True)
-    ]
+    if len(taken) != len(arrays):
+        raise InvalidOption(f"The flatbuffer takes {len(taken)} inputs, not one: give them by name.")
+    # Before the interpreter is made, which may crash on a file without scales.
+    arrays = [port.stored(array) for port, array in zip(taken, arrays, strict=True)]
+    network = load(flatbuffer, runtime)
     results = [network.run([value[np.newaxis] for value in example]) for example in zip(*arrays, strict=True)]
-    outputs = [np.concatenate(values) for values in zip(*results, strict=True)]
+    outputs = [
+        port.numbers(np.concatenate(values)) for port, values in zip(given, zip(*results, strict=True), strict=True)
+    ]
     return outputs[0] if len(outputs) == 1 else dict(zip(flatbuffers.output_order(flatbuffer), outputs, strict=True))
 
 

@@ -174,9 +174,11 @@ def _title(algorithm: str) -> str:
 
 
 def _reported(tracks: Sequence[Track], benchmark: ResolvedBenchmark, session: Session) -> Outcome:
+    store = stores.of(session.results)
+    if store is not None:
+        store.fetch_records()  # other machines may have measured meanwhile
     scores = score(tracks, benchmark, RunStore(session.results))
     path = write_report(scores, benchmark, session.results)
-    store = stores.of(session.results)
     if store is not None:
         store.upload_changed()
     return Outcome({one.track: one for one in scores}, path, sum(len(one.failures) for one in scores))

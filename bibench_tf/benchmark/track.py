@@ -45,6 +45,11 @@ def option(default: Any, flag: str, help: str, *, stored: bool = True, **further
     return dataclasses.field(default=default, compare=stored, metadata=metadata)
 
 
+def settled(default: Any) -> Any:
+    """A field of a track's options that `Track.settle` fills: stored, and without an option on the command line."""
+    return dataclasses.field(default=default, metadata={"stored": True})
+
+
 @dataclass(frozen=True)
 class NoOptions:
     """The options of a track that has none."""

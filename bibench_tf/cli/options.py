@@ -200,7 +200,10 @@ def benchmark_options(takes: Sequence[str], tracks: Sequence[Track]) -> Callable
 
     The command is called with a `Benchmark` and a `Session`.
     """
-    fields = {track.name: dataclasses.fields(track.options) for track in tracks}
+    fields = {
+        track.name: [field for field in dataclasses.fields(track.options) if "option" in field.metadata]
+        for track in tracks
+    }
 
     def decorate(function: Command) -> Command:
         @functools.wraps(function)

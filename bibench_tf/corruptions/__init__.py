@@ -6,8 +6,10 @@ the deviations.
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ import numpy as np
 from bibench_tf.corruptions.base import CORRUPTIONS, SEVERITIES, TABLES, Corruption, as_levels, register
 from bibench_tf.corruptions.draws import Draws
 from bibench_tf.errors import InvalidOption, UnknownName
+from bibench_tf.files import digest
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -38,6 +41,23 @@ def names(group: str = "all") -> list[str]:
     known = sorted(map(get, CORRUPTIONS.names()), key=lambda corruption: corruption.number or math.inf)
     groups = _GROUPS if group == "all" else (group,)
     return [corruption.name for each in groups for corruption in known if corruption.group == each]
+
+
+def version_of(name: str, table: str) -> str | None:
+    """A digest of the code and the severities of a corruption of a plug-in, 16 hexadecimal digits.
+
+    None for the corruptions of this package, whose version is VERSION. The code is the file of the function. Raises
+    UnknownName for an unknown name or table.
+    """
+    check(name, channels=3, table=table)
+    corruption = get(name)
+    if corruption.function.__module__.startswith(f"{__name__}."):
+        return None
+    try:
+        code = inspect.getsource(sys.modules[corruption.function.__module__])
+    except (KeyError, OSError, TypeError):  # typed into an interpreter
+        code = corruption.function.__code__.co_code.hex()
+    return digest([repr(corruption.severities[table]), code])[:16]
 
 
 def expand(given: Iterable[str]) -> tuple[str, ...]:

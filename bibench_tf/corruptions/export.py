@@ -68,27 +68,30 @@ def corrupt_folder(
 ) -> Outcome:
     """Write `target`/CORRUPTION/SEVERITY/NAME.png for each image `source`/NAME.png or .jpg, however deep.
 
-    The noise of an image depends on `seed` and on its name within `source`. Existing files are kept.
-    Transparency is dropped. Raises UnknownName for a corruption or a table, MissingData for a source without images,
-    and InvalidOption for a severity other than 0 to 5, for a source with two images of one name, and for a target
-    within the source, or made from another source or with other settings.
+    The noise of an image depends on `seed` and on its name within `source`. Existing files are kept, unless the image
+    that they were made from is newer. Transparency is dropped. Raises UnknownName for a corruption or a table,
+    MissingData for a source without images, and InvalidOption for a severity other than 0 to 5, for a source with two
+    images of one name, and for a target within the source, made from another source or with other settings, or with
+    files of another origin.
     """
     for name, severity in itertools.product(names, severities):
         corruptions.check(name, channels=3, severity=severity, table=table)
     images = _images_in(source)
     if target.resolve().is_relative_to(source.resolve()):
         raise InvalidOption(f"The target {target} lies within the source {source}: choose a folder outside of it.")
-    _claim(target, str(source.resolve()), seed, table)
+    _claim(target, {"source": str(source.resolve()), "seed": seed, "table": table})
     outcome = Outcome()
 
     def corrupt(relative: Path) -> None:
         png = relative.with_suffix(".png")
         made = [(name, severity, target / name / str(severity) / png) for name in names for severity in severities]
-        missing = [(name, severity, path) for name, severity, path in made if not path.exists()]
-        outcome.present += len(made) - len(missing)
-        if not missing:
-            return
         try:
+            # The time of the last change, also where an older image was put in place of the image.
+            changed_ns = (source / relative).stat().st_ctime_ns
+            missing = [(name, severity, path) for name, severity, path in made if not _is_newer(path, changed_ns)]
+            outcome.present += len(made) - len(missing)
+            if not missing:
+                return
             image = _read(source / relative)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             outcome.unreadable[relative.as_posix()] = str(error) or type(error).__name__
@@ -132,13 +135,25 @@ def _images_in(source: Path) -> list[Path]:
     return found
 
 
-def _claim(target: Path, source: str, seed: int, table: str) -> None:
+def _is_newer(path: Path, changed_ns: int) -> bool:
+    """Whether there is a file that was written after this time."""
+    try:
+        return path.stat().st_mtime_ns >= changed_ns
+    except FileNotFoundError:
+        return False
+
+
+def _claim(target: Path, settings: dict[str, Any]) -> None:
     """Note in `target` how its images are made; existing images must have been made the same way."""
-    path = target / SETTINGS_FILE
-    wanted = {"source": source, "seed": seed, "table": table, "version": corruptions.VERSION}
+    path, wanted = target / SETTINGS_FILE, settings | {"version": corruptions.VERSION}
     try:
         found = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
+        if target.is_dir() and any(not entry.name.startswith(".") for entry in target.iterdir()):
+            raise InvalidOption(
+                f"{target} has files of another origin, which would be mixed with corrupted images: choose an empty "
+                "folder."
+            ) from None
         content = json.dumps(wanted, indent=1) + "\n"
         return files.write_atomically(path, lambda temporary: temporary.write_text(content, "utf-8"))
     except OSError as error:
@@ -183,11 +198,13 @@ def corrupt_dataset(
 
     `target`/CORRUPTION.npy holds the five severities one after the other, uint8 [5 N, H, W, C], and labels.npy the
     labels [5 N]. Existing files are kept. Raises UnknownName and InvalidOption for a corruption that does not
-    exist or does not fit the images, and for a target made with other settings.
+    exist or does not fit the images, and for a target made from other data, with other settings, or with files of
+    another origin.
     """
     for name in names:
         corruptions.check(name, dataset.input_shape[-1], table=table)
-    _claim(target, f"data:{dataset.name} {dataset.fingerprint}", seed, table)
+    origin = {"source": f"data:{dataset.name}", "fingerprint": dataset.fingerprint}
+    _claim(target, {**origin, "seed": seed, "table": table})
     missing = [corruption for corruption in names if not (target / f"{corruption}.npy").exists()]
     outcome = Outcome(present=len(names) - len(missing))
     count, severities = dataset.test_examples, corruptions.SEVERITIES

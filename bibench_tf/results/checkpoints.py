@@ -15,6 +15,11 @@ def name_of(epochs_completed: int) -> str:
     return f"checkpoint-{epochs_completed}"
 
 
+def epochs_of(name: str) -> int:
+    """The number of completed epochs in the name of a checkpoint."""
+    return int(name.partition("-")[2])
+
+
 def names(folder: Path) -> list[str]:
     """The names of the checkpoints in a run's folder, the newest first."""
     try:
@@ -27,7 +32,7 @@ def names(folder: Path) -> list[str]:
 def epochs_completed(folder: Path) -> int:
     """The number of epochs of the newest checkpoint in a run's folder; 0 without a checkpoint."""
     newest = names(folder)[:1]
-    return int(newest[0].partition("-")[2]) if newest else 0
+    return epochs_of(newest[0]) if newest else 0
 
 
 def keep(folder: Path, count: int) -> None:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _PACKAGES = (
     "larq-compute-engine",
     "numpy",
 )
+# The packages whose code runs in a training step or an inference.
+_COMPUTING = ("tensorflow", "tf-keras", "larq", "larq-compute-engine")
 
 
 def cores() -> list[int]:
@@ -42,6 +45,16 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version for name in _PACKAGES if (version := _version(name))},
     }
+
+
+def of_times(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `describe` that a time depends on: processor, cores, system, and the packages that compute.
+
+    An entry that a record does not have is None.
+    """
+    packages = environment.get("packages", {})
+    machine = {name: environment.get(name) for name in ("cpu", "cores", "system")}
+    return machine | {name: packages.get(name) for name in _COMPUTING}
 
 
 def _version(package: str) -> str | None:

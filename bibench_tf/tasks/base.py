@@ -10,6 +10,7 @@ import numpy as np
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.registry import Registry
+from bibench_tf.stats import differences
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,15 +97,20 @@ class Task(abc.ABC):
     def differences(self, expected: Any, given: Any) -> np.ndarray:
         """The differences between the outputs of two forms of a network: float [B], one for each example.
 
-        The largest difference in the example, relative to the range of all expected outputs.
+        The largest difference in the example, relative to the spread of the expected outputs over the examples
+        (`stats.differences.relative`); infinite where an output is not a finite number.
         """
-        return np.abs(expected - given).reshape(len(expected), -1).max(axis=1) / np.ptp(expected)
+        return differences.relative(expected, given)
 
     def agreement(self, expected: Any, given: Any) -> float | None:
-        """The share of equal answers of two forms of a network, from 0 to 1; None where answers are numbers."""
+        """The share of equal answers of two forms of a network, from 0 to 1; None where answers are numbers.
+
+        Outputs that are not finite numbers give no answer, which is equal to none.
+        """
         if expected.shape[-1] == 1:
             return None
-        return float(np.mean(expected.argmax(axis=-1) == given.argmax(axis=-1)))
+        answered = np.isfinite(expected).all(axis=-1) & np.isfinite(given).all(axis=-1)
+        return float(np.mean(answered & (expected.argmax(axis=-1) == given.argmax(axis=-1))))
 
     @abc.abstractmethod
     def evaluation(self, data: Any) -> Evaluation:

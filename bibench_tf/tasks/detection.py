@@ -80,16 +80,20 @@ class Detection(Task):
         raise InvalidOption("Detectors do not learn from a teacher: take a recipe that does not distil.")
 
     def differences(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The largest distance, in each image, of an expected detection from the nearest one given: float [B], to 1.
+        """The largest distance, in each image, of a detection from the nearest one of the other form: float [B].
 
         The distance of two detections of one class is the difference of their scores, or of their boxes relative to
-        the largest coordinate of any, whichever is larger; it is 1 for different classes. The order does not
-        matter, because nearly equal scores may change places.
+        the largest coordinate of any, whichever is larger; it is 1 for different classes, and infinite for a box or a
+        score that is not a finite number. The order does not matter, because nearly equal scores may change places.
+        The result is infinite for all images where neither form finds anything: there is nothing to compare.
         """
-        return np.array([distances.max(initial=0.0) for distances in _distances(expected, given)])
+        distances = _distances(expected, given)
+        if not sum(map(len, distances)):
+            return np.full(len(distances), np.inf)
+        return np.array([of_image.max(initial=0.0) for of_image in distances])
 
     def agreement(self, expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> float | None:
-        """The share of the expected detections that have a given one at a distance below 0.01, as in `differences`."""
+        """The share of the detections of both forms that have one of the other below a distance of 0.01."""
         distances = np.concatenate(_distances(expected, given))
         return float(np.mean(distances < _NEAR)) if len(distances) else None
 
@@ -128,18 +132,26 @@ class Detection(Task):
         return drawing.detections(model, inputs, data)
 
 
-def _distances(expected: Mapping[str, np.ndarray], given: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """For each image, how far each expected detection is from the nearest given one."""
-    largest = max(1.0, float(expected["boxes"].max(initial=0.0)))
+def _distances(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """For each image, how far each detection of both forms is from the nearest one of the other form."""
+    largest = max(1.0, float(np.nanmax(one["boxes"], initial=0.0)))
     found = []
-    for image, classes in enumerate(expected["classes"]):
-        real, others = classes >= 0, given["classes"][image] >= 0
-        apart = np.abs(expected["boxes"][image][real][:, np.newaxis] - given["boxes"][image][others]).max(axis=-1)
-        scores = np.abs(expected["scores"][image][real][:, np.newaxis] - given["scores"][image][others])
-        same = classes[real][:, np.newaxis] == given["classes"][image][others]
-        distances = np.where(same, np.maximum(apart / largest, scores), 1.0)
-        found.append(distances.min(axis=1, initial=1.0))
+    for image in range(len(one["classes"])):
+        real, others = one["classes"][image] >= 0, other["classes"][image] >= 0
+        same = one["classes"][image][real][:, np.newaxis] == other["classes"][image][others]
+        with np.errstate(invalid="ignore"):
+            boxes = np.abs(one["boxes"][image][real][:, np.newaxis] - other["boxes"][image][others]).max(axis=-1)
+            scores = np.abs(one["scores"][image][real][:, np.newaxis] - other["scores"][image][others])
+            apart = np.maximum(boxes / largest, scores)
+        apart = np.where(np.isfinite(apart), np.where(same, apart, 1.0), np.inf)
+        found.append(np.concatenate([_nearest(apart), _nearest(apart.T)]))
     return found
+
+
+def _nearest(apart: np.ndarray) -> np.ndarray:
+    """The least of each row, 1 in a row without entries; infinite entries are not left out."""
+    nearest = apart.min(axis=1, initial=1.0)
+    return np.where(np.isinf(apart).any(axis=1), np.inf, nearest)
 
 
 class DetectionEvaluation(Evaluation):

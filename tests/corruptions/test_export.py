@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ from PIL import Image
 
 from bibench_tf import corruptions, datasets
 from bibench_tf.corruptions import export
-from bibench_tf.errors import BibenchError, StorageError
+from bibench_tf.errors import BibenchError, InvalidOption, StorageError
 
 
 @pytest.fixture
@@ -78,6 +81,46 @@ def test_what_is_there_is_not_made_again(photos, tmp_path):
     for change in ({"seed": 1}, {"table": "imagenet"}):
         with pytest.raises(BibenchError, match="another folder"):
             export.corrupt_folder(photos, out, ["contrast"], [1], **change)
+
+
+@pytest.mark.parametrize("age_s", [0, -1000, 1000])
+def test_an_image_that_changed_is_corrupted_again(photos, tmp_path, colour, age_s):
+    """Notices that the corrupted copies of an earlier image are kept, also where the new file has an older time."""
+    out = tmp_path / "out"
+    export.corrupt_folder(photos, out, ["contrast"], [1, 2])
+    before = {name: (out / name).read_bytes() for name in names_in(out)}
+    time.sleep(0.02)  # longer than the resolution of the times of files
+    Image.fromarray(colour[5]).save(tmp_path / "new.png")
+    os.utime(tmp_path / "new.png", (time.time() + age_s,) * 2)
+    (tmp_path / "new.png").replace(photos / "a.png")
+    outcome = export.corrupt_folder(photos, out, ["contrast"], [1, 2])
+    assert (outcome.written, outcome.present) == (2, 8)
+    changed = {name for name in names_in(out) if (out / name).read_bytes() != before[name]}
+    assert changed == {"contrast/1/a.png", "contrast/2/a.png"}
+
+
+@pytest.mark.parametrize("source", ["folder", "data"])
+def test_a_folder_with_other_files_is_refused(photos, tmp_path, source):
+    """Notices that the authors' arrays are taken for images made here, and get labels in another order."""
+    target = tmp_path / "CIFAR-10-C"
+    target.mkdir()
+    np.save(target / "fog.npy", np.zeros(3))
+    with pytest.raises(InvalidOption, match="has files of another origin"):
+        if source == "folder":
+            export.corrupt_folder(photos, target, ["contrast"], [1])
+        else:
+            export.corrupt_dataset(datasets.get("fashion_mini"), target, ["fog"])
+    assert [path.name for path in target.iterdir()] == ["fog.npy"]
+
+
+def test_a_folder_of_other_data_is_not_continued(tmp_path):
+    """Notices that corruptions of two data sets come together in one folder."""
+    data = datasets.get("fashion_mini")
+    export.corrupt_dataset(data, tmp_path / "out", ["brightness"])
+    other = dataclasses.replace(data, fingerprint="0" * 64)
+    with pytest.raises(InvalidOption, match="choose another folder"):
+        export.corrupt_dataset(other, tmp_path / "out", ["contrast"])
+    assert json.loads((tmp_path / "out" / "corruptions.json").read_text())["fingerprint"] == data.fingerprint
 
 
 def test_unreadable_images_are_named_and_the_others_made(photos, tmp_path, colour):

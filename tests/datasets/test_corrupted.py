@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
 
-from bibench_tf import datasets
+from bibench_tf import corruptions, datasets
 from bibench_tf.datasets.kinds import corrupted
 from bibench_tf.errors import BibenchError
 
@@ -84,8 +86,9 @@ def test_another_order_of_the_same_labels_is_taken_and_other_labels_are_refused(
     turned = corrupted.find(str(folder), dataset(labels=LABELS[::-1]), NAMES)
     np.testing.assert_array_equal(gathered(turned.batches("fog", 1, 3, COUNT))[2], LABELS)
     other = corrupted.find(str(folder), dataset(labels=np.array([2, 0, 1, 1, 0, 2, 0])), NAMES)
-    with pytest.raises(BibenchError, match="does not hold the labels"):
-        gathered(other.batches("fog", 1, 3, COUNT))
+    for use in (lambda: gathered(other.batches("fog", 1, 3, COUNT)), other.check):
+        with pytest.raises(BibenchError, match="does not hold the labels"):
+            use()
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,10 @@ def test_another_order_of_the_same_labels_is_taken_and_other_labels_are_refused(
 )
 def test_labels_that_are_not_five_times_the_same_are_refused(folder, labels):
     np.save(folder / "labels.npy", labels)
-    with pytest.raises(BibenchError, match="five times over"):
-        gathered(corrupted.find(str(folder), dataset(), NAMES).batches("fog", 1, 3, COUNT))
+    found = corrupted.find(str(folder), dataset(), NAMES)
+    for use in (lambda: gathered(found.batches("fog", 1, 3, COUNT)), found.check):
+        with pytest.raises(BibenchError, match="five times over"):
+            use()
 
 
 def test_missing_files_are_all_named(folder):
@@ -126,6 +131,95 @@ def test_arrays_that_do_not_fit_are_refused_before_anything_is_read(folder, dama
     damage(folder / "fog.npy")
     with pytest.raises(BibenchError, match=said):
         corrupted.find(str(folder), dataset(), NAMES)
+
+
+def test_a_fingerprint_is_that_of_the_images_and_labels_of_a_corruption(folder, tmp_path):
+    """Notices a digest of paths, sizes or times, and one of the whole folder."""
+
+    def fingerprints(path, names=NAMES):
+        return {name: corrupted.find(str(path), dataset(), names).fingerprint(name) for name in names}
+
+    before = fingerprints(folder)
+    assert len(set(before.values())) == 3
+    shutil.copytree(folder, tmp_path / "copy")
+    assert fingerprints(tmp_path / "copy") == before and fingerprints(folder, NAMES[:1]) == {"fog": before["fog"]}
+    images = np.load(folder / "fog.npy")
+    images[-1, 0, 0, 0] ^= 1
+    times = (folder / "fog.npy").stat()
+    np.save(folder / "fog.npy", images)
+    os.utime(folder / "fog.npy", ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = fingerprints(folder)
+    assert [name for name in NAMES if after[name] != before[name]] == ["fog"]
+    np.save(folder / "labels.npy", np.tile(LABELS[::-1], 5).astype(np.uint8))
+    assert not set(fingerprints(folder).values()) & set(after.values())
+
+
+@pytest.fixture(scope="module")
+def fashion(tmp_path_factory):
+    """Real images, corrupted mildly, in an order of their own with their labels."""
+    path = tmp_path_factory.mktemp("fashion")
+    data = datasets.get("fashion_mini")
+    order = np.random.default_rng(0).permutation(data.test_examples)
+    for name in ("gaussian_noise", "contrast", "elastic_transform"):
+        images = corruptions.apply(name, data.splits.test_images[order], 1)
+        np.save(path / f"{name}.npy", np.tile(images, (5, 1, 1, 1)))
+    np.save(path / "labels.npy", np.tile(data.splits.test_labels[order], 5))
+    return data, path, order
+
+
+def test_labels_in_the_order_of_the_images_are_taken(fashion):
+    """Notices that a set in its own order, as the authors' is, is refused."""
+    data, path, _ = fashion
+    corrupted.find(str(path), data, ("gaussian_noise", "contrast", "elastic_transform")).check()
+
+
+@pytest.mark.parametrize("name", ["gaussian_noise", "contrast", "elastic_transform"])
+@pytest.mark.parametrize("wrong", ["in the order of the test images", "shuffled", "backwards"])
+def test_labels_in_another_order_than_the_images_are_refused(fashion, tmp_path, name, wrong):
+    """Notices labels with the right number of each class that belong to other images."""
+    data, path, order = fashion
+    labels = data.splits.test_labels
+    labels = {
+        "in the order of the test images": labels,
+        "shuffled": np.random.default_rng(1).permutation(labels),
+        "backwards": labels[order][::-1],
+    }[wrong]
+    shutil.copy(path / f"{name}.npy", tmp_path)
+    np.save(tmp_path / "labels.npy", np.tile(labels, 5))
+    with pytest.raises(BibenchError, match=f"not those of the images in {name}.npy: of .* have its label"):
+        corrupted.find(str(tmp_path), data, (name,)).check()
+
+
+def test_images_of_other_data_under_these_labels_are_refused(fashion, tmp_path):
+    """Notices the training images with the labels of the test images."""
+    data, *_ = fashion
+    images = data.splits.train_images[: data.test_examples]
+    np.save(tmp_path / "contrast.npy", np.tile(corruptions.apply("contrast", images, 1), (5, 1, 1, 1)))
+    np.save(tmp_path / "labels.npy", np.tile(data.splits.test_labels, 5))
+    with pytest.raises(BibenchError, match="not those of the images in contrast.npy"):
+        corrupted.find(str(tmp_path), data, ("contrast",)).check()
+
+
+def test_a_set_that_this_program_made_belongs_to_its_data(folder):
+    """Notices a set that was exported from other data of the same shape, and labels that were put in another order."""
+    settings = {"source": "data:cifar10", "fingerprint": "f", "seed": 0, "table": "cifar10", "version": 2}
+    path = folder / "corruptions.json"
+    path.write_text(json.dumps(settings))
+    corrupted.find(str(folder), dataset(), NAMES).check()
+    with pytest.raises(BibenchError, match="another order than the images"):
+        corrupted.find(str(folder), dataset(labels=LABELS[::-1]), NAMES).check()
+    for text, said in (
+        (
+            json.dumps(settings | {"fingerprint": "e"}),
+            r"other data than the test images of 'cifar10' \(fingerprint e, not f\)",
+        ),
+        (json.dumps({"source": "/photos", "seed": 0}), "does not say what the images were made from"),
+        ("[]", "does not say"),
+        ("{", "does not say"),
+    ):
+        path.write_text(text)
+        with pytest.raises(BibenchError, match=said):
+            corrupted.find(str(folder), dataset(), NAMES)
 
 
 # TensorFlow Datasets
@@ -181,6 +275,20 @@ def test_prepared_configurations_are_read_by_their_own_names_in_order(tfds_root)
         np.testing.assert_array_equal(labels, LABELS)
     np.testing.assert_array_equal(gathered(found.batches("fog", 2, 2, 5))[1], pixels("fog", 2)[:5])
     assert found.title == "cifar10_corrupted of TensorFlow Datasets"
+
+
+def test_a_prepared_fingerprint_changes_with_the_records(tfds_root, tmp_path):
+    """Notices a digest of the folder's path, and one that is the same for other records."""
+    found = corrupted.find("tfds", dataset(), NAMES, tfds_root)
+    before = {name: found.fingerprint(name) for name in NAMES}
+    assert len(set(before.values())) == 3
+    copy = shutil.copytree(tfds_root, tmp_path / "copy")
+    assert corrupted.find("tfds", dataset(), NAMES[:1], copy).fingerprint("fog") == before["fog"]
+    shutil.rmtree(copy / "cifar10_corrupted" / "fog_3")
+    write_config(copy, "cifar10_corrupted", "fog_3", "test", [list(zip(pixels("x", 1), LABELS, strict=True))])
+    changed = corrupted.find("tfds", dataset(), NAMES, copy)
+    assert [name for name in NAMES if changed.fingerprint(name) != before[name]] == ["fog"]
+    changed.check()
 
 
 def test_imagenet_has_names_and_a_split_of_its_own(tmp_path):

@@ -187,6 +187,18 @@ def test_padding_with_plus_one_is_turned_into_minus_one(images):
     assert dabnn.difference(minus, exported, images) > 1e-3
 
 
+def test_outputs_that_are_not_numbers_are_more_than_rounding(images, tmp_path):
+    """Notices NaN, which is not larger than any limit."""
+    model = binary_net(kernel_size=3, padding=1, pad_value=-1)
+    exported = dabnn.export(model)
+    kernel, bias = model.get_layer("head").get_weights()
+    model.get_layer("head").set_weights([kernel, np.full_like(bias, np.nan)])
+    assert dabnn.difference(model, exported, images) == np.inf
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"")
+    assert "more than rounding" in dabnn.summary(exported, np.inf, path, "strict")
+
+
 def test_one_by_one_convolutions_need_the_aggressive_level(images):
     model = binary_net(kernel_size=1)
     with pytest.raises(NotExpressible, match="'binary': without padding .*--level aggressive"):

@@ -166,14 +166,33 @@ def test_differences_are_those_of_the_same_detection_wherever_it_stands():
     expected = outputs([(BOX, 0, 0.9), (ELSEWHERE, 1, 0.8)], [(BOX, 1, 0.6)], [])
     moved = tuple(np.add(BOX, (0, 1.2, 0, 0)))
     swapped = outputs([(moved, 0, 0.7999), (ELSEWHERE, 1, 0.8001)], [(BOX, 0, 0.6)], [(BOX, 0, 0.3)])
-    # The largest coordinate is 120; the score of the first differs by a tenth, the class in the second image.
-    assert TASK.differences(expected, swapped) == pytest.approx([0.1001, 1.0, 0.0], abs=1e-4)
-    assert TASK.agreement(expected, swapped) == pytest.approx(1 / 3)
+    # The largest coordinate is 120; the score of the first differs by a tenth, the class in the second image, and the
+    # third image has a detection that was not expected: it counts as much as one that is missing.
+    assert TASK.differences(expected, swapped) == pytest.approx([0.1001, 1.0, 1.0], abs=1e-4)
+    # Of three and four detections one each has an equal one.
+    assert TASK.agreement(expected, swapped) == TASK.agreement(swapped, expected) == pytest.approx(2 / 7)
     moved = outputs([(moved, 0, 0.9), (ELSEWHERE, 1, 0.8)], [(BOX, 1, 0.6)], [])
     assert TASK.differences(expected, moved) == pytest.approx([0.01, 0, 0], abs=1e-4)
     assert TASK.agreement(expected, expected) == 1.0
     assert TASK.differences(expected, outputs([], [], [])) == pytest.approx([1, 1, 0])
     assert TASK.agreement(outputs([]), outputs([])) is None
+
+
+def test_detectors_that_find_nothing_cannot_be_compared():
+    """Notices that a file is taken for right because there was nothing to compare."""
+    assert np.isinf(TASK.differences(outputs([], []), outputs([], []))).all()
+    assert TASK.differences(outputs([], []), outputs([(BOX, 0, 0.9)], [])).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("name", ["boxes", "scores"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_detections_that_are_not_numbers_equal_none(name, bad):
+    """Notices NaN that a comparison lets pass, in either of the forms."""
+    right, wrong = outputs([(BOX, 0, 0.9), (ELSEWHERE, 0, 0.8)]), outputs([(BOX, 0, 0.9), (ELSEWHERE, 0, 0.8)])
+    wrong[name][0, 1] = bad
+    for pair in ((right, wrong), (wrong, right), (wrong, wrong)):
+        assert np.isinf(TASK.differences(*pair)).all()
+        assert TASK.agreement(*pair) < 1
 
 
 def test_the_loss_is_the_mean_of_what_the_training_graph_gives():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -99,6 +100,24 @@ def test_counts_once(tmp_path, monkeypatch):
     TRACK.measure(Job(BENCHMARK, session))
 
 
+def test_data_of_another_size_are_counted_again(tmp_path, monkeypatch):
+    """Notices that counts are kept by the name of the data set alone, whatever its images have become."""
+    session, data = Session(tmp_path, quiet=True), datasets.get("fashion_mini")
+    TRACK.measure(Job(BENCHMARK, session))
+    before = TRACK.score(BENCHMARK, RunStore(tmp_path))
+    larger = dataclasses.replace(data, input_shape=(32, 32, 1))
+    monkeypatch.setattr(datasets, "get", lambda *arguments: larger)
+    # Interrupted after the full-precision network: the others are of the old size.
+    TRACK.measure(Job(ResolvedBenchmark(dataclasses.replace(ASKED, algorithms=())), session))
+    said = "counted for other inputs or classes than full_precision: count again."
+    assert TRACK.score(BENCHMARK, RunStore(tmp_path)).failures == [f"bnn: {said}", f"xnorpp: {said}"]
+    TRACK.measure(Job(BENCHMARK, session))
+    after = TRACK.score(BENCHMARK, RunStore(tmp_path))
+    assert after.conditions["input"] == "32 x 32 x 1, 10 classes" and not after.failures
+    macs = [score.table.set_index("algorithm").loc["bnn", "binary MACs (M)"] for score in (before, after)]
+    assert macs[1] == pytest.approx(macs[0] * (32 / 28) ** 2, rel=0.01)
+
+
 def test_a_network_that_cannot_be_counted_is_tried_again(tmp_path, monkeypatch):
     session = Session(tmp_path, quiet=True)
     count_network = complexity.count_network
@@ -148,6 +167,15 @@ def test_records_keep_raw_counts(counted):
 def test_front_is_what_no_other_point_beats():
     points = [(3, 70), (1, 50), (2, 60), (2, 55), (4, 65), (1, 49)]
     assert plot.front(points) == [(1, 50), (2, 60), (3, 70)]
+
+
+def test_an_accuracy_that_is_not_a_number_is_no_point(counted):
+    """Notices NaN in the front, to which every comparison is false."""
+    store = RunStore(counted)
+    for accuracy, spec in zip((float("nan"), 0.8), BENCHMARK.specs(BENCHMARK.first).values(), strict=False):
+        result = RunResult(spec.id, spec, "completed", accuracy=accuracy)
+        records.write(store.folder(spec) / "result.json", result)
+    assert [point.name for point in plot.measured_points(BENCHMARK, counted)] == ["bnn"]
 
 
 def test_measured_points_are_filled_and_published_ones_hollow(counted, tmp_path):

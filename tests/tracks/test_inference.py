@@ -22,7 +22,7 @@ from bibench_tf.deploy.targets import Device, Measurement, Round, Settings, host
 from bibench_tf.deploy.targets import record as latencies
 from bibench_tf.deploy.targets.record import Latency
 from bibench_tf.errors import BibenchError
-from bibench_tf.results import records
+from bibench_tf.results import environment, records
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import Options, measuring, tables
@@ -210,12 +210,31 @@ def test_a_flipped_sign_is_no_wrong_conversion(store):
         assert TRACK.score(BENCHMARK, store).scores["bnn"] is not None
 
 
-def test_a_wrong_conversion_has_no_score(store):
-    for difference in (0.2, float("nan")):
-        write_record(store, "bnn", parity=inference_record.Parity(60, difference, difference, 0.1, 0.5, 0.1))
-        score = TRACK.score(BENCHMARK, store)
-        assert score.scores["bnn"] is None
-        assert "bnn: the file does not compute what the trained network does" in score.failures[0]
+NAN, INFINITE = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    "median, largest, agreement, said",
+    [
+        (0.2, 0.2, 0.1, "differ by 20.0 % of their spread (median of the test examples), and they agree on 10 %"),
+        (0.3, 0.3, 1.0, "differ by 30.0 %"),  # one class everywhere, in Keras and in the file
+        (0.04, 0.3, 0.9, "differ by 4.0 %"),
+        (0.04, 0.3, None, "differ by 4.0 %"),
+        (1e-6, 0.9, 0.6, "agree on 60 %"),  # wrong for less than half of the images
+        (NAN, NAN, 1.0, "not finite numbers"),
+        (1e-6, NAN, 1.0, "not finite numbers"),
+        (1e-6, INFINITE, 1.0, "not finite numbers"),
+        (1e-6, INFINITE, None, "not finite numbers"),
+        (1e-6, 1e-6, NAN, "differ by 0.0 %"),
+    ],
+)
+def test_a_wrong_conversion_has_no_score(store, median, largest, agreement, said):
+    """Notices that equal classes alone, or NaN in any value of a comparison, are taken for parity."""
+    write_record(store, "bnn", parity=inference_record.Parity(60, median, largest, agreement, 0.5, 0.1))
+    score = TRACK.score(BENCHMARK, store)
+    assert score.scores["bnn"] is None
+    assert "bnn: the file does not compute what the trained network does" in score.failures[0]
+    assert said in score.failures[0]
 
 
 def test_without_a_baseline_there_is_no_score(store):
@@ -263,7 +282,7 @@ def test_records_of_a_newer_version_are_never_taken_for_missing(store, name):
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
         TRACK.score(BENCHMARK, store)
     with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
-        list(measuring._to_measure(BENCHMARK, store, "host"))
+        list(measuring._to_measure(BENCHMARK, store, "host", ()))
     if name != "latency-host.json":
         with pytest.raises(records.NewerRecordError, match="update bibench-tf"):
             measure(store)
@@ -357,7 +376,10 @@ class Fake:
         self.measured += 1
         if any(content in self.refused for content in flatbuffers.values()):
             raise BibenchError("The device ran out of memory.")
-        return {name: measurement(self.device, len(content) / 1024) for name, content in flatbuffers.items()}
+        return {
+            name: dataclasses.replace(measurement(self.device, len(content) / 1024), settings=settings)
+            for name, content in flatbuffers.items()
+        }
 
     def close(self):
         pass
@@ -434,6 +456,73 @@ def test_what_is_missing_is_done_again(trained, monkeypatch):
     assert not TRACK.score(BENCHMARK, trained).failures
 
 
+def other_processor():
+    return environment.describe() | {"cpu": "another CPU"}
+
+
+def other_packages():
+    described = environment.describe()
+    return described | {"packages": described["packages"] | {"larq-compute-engine": "0.0.1"}}
+
+
+@pytest.mark.parametrize("described", [other_processor, other_packages])
+def test_times_of_another_computer_or_of_other_kernels_are_measured_again(trained, monkeypatch, described):
+    """Notices that the record of a folder that was moved, or of older packages, is printed as this computer's."""
+    fake = Fake(HOST)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    measure(trained)
+    measure(trained)
+    assert fake.measured == 3
+    found = described()
+    monkeypatch.setattr(environment, "describe", lambda: found)
+    measure(trained)
+    assert fake.measured == 6 and not TRACK.score(BENCHMARK, trained).failures
+
+
+@pytest.mark.parametrize("change", [{"threads": 2}, {"rounds": 5}, {"cores": (0,)}])
+def test_times_measured_in_another_way_are_measured_again(trained, monkeypatch, change):
+    """Notices that a record with another number of threads is printed."""
+    fake = Fake(PHONE)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    measure(trained, targets=("adb:SER/1",))
+    monkeypatch.setattr(measuring, "DEVICE_SETTINGS", dataclasses.replace(measuring.DEVICE_SETTINGS, **change))
+    measure(trained, targets=("adb:SER/1",))
+    assert fake.measured == 6
+    measure(trained, targets=("adb:SER/1",))
+    assert fake.measured == 6
+
+
+def test_another_device_or_program_is_measured_again(trained, monkeypatch, tmp_path):
+    """Notices that the record of the phone that had this name before, or of an older program, is printed."""
+    fake = Fake(PHONE)
+    monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(fake))
+    program = tmp_path / "lce_benchmark_model"
+    options = {"targets": ("adb:SER/1",), "binaries": (str(program),)}
+    program.write_bytes(b"release 1")
+    measure(trained, **options)
+    (tmp_path / "copy").write_bytes(b"release 1")
+    measure(trained, **{**options, "binaries": (str(tmp_path / "copy"),)})
+    assert fake.measured == 3, "its content counts, not its path"
+    program.write_bytes(b"release 2")
+    measure(trained, **options)
+    assert fake.measured == 6
+    fake.device = dataclasses.replace(PHONE, chip="kirin_970")
+    measure(trained, **options)
+    assert fake.measured == 9
+    # A stub that says so in its output is the device that it was before.
+    fake.device = dataclasses.replace(fake.device, emulated=True)
+    measure(trained, **options)
+    assert fake.measured == 9
+
+
+def test_times_of_two_devices_under_one_name_are_not_compared(store):
+    """Notices a score of networks that two computers called `host` have measured."""
+    write_device(store, "xnor", dataclasses.replace(HOST, model="another CPU"), 4.0, 2.0)
+    score = TRACK.score(BENCHMARK, store)
+    assert score.scores["xnor"] is None and score.scores["bnn"] is not None
+    assert any(line.startswith("xnor: ") and "another device" in line for line in score.failures)
+
+
 def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch):
     monkeypatch.setattr(measuring, "open_target", lambda name, binary: contextlib.nullcontext(Fake(HOST)))
     spec = SPECS["bnn"]
@@ -447,6 +536,37 @@ def test_a_failure_is_kept_with_its_reason_and_tried_again(trained, monkeypatch)
     network("bnn", 0).save(trained.model_path(spec))
     measure(trained)
     assert TRACK.score(BENCHMARK, trained).scores["bnn"] > 0
+
+
+def one_class_network(seed):
+    """A network whose bias makes class 2 the answer to every image; the other numbers depend on the image."""
+    model = network("bnn", seed)
+    kernel, bias = model.get_layer("head").get_weights()
+    model.get_layer("head").set_weights([0.01 * kernel, bias + 100 * np.eye(5)[2]])
+    return model
+
+
+def test_a_network_of_one_class_is_compared_by_its_outputs():
+    """Notices a comparison by classes alone, which takes the file of any such network for the right one."""
+    examples, model = measuring._Examples.of(Tiny()), one_class_network(0)
+    with conversion.Converter() as converter:
+        right, wrong = (converter.convert(each) for each in (model, one_class_network(1)))
+    same, other = (measuring._parity(model, content, "lce", examples) for content in (right, wrong))
+    assert same.top1_agreement == other.top1_agreement == 1
+    assert same.same and not other.same
+    # Relative to the range of all outputs, which the bias alone makes, both are small.
+    assert other.median_difference > 0.05
+
+
+def test_a_network_whose_outputs_are_not_numbers_has_no_parity():
+    """Notices that a file of NaN is taken for right where Keras gives NaN too."""
+    model = network("full_precision", 0)
+    with conversion.Converter() as converter:
+        content = converter.convert(model, "tflite")
+    kernel, bias = model.get_layer("head").get_weights()
+    model.get_layer("head").set_weights([kernel, np.full_like(bias, NAN)])
+    parity = measuring._parity(model, content, "tflite", measuring._Examples.of(Tiny()))
+    assert parity.top1_agreement == 0 and parity.median_difference == INFINITE and not parity.same
 
 
 def test_other_data_are_refused(trained, monkeypatch):

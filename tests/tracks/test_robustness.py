@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import linecache
 import re
 import types
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import corruptions, datasets, files
+from bibench_tf import corruptions, datasets, files, registry
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS
@@ -34,12 +35,19 @@ def benchmark_with(algorithms=("bnn", "xnor"), **options):
     return ResolvedBenchmark(Benchmark(data=("tiny",), algorithms=algorithms, options={"robustness": options}))
 
 
+def settled(session, **options):
+    """The benchmark as it starts: with the digests of published sets."""
+    benchmark = benchmark_with(**options)
+    own = TRACK.settle(benchmark.options("robustness"), benchmark, session)
+    return ResolvedBenchmark(dataclasses.replace(benchmark.benchmark, options={"robustness": own}))
+
+
 def score_of(store, **options):
-    return TRACK.score(benchmark_with(**options), store)
+    return TRACK.score(settled(Session(results=store.root), **options), store)
 
 
 def measure(session, **options):
-    TRACK.measure(Job(benchmark_with(**options), session))
+    TRACK.measure(Job(settled(session, **options), session))
 
 
 def write_result(store, spec, **changes):
@@ -405,6 +413,15 @@ def test_measured_accuracies_are_those_of_the_corrupted_images(session, specs):
     assert not score_of(store).failures
 
 
+def test_logits_that_are_not_numbers_are_no_answer(session, specs):
+    """Notices `argmax` of NaN, which is class 0 and right for half of the images."""
+    session, store, models, *_ = session
+    models[specs["bnn"].id].predict_on_batch = lambda images: np.full((len(images), 2), np.nan, np.float32)
+    measure(session)
+    record = read(store.folder(specs["bnn"]) / FILE)
+    assert record.clean_accuracy == 0 and record.accuracies("contrast") == [0.0] * 5
+
+
 def test_the_table_of_severities_is_that_of_the_benchmark(session, specs):
     session, store, models, images, labels = session
     measure(session, corruptions=("brightness",), severity_table="imagenet")
@@ -548,9 +565,10 @@ def test_the_authors_folder_is_measured_in_its_own_order(session, specs, tmp_pat
         measure(session, source=source)
     record = read(store.folder(specs["xnor"]) / FILE)
     limit = models[specs["xnor"].id].limit
+    versions = settled(session, source=source).options("robustness").versions
     for name, severity in itertools.product(NAMES, range(1, 6)):
         expected = (corrupted(name, severity)[:200].mean(axis=(1, 2, 3)) > limit) == labels[:200]
-        np.testing.assert_array_equal(record.right(f"{name}-{severity}"), expected)
+        np.testing.assert_array_equal(record.right(f"{name}-{severity}@{versions[name]}"), expected)
     assert (record.source, record.seed, record.severities, record.version) == ("folder", None, None, None)
     score = score_of(store, source=source)
     assert not score.failures and not score.complete and "noise seed" not in score.conditions
@@ -578,9 +596,143 @@ def test_a_folder_written_by_this_program_gives_the_answers_of_made_images(sessi
     made, score = read(path), score_of(store)
     source = publish(tmp_path / "C", corrupted, dataset.splits.test_labels)
     measure(session, source=source)
-    assert read(path).answers == made.answers and read(path) != made
+    found = {key.partition("@")[0]: answers for key, answers in read(path).answers.items()}
+    assert found == made.answers and read(path) != made
     again = score_of(store, source=source)
     assert again.scores == score.scores and again.table.equals(score.table)
+
+
+def published_by(folder, seed):
+    """A folder with corrupted test images in their order; the noise and the labels are those of a seed."""
+    dataset = datasets.get("tiny")
+
+    def corrupted(name, severity):
+        return corruptions.apply(name, dataset.splits.test_images, severity, seed=seed) + np.uint8(40 * seed)
+
+    return publish(folder, corrupted, dataset.splits.test_labels)
+
+
+def corrupted_accuracies(session, source):
+    table = score_of(RunStore(session.results), source=source).table.set_index("algorithm")
+    return table.loc["xnor", [f"{name} (%)" for name in NAMES]].tolist()
+
+
+def test_another_corrupted_set_is_measured_anew(session, specs, tmp_path):
+    """Notices that the record of a folder is that of any folder: B would get the accuracies of A."""
+    session, store, models, *_ = session
+    limit = models[specs["xnor"].id].limit
+    labels = datasets.get("tiny").splits.test_labels[:200]
+
+    def calls():
+        return models[specs["xnor"].id].calls
+
+    sources = [published_by(tmp_path / name, seed) for seed, name in enumerate("AB")]
+    for source in sources:
+        measure(session, source=source)
+        for name, accuracy in zip(NAMES, corrupted_accuracies(session, source), strict=True):
+            images = np.load(Path(source) / f"{name}.npy").reshape(5, 400, 5, 5, 1)[:, :200]
+            right = (images.astype(np.float32).mean(axis=(2, 3, 4)) > limit) == labels
+            assert accuracy == pytest.approx(100 * right.mean())
+    assert corrupted_accuracies(session, sources[0]) != corrupted_accuracies(session, sources[1])
+    before = calls()
+    for source in sources:
+        measure(session, source=source)
+    assert calls() == before, "the answers to both sets are kept"
+
+
+def test_the_place_of_a_corrupted_set_does_not_matter(session, specs, tmp_path, monkeypatch):
+    """Notices that a folder which was moved, or is written otherwise, is measured again."""
+    session, store, models, *_ = session
+    source = published_by(tmp_path / "A", 1)
+    measure(session, source=source)
+    before = models[specs["bnn"].id].calls
+    (tmp_path / "A").rename(tmp_path / "moved")
+    monkeypatch.chdir(tmp_path)
+    for spelling in (tmp_path / "moved", "moved", "./moved"):
+        measure(session, source=str(spelling))
+    assert models[specs["bnn"].id].calls == before
+
+
+def change_image(folder):
+    images = np.load(folder / "contrast.npy")
+    images[7] = 255 - images[7]
+    np.save(folder / "contrast.npy", images)
+
+
+def exchange_labels(folder):
+    labels = np.load(folder / "labels.npy").reshape(5, -1)
+    dark, bright = np.flatnonzero(labels[0] == 0)[0], np.flatnonzero(labels[0] == 1)[0]
+    labels[:, [dark, bright]] = labels[:, [bright, dark]]
+    np.save(folder / "labels.npy", labels.ravel())
+
+
+@pytest.mark.parametrize("change, sets", [(change_image, 5), (exchange_labels, 15)])
+def test_a_corrupted_set_that_changed_is_measured_anew(session, specs, tmp_path, change, sets):
+    """Notices a set that is known by its path, or by the names and sizes of its files; the other sets are kept."""
+    session, store, models, *_ = session
+    source = published_by(tmp_path / "A", 1)
+    measure(session, source=source)
+    old, network = score_of(store, source=source), models[specs["bnn"].id]
+    calls = network.calls
+    change(tmp_path / "A")
+    assert any("has not been measured" in line for line in score_of(store, source=source).failures)
+    measure(session, source=source)
+    assert network.calls - calls == sets
+    new = score_of(store, source=source)
+    assert not new.failures and new.conditions["version of contrast"] != old.conditions["version of contrast"]
+
+
+def test_the_answers_to_two_sets_are_not_mixed(session, tmp_path):
+    """Notices a score of which some corruptions are of another folder, as after an interrupted measurement."""
+    session, store, *_ = session
+    one, other = (published_by(tmp_path / name, seed) for seed, name in enumerate("AB"))
+    measure(session, source=one)
+    alone = corrupted_accuracies(session, one)
+    measure(session, source=other, corruptions=NAMES[:1])
+    assert corrupted_accuracies(session, one) == alone
+    score = score_of(store, source=other)
+    assert set(score.scores.values()) == {None}
+    assert all(f"to {NAMES[1]}-1@" in line and "not been measured" in line for line in score.failures)
+
+
+def test_a_set_of_other_data_or_in_another_order_is_refused_before_the_training(session, tmp_path):
+    """Notices that the labels are looked at when the networks are trained already."""
+    session, *_ = session
+    source = published_by(tmp_path / "A", 0)
+    np.save(tmp_path / "A" / "labels.npy", np.zeros(2000, np.uint8))
+    with pytest.raises(BibenchError, match="does not hold the labels of the test images of 'tiny'"):
+        TRACK.check(Job(settled(session, source=source), session))
+    (tmp_path / "A" / "corruptions.json").write_text(json.dumps({"source": "data:other", "fingerprint": "0" * 64}))
+    with pytest.raises(BibenchError, match="made from other data than the test images of 'tiny'"):
+        settled(session, source=source)
+
+
+def test_a_corruption_of_a_plug_in_is_measured_again_when_it_changes(session, specs, tmp_path, monkeypatch):
+    """Notices that answers to images of older code, or of other severities, are kept under the corruption's name."""
+    session, store, models, *_ = session
+    monkeypatch.setattr(corruptions.CORRUPTIONS, "_entries", dict(corruptions.CORRUPTIONS._entries))
+    monkeypatch.setenv("BIBENCH_PLUGINS", "")
+    path, network = tmp_path / "brighter.py", models[specs["bnn"].id]
+    calls = []
+    for severities, body in (
+        ("(1, 2, 3, 4, 5)", "images + 0.0"),
+        ("(1, 2, 3, 4, 5)", "images + 0.0"),
+        ("(5, 10, 15, 20, 25)", "images + 0.0"),
+        ("(5, 10, 15, 20, 25)", "images + amount"),
+    ):
+        path.write_text(
+            "from bibench_tf import corruptions\n\n\n"
+            f"@corruptions.register(cifar10={severities})\n"
+            f"def brighter(images, amount, draws):\n    return {body}\n"
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(corruptions.CORRUPTIONS, "_entries", dict(corruptions.CORRUPTIONS._entries))
+            patch.setattr(registry, "_plugins", {})
+            registry.load_plugin(path)
+            measure(session, corruptions=("brighter", "contrast"))
+        linecache.clearcache()
+        calls.append(network.calls)
+    assert np.diff([0, *calls]).tolist() == [1 + 10, 0, 5, 5]
 
 
 @pytest.mark.parametrize(

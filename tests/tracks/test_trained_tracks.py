@@ -91,6 +91,14 @@ def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
     assert sum("has not been trained" in line for line in both.failures) == 3
 
 
+def test_an_accuracy_that_is_not_a_number_is_no_accuracy_of_zero(store):
+    """Notices `max(0, NaN)`, which is 0 in Python: the other algorithms would keep their scores, this one get 0."""
+    fill(store, main_specs(BENCHMARK), {"full_precision": 0.8, "bnn": math.nan, "recu": 0.4})
+    score = task.score(asked(data=("fashion_mini",)), store)
+    assert score.scores == {"full_precision": 1.0, "bnn": None, "recu": 0.5}
+    assert any(line.startswith("bnn: ") for line in score.failures)
+
+
 def test_without_the_baseline_nothing_is_scored(store):
     fill(store, main_specs(BENCHMARK), {"bnn": 0.6, "recu": 0.7})
     score = task.score(asked(data=("fashion_mini",)), store)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bibench_tf import report
+from bibench_tf import datasets, report
 from bibench_tf.benchmark import engine
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
@@ -18,7 +18,7 @@ from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.errors import BibenchError
 from bibench_tf.names import BASELINE, BIBENCH
 from bibench_tf.recipes import Recipe, learning_rate
-from bibench_tf.results import records, status
+from bibench_tf.results import environment, records, status
 from bibench_tf.results.runs import RunResult, RunStore
 from bibench_tf.tracks.training_consumption import grid, retiming, scoring
 from bibench_tf.training import loop, optimizers, queue, step_timing
@@ -389,6 +389,90 @@ def test_interleaved_times_are_measured_once_and_again_for_more_rounds_or_algori
     (path,) = (tmp_path / retiming.FOLDER).glob("*.json")
     assert retiming.read(path).rounds == 3
     assert records.read_envelope(path)["environment"]["cpu"]
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """A function that asks for interleaved times and returns how often they were measured so far."""
+    calls = []
+
+    def measure(algorithms, data, steps, *, rounds, progress):
+        calls.append(algorithms)
+        rounds_ms = {name: (10.0 + len(calls),) * rounds for name in algorithms}
+        options = dict(data.network_options)
+        return step_timing.StepTimes(
+            steps.network, options, steps.batch_size, steps.optimizer, rounds_ms, steps.precision
+        )
+
+    def ask():
+        benchmark = two(options={"training": {"retime": True, "retime_rounds": 3}})
+        TRACK.measure(Job(benchmark, Session(tmp_path, quiet=True)))
+        return len(calls)
+
+    monkeypatch.setattr(step_timing, "measure", measure)
+    return ask
+
+
+def test_a_damaged_record_of_times_is_set_aside(timed, tmp_path, capsys):
+    """Notices that a damaged record is overwritten, and so lost."""
+    assert (timed(), timed()) == (1, 1)
+    (path,) = (tmp_path / retiming.FOLDER).glob("*.json")
+    damaged = path.read_text().replace("11.0", "10.0")
+    path.write_text(damaged)
+    assert timed() == 2 and retiming.read(path).times.rounds_ms["bnn"] == (12.0,) * 3
+    assert path.with_suffix(".json.damaged").read_text() == damaged
+    said = capsys.readouterr().err
+    assert str(path) in said and "measured again" in said and f"kept as {path.name}.damaged" in said
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"cpu": "another CPU"}, {"cores": 1}, {"system": "Another system"}, {"packages": {"tensorflow": "2.99"}}],
+)
+def test_times_of_another_machine_are_measured_again(timed, monkeypatch, change):
+    """Notices that the times in a folder that was moved, or of older packages, are printed as those of this machine."""
+    assert (timed(), timed()) == (1, 1)
+    described = environment.describe() | change
+    monkeypatch.setattr(environment, "describe", lambda: described)
+    assert (timed(), timed()) == (2, 2)
+
+
+def test_times_for_other_inputs_are_measured_again(timed, monkeypatch):
+    """Notices that times are kept by the name of the data set alone, whatever its images have become."""
+    assert timed() == 1
+    data = datasets.get("fashion_mini")
+    larger = dataclasses.replace(data, input_shape=(32, 32, 1))
+    monkeypatch.setattr(datasets, "get", lambda *arguments: larger)
+    assert (timed(), timed()) == (2, 2)
+
+
+@pytest.mark.parametrize("options", [{"xla": True}, {"steps_per_execution": 10}, {"has_neighbours": True}])
+def test_runs_with_other_options_of_the_session_are_no_pair(store, options):
+    """Notices the step time of a run with XLA beside that of a run without."""
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    for setting in TRACK.settings(TWO):
+        for seed in TWO.every_seed:
+            spec = TRACK.specs(TWO, setting, seed)["bnn"]
+            put(store, spec, 0.4, 1.0, execution=options)
+    score = TRACK.score(TWO, store)
+    assert score.scores["bnn"] is None and score.scores[BASELINE] == pytest.approx(1)
+    assert any(line.startswith("bnn: ") and "same machine" in line and "--retime" in line for line in score.failures)
+
+
+def test_runs_of_other_machines_are_no_pair(store):
+    """Notices step times of two computers in one ratio; the pairs of one computer still count."""
+    fill(store, TWO, ACCURACIES, TIMES_MS)
+    first, second = TRACK.settings(TWO)
+    for seed in TWO.every_seed:
+        spec = TRACK.specs(TWO, second, seed)["bnn"]
+        result = store.result(spec)
+        records.write(store.folder(spec) / "result.json", result, environment={"cpu": "another CPU"})
+    # The pairs of the first setting: 15 / 10 and 16 / 8.
+    assert row(TRACK.score(TWO, store), "bnn")["step / full precision"] == pytest.approx(1.75)
+    for seed in TWO.every_seed:
+        spec = TRACK.specs(TWO, first, seed)["bnn"]
+        records.write(store.folder(spec) / "result.json", store.result(spec), environment={"cpu": "another CPU"})
+    assert TRACK.score(TWO, store).scores["bnn"] is None
 
 
 def test_the_report_of_seeds_is_written_in_all_forms(store, tmp_path):

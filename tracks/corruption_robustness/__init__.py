@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bibench_tf.benchmark.track import Track, option, register
+from bibench_tf.benchmark.track import Track, option, register, settled
 from bibench_tf.errors import BibenchError
 from bibench_tf.stats import metrics
 
@@ -29,6 +29,8 @@ class Options:
         images: The number of test images, the first ones; None for all.
         source: `made` here, `tfds` (the published set that TensorFlow Datasets prepares), or the authors' folder.
         severity_table: The table of severities that made images follow; `by-size` goes by the size of the images.
+        digests: For each of `corruptions`, a digest of its images and labels in a published set, or of the code and the
+            severities of a corruption of a plug-in; empty for another corruption made here. Settled.
     """
 
     corruptions: tuple[str, ...] = option(
@@ -54,6 +56,13 @@ class Options:
         choices=(_BY_SIZE, "cifar10", "imagenet"),
         metavar="TABLE",
     )
+    digests: tuple[str, ...] = settled(())
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The digests that are not empty, by corruption."""
+        found = zip(self.corruptions, self.digests, strict=True) if self.digests else ()
+        return {name: digest for name, digest in found if digest}
 
 
 @register
@@ -81,17 +90,18 @@ class CorruptionRobustness(Track):
     def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
         from bibench_tf import corruptions  # imports SciPy, which `--help` is not to wait for
         from bibench_tf.benchmark.resolve import Job
+        from bibench_tf.tracks.corruption_robustness import measuring
 
-        table = options.severity_table
+        table, setup, job = options.severity_table, benchmark.first_of_images, Job(benchmark, session)
         if table == _BY_SIZE:
-            setup = benchmark.first_of_images
-            table = table_for(Job(benchmark, session).data(setup).input_shape) if setup else "cifar10"
-        return dataclasses.replace(
+            table = table_for(job.data(setup).input_shape) if setup else "cifar10"
+        options = dataclasses.replace(
             options,
             corruptions=corruptions.expand(options.corruptions),
             images=options.images or None,
             severity_table=table,
         )
+        return dataclasses.replace(options, digests=measuring.digests(job, options, setup) if setup else ())
 
     def left_out(self, benchmark: ResolvedBenchmark) -> str | None:
         return None if benchmark.first_of_images else "it corrupts images, and no data set has images"
@@ -106,7 +116,7 @@ class CorruptionRobustness(Track):
         for name in options.corruptions:
             corruptions.check(name, dataset.input_shape[2], table=options.severity_table)
         if options.source != MADE:
-            measuring.published(job, options, dataset)
+            measuring.published(job, options, dataset).check()
 
     def setups(self, benchmark: ResolvedBenchmark) -> tuple[Setup, ...]:
         return (self.setup(benchmark),)

@@ -32,6 +32,7 @@ from bibench_tf.tracks.shared.conditions import read_result
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from bibench_tf.benchmark.resolve import Setup
     from bibench_tf.datasets import ImageDataset
     from bibench_tf.results.runs import RunSpec
     from bibench_tf.tracks.corruption_robustness import CorruptionRobustness, Options
@@ -60,9 +61,10 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
 
     All networks see a corrupted batch before the next is made. The record of a network is written after each
     corruption and severity, so that an interrupted measurement goes on with the next one. A damaged record is set
-    aside, named on stderr, and made again; one of other settings or of an older version is made again. Raises
-    BibenchError for what `check` refuses, for data other than the networks were trained on, and for a network
-    that cannot be loaded; NewerRecordError for a record of a newer version.
+    aside, named on stderr, and made again; one of other settings or of an older version is made again, and so are the
+    answers to a set whose images or labels have changed. Raises BibenchError for what `check` refuses, for data other
+    than the networks were trained on, and for a network that cannot be loaded; NewerRecordError for a record of a newer
+    version.
     """
     setup, options = track.setup(job.benchmark), job.benchmark.options(track.name)
     started = _unfinished(track, job)
@@ -72,7 +74,7 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
     dataset = job.same_data(setup, {record.dataset for _, record in started})
     networks = [_Network(job.store.folder(spec) / FILE, record, job.store.model(spec)) for spec, record in started]
     conditions = environment.describe()
-    lacking = {key for network in networks for key in network.record.lacks(options.corruptions)}
+    lacking = {key for network in networks for key in network.record.lacks(options.corruptions, options.versions)}
     images = networks[0].record.images
     corrupted = _corrupted(job, options, dataset, images)
     with job.session.progress_bar(len(lacking), "set") as progress:
@@ -82,7 +84,7 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
             progress.update()
         for name in options.corruptions:
             for severity in corruptions.SEVERITIES:
-                if (key := key_of(name, severity)) in lacking:
+                if (key := key_of(name, severity, options.versions)) in lacking:
                     progress.set_postfix_str(key)
                     _measure_set(key, networks, corrupted(name, severity), conditions)
                     progress.update()
@@ -94,6 +96,15 @@ def published(job: Job, options: Options, dataset: ImageDataset) -> Any:
 
     session = job.session
     return corrupted.find(options.source, dataset, options.corruptions, session.data_dir, download=session.download)
+
+
+def digests(job: Job, options: Options, setup: Setup) -> tuple[str, ...]:
+    """`Options.digests` of the corruptions of these options. Raises BibenchError as `published`."""
+    if options.source == MADE:
+        made = [corruptions.version_of(name, options.severity_table) for name in options.corruptions]
+        return tuple(version or "" for version in made) if any(made) else ()
+    chosen = published(job, options, job.data(setup))
+    return tuple(chosen.fingerprint(name)[:16] for name in options.corruptions)
 
 
 def _unfinished(track: CorruptionRobustness, job: Job) -> list[tuple[RunSpec, Robustness]]:
@@ -112,7 +123,7 @@ def _unfinished(track: CorruptionRobustness, job: Job) -> list[tuple[RunSpec, Ro
             record = None
         if record is None or record.settings != expected:
             record = expected
-        if record.lacks(options.corruptions):
+        if record.lacks(options.corruptions, options.versions):
             unfinished.append((spec, record))
     return unfinished
 

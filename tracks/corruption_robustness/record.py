@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from bibench_tf.results.runs import RunResult, RunSpec
     from bibench_tf.tracks.corruption_robustness import Options
 
+# `Options.versions`: digests by corruption, of images that the settings of a record do not determine.
+Versions = Mapping[str, str]
+NO_VERSIONS: Versions = {}
 FILE = "robustness.json"
 CLEAN = "clean"
 MADE = "made"
@@ -55,7 +58,8 @@ class Robustness:
 
     `result` is the digest of the training result of the network, `dataset` the fingerprint of the data. The first
     `images` test images are used. `source` is `made`, `tfds` or `folder`; `seed` and `severities` (the table) are those
-    of made corruptions, `version` the version of their code. `answers` are by set: `clean`, `fog-3`.
+    of made corruptions, `version` the version of their code. `answers` are by set (`key_of`): `clean`, `fog-3`. A set
+    of files has their digest in its name, so that other files are another set.
     """
 
     run_id: str
@@ -73,9 +77,9 @@ class Robustness:
         """The same record without its measurements."""
         return dataclasses.replace(self, answers={})
 
-    def lacks(self, names: Sequence[str]) -> list[str]:
+    def lacks(self, names: Sequence[str], versions: Versions = NO_VERSIONS) -> list[str]:
         """The sets without answers, of the clean set and those of the corruptions `names`."""
-        return [key for key in (CLEAN, *keys_of(names)) if key not in self.answers]
+        return [key for key in (CLEAN, *keys_of(names, versions)) if key not in self.answers]
 
     def right(self, key: str) -> np.ndarray:
         """The answers on one set, bool [images]."""
@@ -86,19 +90,20 @@ class Robustness:
         """The accuracy on clean images, 0..1."""
         return float(self.right(CLEAN).mean())
 
-    def accuracies(self, name: str) -> list[float]:
+    def accuracies(self, name: str, versions: Versions = NO_VERSIONS) -> list[float]:
         """The accuracies under one corruption at severities 1 to 5, 0..1."""
-        return [float(self.right(key_of(name, severity)).mean()) for severity in corruptions.SEVERITIES]
+        return [float(self.right(key).mean()) for key in keys_of([name], versions)]
 
 
-def key_of(name: str, severity: int) -> str:
-    """The name of a corrupted set: `fog-3`."""
-    return f"{name}-{severity}"
+def key_of(name: str, severity: int, versions: Versions = NO_VERSIONS) -> str:
+    """The name of a corrupted set: `fog-3`, or `fog-3@0123456789abcdef` where the corruption has a version."""
+    version = versions.get(name)
+    return f"{name}-{severity}" if version is None else f"{name}-{severity}@{version}"
 
 
-def keys_of(names: Sequence[str]) -> list[str]:
+def keys_of(names: Sequence[str], versions: Versions = NO_VERSIONS) -> list[str]:
     """The names of the sets of these corruptions at all severities."""
-    return [key_of(name, severity) for name in names for severity in corruptions.SEVERITIES]
+    return [key_of(name, severity, versions) for name in names for severity in corruptions.SEVERITIES]
 
 
 def source(options: Options) -> str:

@@ -45,7 +45,7 @@ def score(track: CorruptionRobustness, benchmark: ResolvedBenchmark, store: RunS
     results = read_results(store, specs, failures)
     measured = _comparable(benchmark, options, store, specs, results, failures)
     accuracies = {
-        algorithm: {name: record.accuracies(name) for name in options.corruptions}
+        algorithm: {name: record.accuracies(name, options.versions) for name in options.corruptions}
         for algorithm, record in measured.items()
     }
     values = _overall(benchmark, measured, accuracies, notes)
@@ -64,6 +64,7 @@ def score(track: CorruptionRobustness, benchmark: ResolvedBenchmark, store: RunS
             "corruptions": ", ".join(options.corruptions),
             "corrupted images": _SOURCES[source(options)].format(options.severity_table),
             **({"noise seed": str(benchmark.seed)} if options.source == MADE else {}),
+            **{f"version of {name}": version for name, version in options.versions.items()},
             "intervals": f"{bootstrap.LEVEL * 100:g} %, paired bootstrap over the test images, {bootstrap.RESAMPLES:,} "
             f"resamples, percentiles, seed {benchmark.seed}",
         },
@@ -106,7 +107,7 @@ def _comparable(
         first = next(iter(measured.values()), record)
         differing = [
             key
-            for key in (CLEAN, *keys_of(options.corruptions))
+            for key in (CLEAN, *keys_of(options.corruptions, options.versions))
             if (first.answers[key].images, first.answers[key].labels)
             != (record.answers[key].images, record.answers[key].labels)
         ]
@@ -130,7 +131,7 @@ def _measured(
         raise BibenchError(f"The robustness of {spec.algorithm} has not been measured.")
     if record.settings != settings(options, benchmark.seed, spec, result):
         raise BibenchError(f"{path} was measured under other settings; it is not scored.")
-    missing = record.lacks(options.corruptions)
+    missing = record.lacks(options.corruptions, options.versions)
     if missing:
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
         raise BibenchError(f"The robustness of {spec.algorithm} to {shown} has not been measured.")
@@ -183,7 +184,7 @@ def _certainty(
     if not measured:
         return resampling.Certainty()
     first = next(iter(measured.values()))
-    orders = {first.answers[key].labels for key in keys_of(options.corruptions)}
+    orders = {first.answers[key].labels for key in keys_of(options.corruptions, options.versions)}
     if len(orders) > 1:
         notes.append("The corrupted sets hold the images in different orders: there are no intervals and ranks.")
         return resampling.Certainty()
@@ -195,7 +196,7 @@ def _certainty(
         )
     clean = np.stack([record.right(CLEAN) for record in measured.values()], axis=1)
     corrupted = np.stack(
-        [[record.right(key) for key in keys_of(options.corruptions)] for record in measured.values()]
+        [[record.right(key) for key in keys_of(options.corruptions, options.versions)] for record in measured.values()]
     )  # [A, C * S, N]
     shape = (len(measured), len(options.corruptions), len(corruptions.SEVERITIES), first.images)
     return resampling.certainty(

@@ -29,6 +29,8 @@ from bibench_tf.tracks.hardware_inference.record import (
     Inference,
     Missing,
     Parity,
+    conditions,
+    conditions_of,
     deployed,
     expected_latency,
     settings,
@@ -54,7 +56,7 @@ def check_targets(options: Options) -> None:
     """Refuse a device that cannot be reached or is named twice, before anything is trained for it."""
     if options.targets == ("host",):
         return
-    names = [target.describe().target for target in _open_targets(options)]
+    names = [target.describe().target for target, _ in _open_targets(options)]
     if len(set(names)) < len(names):
         raise BibenchError(f"The same device is named twice: {', '.join(names)}.")
 
@@ -62,18 +64,19 @@ def check_targets(options: Options) -> None:
 def measure(job: Job, options: Options) -> None:
     """Convert and check every completed network, and time it on every device of the session.
 
-    A measurement with a record under the same settings is not repeated. The file is kept beside the record. A network
-    that cannot be converted or measured gets a record with the reason and is tried again the next time. Damaged records
-    are left for the score to report. Raises BibenchError for data other than the networks were trained on and for a
-    device that cannot be used, NewerRecordError for records of a newer version.
+    A measurement with a record under the same settings is not repeated; a latency also needs the same device, way of
+    measuring and program (`record.conditions`). The file is kept beside the record. A network that cannot be converted
+    or measured gets a record with the reason and is tried again the next time. Damaged records are left for the score
+    to report. Raises BibenchError for data other than the networks were trained on and for a device that cannot be
+    used, NewerRecordError for records of a newer version.
     """
     _convert_all(job)
-    for target in _open_targets(options):
-        _measure_all(job, target)
+    for target, program in _open_targets(options):
+        _measure_all(job, target, program)
 
 
-def _open_targets(options: Options) -> Iterator[Target]:
-    """The devices of the options, one after the other, each closed before the next."""
+def _open_targets(options: Options) -> Iterator[tuple[Target, Path | None]]:
+    """The devices of the options and their programs, one after the other, each closed before the next."""
     remote = [name for name in options.targets if name != "host"]
     if len(options.binaries) not in (0, 1, len(remote)):
         raise BibenchError(
@@ -81,10 +84,10 @@ def _open_targets(options: Options) -> Iterator[Target]:
             "in the order of the devices."
         )
     binaries = options.binaries * len(remote) if len(options.binaries) == 1 else options.binaries
-    programs = dict(zip(remote, binaries, strict=False))
+    programs = dict(zip(remote, map(Path, binaries), strict=False))
     for name in options.targets:
-        with open_target(name, binary=Path(programs[name]) if name in programs else None) as target:
-            yield target
+        with open_target(name, binary=programs.get(name)) as target:
+            yield target, programs.get(name)
 
 
 def _to_convert(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple[RunSpec, Inference]]:
@@ -206,9 +209,12 @@ def _parity(model: tf.keras.Model, content: bytes, runtime: str, examples: _Exam
 
 
 def _to_measure(
-    benchmark: ResolvedBenchmark, store: RunStore, target: str
+    benchmark: ResolvedBenchmark, store: RunStore, target: str, wanted: tuple[Any, ...]
 ) -> Iterator[tuple[RunSpec, Latency, Path | None]]:
-    """The files without a usable record of a device, the empty records to fill, and the full-precision file."""
+    """The files without a usable record of a device, the empty records to fill, and the full-precision file.
+
+    `wanted` are the `conditions` that a record needs.
+    """
     specs = benchmark.specs(benchmark.first)
     files: dict[str, Inference] = {}
     for algorithm, spec in specs.items():
@@ -219,21 +225,27 @@ def _to_measure(
         expected = expected_latency(spec, files, target)
         path = store.folder(spec) / latencies.file_name(target)
         try:
-            record = latencies.read(path) if path.exists() else None
+            usable = path.exists() and _is_usable(path, expected, wanted)
         except RecordError:
             continue
-        except Missing:
-            record = None
-        if record is None or record.error is not None or record.settings != expected.settings:
+        if not usable:
             baseline = None if expected.baseline_sha256 is None else store.folder(specs[BASELINE]) / MODEL_FILE
             yield spec, expected, baseline
 
 
-def _measure_all(job: Job, target: Target) -> None:
+def _is_usable(path: Path, expected: Latency, wanted: tuple[Any, ...]) -> bool:
+    record = latencies.read(path)
+    if record.error is not None or record.settings != expected.settings:
+        return False
+    return conditions_of(path, record) == wanted
+
+
+def _measure_all(job: Job, target: Target, program: Path | None) -> None:
     store = job.store
     device = target.describe()
     how = HOST_SETTINGS if device.target == "host" else DEVICE_SETTINGS
-    pending = list(_to_measure(job.benchmark, store, device.target))
+    described = environment.describe() | ({"program": files.fingerprint_files([program])} if program else {})
+    pending = list(_to_measure(job.benchmark, store, device.target, conditions(device, how, described)))
     for spec, record, baseline in job.session.progress(pending, device.target, "network"):
         folder = store.folder(spec)
         flatbuffers = {"network": (folder / MODEL_FILE).read_bytes()}
@@ -247,6 +259,6 @@ def _measure_all(job: Job, target: Target) -> None:
         records.write(
             folder / latencies.file_name(device.target),
             record,
-            environment=environment.describe(),
+            environment=described,
             provenance="emulated" if device.emulated or record.emulated else "measured",
         )

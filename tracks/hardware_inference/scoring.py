@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.track import Track
@@ -14,7 +16,14 @@ from bibench_tf.results.records import RecordError
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.stats import metrics
 from bibench_tf.tracks.hardware_inference import tables
-from bibench_tf.tracks.hardware_inference.record import Inference, Missing, deployed, expected_latency
+from bibench_tf.tracks.hardware_inference.record import (
+    Inference,
+    Missing,
+    Parity,
+    conditions_of,
+    deployed,
+    expected_latency,
+)
 
 
 def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackScore:
@@ -33,8 +42,9 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             failures.append(f"{algorithm}: {error}")
     emulated: dict[str, list[Latency]] = {}
     measured: dict[str, dict[str, Latency]] = {}
+    first: dict[str, tuple[str, tuple[Any, ...]]] = {}
     for algorithm in files:
-        found = _on_devices(store, specs[algorithm], files, algorithm, failures)
+        found = _on_devices(store, specs[algorithm], files, algorithm, first, failures)
         emulated[algorithm] = [record for record in found.values() if record.emulated]
         measured[algorithm] = {target: record for target, record in found.items() if not record.emulated}
     devices = list(dict.fromkeys(target for of_devices in measured.values() for target in of_devices))
@@ -57,9 +67,18 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
 
 
 def _on_devices(
-    store: RunStore, spec: RunSpec, files: Mapping[str, Inference], algorithm: str, failures: list[str]
+    store: RunStore,
+    spec: RunSpec,
+    files: Mapping[str, Inference],
+    algorithm: str,
+    first: dict[str, tuple[str, tuple[Any, ...]]],
+    failures: list[str],
 ) -> dict[str, Latency]:
-    """The usable device records beside a run, by device; the others become sentences in `failures`."""
+    """The usable device records beside a run, by device; the others become sentences in `failures`.
+
+    `first` has, by target, the first algorithm with a record and the conditions of its measurement, which those of the
+    other algorithms have to equal.
+    """
     found = {}
     for path in latencies.files(store.folder(spec)):
         try:
@@ -69,8 +88,16 @@ def _on_devices(
             continue
         if record.settings != expected_latency(spec, files, record.target).settings:
             failures.append(f"{algorithm}: {path} was measured with other files: measure again on {record.target}.")
-        elif record.error is not None:
+            continue
+        if record.error is not None:
             failures.append(f"{algorithm} on {record.target}: {record.error}")
+            continue
+        other, conditions = first.setdefault(record.target, (algorithm, conditions_of(path, record)))
+        if conditions_of(path, record) != conditions:
+            failures.append(
+                f"{algorithm}: {path} was measured on another device, with other settings or with another program than "
+                f"{other}: measure again on {record.target}."
+            )
         else:
             found[record.target] = record
     return dict(sorted(found.items(), key=lambda item: (item[0] != "host", item[0])))
@@ -82,14 +109,8 @@ def _score(
     measured: Mapping[str, Latency],
     devices: list[str],
 ) -> float:
-    parity = record.parity
-    if not parity.same:
-        share = parity.top1_agreement
-        agreement = "" if share is None else f", and they agree on {100 * share:.0f} % of the classes"
-        raise Missing(
-            "the file does not compute what the trained network does: outputs differ by "
-            f"{100 * parity.median_difference:.1f} % of their range (median of the test examples){agreement}."
-        )
+    if not record.parity.same:
+        raise Missing(f"the file does not compute what the trained network does: {_apart(record.parity)}.")
     if not devices:
         raise Missing("its latency is not measured on any device yet.")
     lacking = [target for target in devices if target not in measured]
@@ -106,3 +127,15 @@ def _score(
     # Of the full-precision network itself there is no second measurement.
     times_fp = [(each.baseline or each.network).latency_ms for each in records_of]
     return metrics.om_infer(times_fp, times, *sizes)
+
+
+def _apart(parity: Parity) -> str:
+    """The difference between Keras and the file, in words."""
+    if not math.isfinite(parity.largest_difference):
+        return "outputs are missing or not finite numbers"
+    share = parity.top1_agreement
+    agreement = "" if share is None else f", and they agree on {100 * share:.0f} % of the classes"
+    return (
+        f"outputs differ by {100 * parity.median_difference:.1f} % of their spread (median of the test examples)"
+        f"{agreement}"
+    )

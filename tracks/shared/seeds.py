@@ -32,7 +32,8 @@ def accuracy(found: Sequence[RunResult | None]) -> Estimate | None:
 
 def mean_accuracy(found: Sequence[RunResult], chosen: Sequence[int]) -> float:
     """The mean accuracy of the seeds of these indices; one below 0, as correlations may be, counts as 0."""
-    return max(0.0, math.fsum(found[index].accuracy for index in chosen) / len(chosen))
+    mean = math.fsum(found[index].accuracy for index in chosen) / len(chosen)
+    return 0.0 if mean < 0 else mean  # `max` would make 0 of NaN
 
 
 def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +50,14 @@ class Complexity:
 
 
 def measure(track: Track, job: Job) -> None:
-    """Count every network that has no record yet; nothing is trained or timed.
+    """Count every network that has no record for the inputs and classes of the data; nothing is trained or timed.
 
     A network that cannot be counted gets a record with the reason and is tried again the next time. Damaged
     records are left for the score to report.
     """
     benchmark, session = job.benchmark, job.session
-    pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
-    options = dict(job.data(benchmark.first).fixed_options) if pending else {}
+    options = dict(job.data(benchmark.first).fixed_options)
+    pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key, options)]
     for key in session.progress(pending, track.name, "network"):
         try:
             cost = complexity.count_network(key.network, key.algorithm, **options)
@@ -74,7 +75,11 @@ def read_counts(benchmark: ResolvedBenchmark, results: Path, failures: list[str]
     found: dict[str, Complexity] = {}
     for key in _keys(benchmark):
         try:
-            found[key.algorithm] = _counted(results, key)
+            record = _counted(results, key)
+            first = next(iter(found.values()), record)
+            if record.options != first.options:
+                raise BibenchError(f"counted for other inputs or classes than {first.key.algorithm}: count again.")
+            found[key.algorithm] = record
         except records.NewerRecordError:
             raise
         except BibenchError as error:
@@ -92,11 +97,18 @@ def _path(results: Path, key: Key) -> Path:
     return results / "complexity" / f"{key.network}-{key.algorithm}-{digest}.json"
 
 
-def _is_counted(results: Path, key: Key) -> bool:
+def _is_counted(results: Path, key: Key, options: Mapping[str, Any]) -> bool:
+    path = _path(results, key)
     try:
-        return _path(results, key).exists() and records.read(_path(results, key), Complexity).error is None
+        found = records.read(path, Complexity) if path.exists() else None
     except records.RecordError:
         return True
+    return found is not None and found.error is None and found.options == _as_stored(options)
+
+
+def _as_stored(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a record has them: tuples are lists."""
+    return json.loads(json.dumps(options))
 
 
 def _counted(results: Path, key: Key) -> Complexity:

@@ -48,7 +48,7 @@ def measured_points(benchmark: ResolvedBenchmark, results: Path) -> list[Point]:
     points = []
     for algorithm, spec in benchmark.specs(benchmark.first).items():
         run = store.result(spec)
-        if algorithm in counts and run is not None and run.accuracy is not None:
+        if algorithm in counts and run is not None and run.accuracy is not None and math.isfinite(run.accuracy):
             cost = counts[algorithm].cost
             operations = complexity.derive("ops64", cost)["operations"]
             points.append(Point(algorithm, 100 * run.accuracy, operations, cost.bits / 8 / 2**20))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from bibench_tf.results.records import RecordError
 from bibench_tf.training.step_timing import StepTimes
 
 if TYPE_CHECKING:
+    from bibench_tf.datasets import Dataset
     from bibench_tf.tracks.training_consumption import Options
 
 FOLDER = "step-times"
@@ -50,30 +50,39 @@ def read(file: Path) -> Retiming | None:
 
 
 def measure(job: Job, options: Options) -> None:
-    """Time interleaved training steps of all algorithms, where that is asked for and no record has as many rounds.
+    """Time interleaved training steps of all algorithms, where that is asked for and no record has them.
 
-    Raises NewerRecordError for a record of a newer version.
+    The record is used again for the same inputs and number of classes, on the same machine with the same packages, if
+    it has as many rounds. A damaged record is set aside. Raises NewerRecordError for a record of a newer version.
     """
     if not options.retime:
         return
     benchmark, session, setup = job.benchmark, job.session, job.benchmark.first
-    file = path(session.results, setup)
+    file, data = path(session.results, setup), job.data(setup)
     try:
-        found = read(file)
+        if _is_usable(file, benchmark.all_algorithms, options.retime_rounds, data):
+            return
     except RecordError as error:
-        print(f"{error} It is measured again.", file=sys.stderr)
-        found = None
-    if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= options.retime_rounds:
-        return
+        records.set_aside(file, error, "It is measured again")
     from bibench_tf.training import step_timing  # imports TensorFlow
 
     recipe = setup.recipe
     steps = step_timing.Steps(setup.network, recipe.batch_size, recipe.optimizer, recipe.precision, benchmark.seed)
     times = step_timing.measure(
         benchmark.all_algorithms,
-        job.data(setup),
+        data,
         steps,
         rounds=options.retime_rounds,
         progress=lambda rounds: session.progress(rounds, "step times", "round"),
     )
     records.write(file, Retiming(setup.dataset, times), environment=environment.describe())
+
+
+def _is_usable(file: Path, algorithms: Sequence[str], rounds: int, data: Dataset) -> bool:
+    """Whether the record in `file` has the times that a new measurement would give; RecordError for a damaged one."""
+    found = read(file)
+    if found is None or found.lacks(algorithms) or found.rounds < rounds:
+        return False
+    machine = environment.of_times(records.read_envelope(file)["environment"])
+    same_machine = machine == environment.of_times(environment.describe())
+    return same_machine and found.times.options == dict(data.network_options)

@@ -51,17 +51,26 @@ class Measured:
 
 
 def ratio_of_runs(
-    runs: Sequence[Sequence[RunResult | None]], baseline: Sequence[Sequence[RunResult | None]], chosen: Sequence[int]
+    runs: Sequence[Sequence[RunResult | None]],
+    baseline: Sequence[Sequence[RunResult | None]],
+    chosen: Sequence[int],
+    machines: Mapping[str, Any],
 ) -> Ratio | None:
     """Median and quartiles of the step time beside that of full precision with the same setting and seed.
 
-    Both are by setting and seed; `chosen` are the indices of the seeds. None where no pair of runs has a step time.
+    Both are by setting and seed; `chosen` are the indices of the seeds, `machines` has the machine of each run by the
+    run's id. Runs of different machines, or with different options of the session, are no pair. None where no pair of
+    runs has a step time.
     """
     ratios = [
         one.train_step_time_ms / other.train_step_time_ms
         for of_seeds, of_baseline in zip(runs, baseline, strict=True)
         for one, other in ((of_seeds[index], of_baseline[index]) for index in chosen)
-        if one and other and one.train_step_time_ms and other.train_step_time_ms
+        if one
+        and other
+        and one.train_step_time_ms
+        and other.train_step_time_ms
+        and (one.execution, machines[one.run_id]) == (other.execution, machines[other.run_id])
     ]
     return Ratio.of(ratios) if ratios else None
 

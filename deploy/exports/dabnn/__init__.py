@@ -96,12 +96,14 @@ def difference(model: tf.keras.Model, exported: onnx.ModelProto, images: np.ndar
     """The largest difference between onnxruntime and Keras in an image's outputs, relative to the range of all outputs.
 
     The median over `images` (N, H, W, C), by default eight of noise: where a value lies within rounding of zero, one
-    sign can change an image's output though the graph is right.
+    sign can change an image's output though the graph is right. Infinite where an output is not a finite number.
     """
     if images is None:
         shape = model.inputs[0].shape[1:]
         images = np.random.default_rng(0).normal(size=(8, *shape)).astype(np.float32)
     expected, given = model.predict(images, verbose=0), predict(exported, images)
+    if not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return np.inf
     gaps = np.abs(expected - given).reshape(len(images), -1).max(axis=1)
     return float(np.median(gaps) / max(np.ptp(expected), np.finfo(np.float32).tiny))
 
