@@ -21,12 +21,12 @@ from larq.quantized_variable import QuantizedVariable
 from bibench_tf import model_checks, model_files
 from bibench_tf.deploy import interpreters
 from bibench_tf.deploy.flatbuffer import input_order, output_order, same_padding
-from bibench_tf.deploy.workers import JobError, Worker
 from bibench_tf.errors import BibenchError
+from bibench_tf.workers import JobError, Worker
 
 Runtime = Literal["lce", "tflite", "tflite_int8"]
 
-_WORKER = "conversion_worker"
+_WORKER = "bibench_tf.deploy.conversion_worker"
 _SIGNATURE = "serving_default"
 _OTHER_FLOATS = ("float16", "bfloat16", "float64")
 # Above this size of its operands TensorFlow leaves the arithmetic of constants, such as a kernel's scale, to every run.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.deploy import interpreters, workers
+from bibench_tf import workers
+from bibench_tf.deploy import interpreters
 from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, Graph, graph, unknown_operators
 
 _SAME = 0  # `padding` of an LceBconv2d

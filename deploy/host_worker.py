@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf  # noqa: F401  # the slow libraries are imported once for all children
 from larq_compute_engine.tflite.python import interpreter_wrapper_lite  # noqa: F401
 
-from bibench_tf.deploy import interpreters, workers
-from bibench_tf.deploy.workers import JobError
+from bibench_tf import workers
+from bibench_tf.deploy import interpreters
+from bibench_tf.workers import JobError
 
 
 class _Networks:

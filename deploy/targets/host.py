@@ -10,9 +10,9 @@ import numpy as np
 import psutil
 
 from bibench_tf.deploy.targets import Access, Device, Measurement, OperationTime, Round, Settings, register
-from bibench_tf.deploy.workers import JobError, Worker
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import environment
+from bibench_tf.workers import JobError, Worker
 
 if TYPE_CHECKING:
     from bibench_tf.deploy.flatbuffer import Operation
@@ -35,7 +35,7 @@ class HostWorker:
     """The process `host_worker`, in which every network gets a process of its own."""
 
     def __init__(self) -> None:
-        self.worker = Worker("host_worker")
+        self.worker = Worker("bibench_tf.deploy.host_worker")
 
     def load(self, name: str, content: bytes, settings: Settings) -> str:
         """Load a network in a new process; returns a description of its kernels. Raises BibenchError."""

@@ -22,14 +22,14 @@ class Worker:
     """A process that runs a module of this package, which calls `serve`."""
 
     def __init__(self, module: str) -> None:
-        """Start `bibench_tf.deploy.<module>` without GPUs, which are left to training."""
+        """Start `module` without GPUs, which are left to training."""
         self._temporary = tempfile.TemporaryDirectory(prefix="bibench-")
         self.folder = Path(self._temporary.name)
         self._connection, theirs = Pipe()
         # Libraries print to a file: a pipe that is not read would block them.
         with theirs, open(self.folder / "log.txt", "wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"bibench_tf.deploy.{module}", str(theirs.fileno())],
+                [sys.executable, "-m", module, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
