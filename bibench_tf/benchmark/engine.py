@@ -23,6 +23,8 @@ from bibench_tf.training.session import Session
 FILE = "benchmark.json"
 # More data sets or networks than these are counted.
 _NAMED_IN_TITLE = 2
+# No process takes as long to store its benchmark.
+_LONGEST_WRITE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -224,13 +226,19 @@ def stored_benchmark(results: Path) -> StoredBenchmark | None:
 
 def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Path) -> StoredBenchmark:
     """Keep the benchmark with its results, together with the tracks that were run for it before."""
-    with locks.acquired(results / ".lock", timeout_s=-1):
+    path = results / ".lock"
+    lock = locks.acquired(path, timeout_s=_LONGEST_WRITE_S)
+    if lock is None:
+        raise BibenchError(f"Another process has held {path} for {_LONGEST_WRITE_S:g} s: end it if it hangs.")
+    try:
         stored = stored_benchmark(results)
         together = _together(tracks, benchmark, stored)
         if together != stored:
             options = {name: stored_options(values) for name, values in together.benchmark.options.items()}
             plain = dataclasses.replace(together, benchmark=dataclasses.replace(together.benchmark, options=options))
             records.write(results / FILE, plain, environment=environment.describe())
+    finally:
+        lock.release()
     return together
 
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import Timeout
 from tqdm import tqdm
 
 from bibench_tf import datasets, files, networks, tasks
@@ -139,9 +138,8 @@ def execute(run: Run, bar: tqdm) -> bool:
     Every step moves `bar`. Raises StorageError for a full or read-only disk.
     """
     spec, store = run.spec, run.store
-    try:
-        lock = locks.acquired(run.folder / ".lock")
-    except Timeout:
+    lock = locks.acquired(run.folder / ".lock")
+    if lock is None:
         return False
     try:
         start, started_s = bar.n, time.monotonic()
@@ -213,7 +211,8 @@ def _train(run: Run, bar: tqdm) -> RunResult:
             raise
         if isinstance(error, BibenchError):
             return dataclasses.replace(begun, error=str(error))
-        (run.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        text = traceback.format_exc()
+        files.write_atomically(run.folder / "error.txt", lambda path: path.write_text(text, encoding="utf-8"))
         return dataclasses.replace(begun, error=f"{type(error).__name__}: {error}"[:500])
     files.write_atomically(store.model_path(spec), lambda path: model.save(path))
     summary = _summary(progress, model)
