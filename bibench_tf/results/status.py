@@ -111,8 +111,11 @@ def read_plan(results: Path) -> list[Planned] | None:
         return None
     try:
         return records.read(path, StoredPlan).planned
-    except ValueError as error:
-        raise records.RecordError(f"{path} is not a plan: {error}.") from error
+    except (records.RecordError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise records.RecordError(
+            f"{path} is no plan ({reason}): the command of the benchmark writes it again."
+        ) from error
 
 
 def write_plan(planned: Iterable[Planned], results: Path) -> None:

@@ -31,6 +31,7 @@ from bibench_tf.tracks.hardware_inference.record import (
     Parity,
     deployed,
     expected_latency,
+    read,
     settings,
     sha256,
 )
@@ -63,9 +64,9 @@ def measure(job: Job, options: Options) -> None:
     """Convert and check every completed network, and time it on every device of the session.
 
     A measurement with a record under the same settings is not repeated. The file is kept beside the record. A network
-    that cannot be converted or measured gets a record with the reason and is tried again the next time. Damaged records
-    are left for the score to report. Raises BibenchError for data other than the networks were trained on and for a
-    device that cannot be used, NewerRecordError for records of a newer version.
+    that cannot be converted or measured gets a record with the reason and is tried again the next time. A damaged
+    record is set aside, named on stderr, and made again. Raises BibenchError for data other than the networks were
+    trained on and for a device that cannot be used, NewerRecordError for records of a newer version.
     """
     _convert_all(job)
     for target in _open_targets(options):
@@ -95,10 +96,8 @@ def _to_convert(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple
         except (RecordError, Missing):
             continue  # not trained, or damaged: the score says which
         with contextlib.suppress(Missing):
-            try:
-                record = deployed(store, spec)
-            except RecordError:
-                continue
+            records.read_or_set_aside(store.folder(spec) / FILE, read)
+            record = deployed(store, spec)
             if sha256(store.folder(spec) / MODEL_FILE) == record.file_sha256:
                 continue
         yield spec, expected
@@ -218,12 +217,7 @@ def _to_measure(
         spec = specs[algorithm]
         expected = expected_latency(spec, files, target)
         path = store.folder(spec) / latencies.file_name(target)
-        try:
-            record = latencies.read(path) if path.exists() else None
-        except RecordError:
-            continue
-        except Missing:
-            record = None
+        record = records.read_or_set_aside(path, latencies.read)
         if record is None or record.error is not None or record.settings != expected.settings:
             baseline = None if expected.baseline_sha256 is None else store.folder(specs[BASELINE]) / MODEL_FILE
             yield spec, expected, baseline

@@ -51,8 +51,8 @@ class Complexity:
 def measure(track: Track, job: Job) -> None:
     """Count every network that has no record yet; nothing is trained or timed.
 
-    A network that cannot be counted gets a record with the reason and is tried again the next time. Damaged
-    records are left for the score to report.
+    A network that cannot be counted gets a record with the reason and is tried again the next time. A damaged record
+    is set aside, named on stderr, and made again.
     """
     benchmark, session = job.benchmark, job.session
     pending = [key for key in _keys(benchmark) if not _is_counted(session.results, key)]
@@ -93,10 +93,12 @@ def _path(results: Path, key: Key) -> Path:
 
 
 def _is_counted(results: Path, key: Key) -> bool:
-    try:
-        return _path(results, key).exists() and records.read(_path(results, key), Complexity).error is None
-    except records.RecordError:
-        return True
+    record = records.read_or_set_aside(_path(results, key), _read, "It is counted again")
+    return record is not None and record.key == key and record.error is None
+
+
+def _read(path: Path) -> Complexity:
+    return records.read(path, Complexity)
 
 
 def _counted(results: Path, key: Key) -> Complexity:
@@ -104,7 +106,7 @@ def _counted(results: Path, key: Key) -> Complexity:
     path = _path(results, key)
     if not path.exists():
         raise BibenchError("not counted yet.")
-    record = records.read(path, Complexity)
+    record = _read(path)
     if record.key != key:
         raise records.RecordError(f"{path} belongs to another network; it is not scored.")
     if record.error is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING
 from bibench_tf import files
 from bibench_tf.benchmark.resolve import Job, Setup
 from bibench_tf.results import environment, records
-from bibench_tf.results.records import RecordError
 from bibench_tf.training.step_timing import StepTimes
 
 if TYPE_CHECKING:
@@ -58,11 +56,7 @@ def measure(job: Job, options: Options) -> None:
         return
     benchmark, session, setup = job.benchmark, job.session, job.benchmark.first
     file = path(session.results, setup)
-    try:
-        found = read(file)
-    except RecordError as error:
-        print(f"{error} It is measured again.", file=sys.stderr)
-        found = None
+    found = records.read_or_set_aside(file, read)
     if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= options.retime_rounds:
         return
     from bibench_tf.training import step_timing  # imports TensorFlow
