@@ -80,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     process.quiet_tensorflow()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with process.cleaned_up_at_signals(), room_in("a disk"):
+        with process.cleaned_up_at_signals(), room_in("the output"):
             for path in plugin_files(arguments):  # a plug-in may bring commands and options
                 load_plugin(path)
             code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
