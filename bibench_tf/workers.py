@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -133,6 +134,8 @@ def serve() -> None:
             try:
                 reply = [answer(job), None]
             except Exception as error:
+                if not isinstance(error, JobError):
+                    traceback.print_exc()  # to the log
                 reply = [None, in_words(error)]
             send(connection, reply)
     shutil.rmtree(start["folder"], ignore_errors=True)
