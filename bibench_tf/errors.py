@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from collections.abc import Iterable
+
+# The numbers of the system's errors for a full disk, a file above a limit, and a read-only disk.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS})
+_NO_PERMISSION = frozenset({errno.EACCES, errno.EPERM})
 
 
 class BibenchError(Exception):
@@ -43,7 +49,13 @@ class StorageError(BibenchError):
     def of(cls, path: object, error: BaseException) -> StorageError:
         """The error for a path; `error` is one of the system's or of TensorFlow's."""
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+        # TensorFlow names the operation and the file around the reason.
+        reason = re.sub(r"^(\{\{.*?\}\} )?(/.*; )?|( \[Op:\w+\])$", "", reason)
+        number = getattr(error, "errno", None)
+        remedy = "free some space or grant write permission"
+        if number is not None and number not in NO_ROOM | _NO_PERMISSION:
+            remedy = "name another file or folder"
         return cls(
-            f"Cannot write to {path}: {reason}. Files written before are kept; free some space or grant write "
-            "permission, and start the same command again."
+            f"Cannot write to {path}: {reason}. Files written before are kept; {remedy}, and start the same command "
+            "again."
         )

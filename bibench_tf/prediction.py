@@ -10,6 +10,7 @@ import numpy as np
 
 from bibench_tf import tasks
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,18 +42,17 @@ def predictions(
 
 
 def draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None:
-    """Write the first test images with what the detector finds on them, as `image_0.png` and so on."""
+    """Write the first test images with what the detector finds on them, as `image_0.png` and so on.
+
+    Raises StorageError when they cannot be written.
+    """
     from bibench_tf.datasets import DetectionDataset
     from bibench_tf.detection import drawing
 
     if not isinstance(data, DetectionDataset):
         raise BibenchError(f"--draw is for detectors, and '{data.name}' is for {tasks.get(data.task).title.lower()}.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
-            drawing.detections(model, images, data).save(folder / f"image_{number}.png")
-    except OSError as error:
-        raise BibenchError(f"Cannot write to {folder}: {error.strerror}.") from error
+    for number, (images, _) in enumerate(data.test_batches(1, limit=count)):
+        write_atomically(folder / f"image_{number}.png", drawing.detections(model, images, data).save)
 
 
 def data_of(model: Path) -> str:

@@ -11,15 +11,21 @@ Importing `bibench_tf` calls `prepare` and changes nothing else. It imports no T
   whether latent weights are clipped is a part of each algorithm (`Algorithm.weight_limit`).
 
 The other functions act only when called: the command line silences TensorFlow's Python logger, a training drops the
-gradients of earlier networks from a private TensorFlow table, and a plug-in file is named to child processes.
+gradients of earlier networks from a private TensorFlow table, a plug-in file is named to child processes, and a command
+is ended by SIGTERM and SIGHUP as by Ctrl-C.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from types import FrameType
 
 from bibench_tf.errors import BibenchError
 
@@ -76,3 +82,34 @@ def name_plugin(path: str) -> None:
     """Add a plug-in file to BIBENCH_PLUGINS, which child processes inherit."""
     if path not in plugins():
         os.environ[PLUGINS_VARIABLE] = os.pathsep.join([*plugins(), path])
+
+
+class Terminated(BaseException):
+    """SIGTERM or SIGHUP: all clean-up is done as after Ctrl-C. `code` is the exit code by convention, 128 + N."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.code = 128 + number
+
+
+@contextlib.contextmanager
+def cleaned_up_at_signals() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP raise Terminated in the main thread, unless they are ignored (`nohup`).
+
+    Without it they end the process at once; its temporary folders, here and on devices, would stay.
+    """
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # only the main thread can handle signals
+    for number in numbers:
+        signal.signal(number, _terminate)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a second signal must not end the clean-up
+    raise Terminated(number)

@@ -8,7 +8,7 @@ Python class of an algorithm.
 from __future__ import annotations
 
 import contextlib
-import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ import numpy as np
 import tensorflow as tf
 from larq.quantized_variable import QuantizedVariable
 
-from bibench_tf import model_files
+from bibench_tf import files, model_files
 from bibench_tf.deploy import interpreters, ports
 from bibench_tf.deploy.flatbuffer import input_order, output_order, same_padding
-from bibench_tf.deploy.workers import JobError, Worker
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, StorageError
+from bibench_tf.workers import Ended, JobError, Worker
 
 Runtime = Literal["lce", "tflite", "tflite_int8"]
 
-_WORKER = "conversion_worker"
+_WORKER = "bibench_tf.deploy.conversion_worker"
 _SIGNATURE = "serving_default"
 _OTHER_FLOATS = ("float16", "bfloat16", "float64")
 # Above this size of its operands TensorFlow leaves the arithmetic of constants, such as a kernel's scale, to every run.
@@ -109,20 +109,22 @@ class Converter:
         if self._worker.process.poll() is not None:
             self._worker.close()
             self._worker = Worker(_WORKER)
-        source = self._worker.folder / "saved_model"
-        try:
-            export(model, source, runtime)
-            values = None if samples is None else np.asarray(samples, np.float32)
-            return self._worker.ask((runtime, str(source), values), self.timeout_s)
-        except JobError as error:
-            raise ConversionError(f"The conversion failed: {error}") from error
-        except TimeoutError as error:
-            self._worker.close()
-            raise ConversionError(f"The conversion was stopped after {self.timeout_s:g} s.") from error
-        except EOFError as error:
-            raise ConversionError(f"The converter {self._worker.end()}") from error
-        finally:
-            shutil.rmtree(source, ignore_errors=True)
+        with files.room_in(self._worker.folder), tempfile.TemporaryDirectory(dir=self._worker.folder) as folder:
+            job = {name: f"{folder}/{name}" for name in ("source", "target")} | {"runtime": runtime}
+            export(model, Path(job["source"]), runtime)
+            if samples is not None:
+                job["samples"] = f"{folder}/samples.npy"
+                np.save(job["samples"], np.asarray(samples, np.float32))
+            try:
+                self._worker.ask(job, self.timeout_s)
+                return Path(job["target"]).read_bytes()
+            except JobError as error:
+                raise ConversionError(f"The conversion failed: {error}") from error
+            except TimeoutError as error:
+                self._worker.close()
+                raise ConversionError(f"The conversion was stopped after {self.timeout_s:g} s.") from error
+            except Ended as error:
+                raise ConversionError(f"The converter {error}") from error
 
 
 def order(model: tf.keras.Model) -> tuple[list[str], list[str]]:
@@ -186,7 +188,10 @@ def export(model: tf.keras.Model | Path, folder: Path, runtime: Runtime = "lce")
             raise ConversionError(f"The model cannot be traced for a batch of 1: {reason}") from error
     if runtime == "lce":
         _check_paddings(function, nested=isinstance(model, Path))
-    tf.saved_model.save(module, str(folder), function)
+    try:
+        tf.saved_model.save(module, str(folder), function)
+    except tf.errors.OpError as error:  # saving runs operations that write, and no others
+        raise StorageError.of(folder, error) from error
 
 
 @contextlib.contextmanager

@@ -1,37 +1,41 @@
 """The process of conversions, started by `conversion.Converter`.
 
-A job is the runtime (`lce`, `tflite` or `tflite_int8`), the folder of a SavedModel, and for int8 the samples of its
-input, else None. The answer is the flatbuffer, which has run once.
+A job names the runtime (`lce`, `tflite` or `tflite_int8`), the folder of a SavedModel, the file (.npy) of samples of
+its input, for int8, and the file to write: the flatbuffer, which has run once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf.deploy import interpreters, workers
+from bibench_tf.deploy import interpreters
 from bibench_tf.deploy.flatbuffer import BINARY_CONVOLUTION, Graph, graph, unknown_operators
 
 _SAME = 0  # `padding` of an LceBconv2d
 
 
-def convert(job: tuple[str, str, np.ndarray | None]) -> bytes:
+def answer(job: Mapping[str, str]) -> None:
     """Do one job. Raises what the converter raises, and ValueError for a file that does not run."""
-    runtime, source, samples = job
+    runtime, source = job["runtime"], job["source"]
     if runtime == "lce":
         import larq_compute_engine as lce
 
         flatbuffer = lce.convert_saved_model(source)
     else:
         converter = tf.lite.TFLiteConverter.from_saved_model(source)
-        if samples is not None:
+        if "samples" in job:
+            samples = np.load(job["samples"], allow_pickle=False)
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = lambda: ([sample[np.newaxis]] for sample in samples)
             # Without this an operation that has no int8 form would silently stay float.
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         flatbuffer = converter.convert()
     _check(flatbuffer, runtime)
-    return flatbuffer
+    Path(job["target"]).write_bytes(flatbuffer)
 
 
 def _check(flatbuffer: bytes, runtime: str) -> None:
@@ -88,7 +92,3 @@ def _why_not_run(content: Graph) -> str | None:
                     "shape, or put tf.maximum(x, -3e38) in between."
                 )
     return None
-
-
-if __name__ == "__main__":
-    workers.serve(convert)

@@ -20,8 +20,9 @@ import numpy as np
 import tensorflow as tf  # noqa: F401  # the slow libraries are imported once for all children
 from larq_compute_engine.tflite.python import interpreter_wrapper_lite  # noqa: F401
 
-from bibench_tf.deploy import interpreters, workers
-from bibench_tf.deploy.workers import JobError
+from bibench_tf import workers
+from bibench_tf.deploy import interpreters
+from bibench_tf.workers import JobError
 
 
 class _Networks:
@@ -40,9 +41,9 @@ class _Networks:
         process, connection = self._children[name]
         try:
             if job["do"] == "run":
-                connection.send(job)
+                workers.send(connection, job)
             if connection.poll(job["timeout_s"]):
-                answer, reason = connection.recv()
+                answer, reason = workers.receive(connection)
             else:
                 self._end(name)
                 answer, reason = None, f"it was stopped after {job['timeout_s']:g} s."
@@ -84,19 +85,19 @@ def _serve(connection: Connection, others: list[Connection], job: Mapping[str, A
         inputs = [_example(*each) for each in zip(network.input_shapes, network.input_types, strict=True)]
         network.run(inputs)
     except Exception as error:
-        connection.send((None, workers.in_words(error)))
+        workers.send(connection, (None, workers.in_words(error)))
         return
-    connection.send((network.kernel, None))
+    workers.send(connection, (network.kernel, None))
     while True:
         try:
-            job = connection.recv()
+            job = workers.receive(connection)
         except EOFError:
             return
         times_ms = _turn(network, inputs, job["runs"], job["seconds"])
         now = _private_kib()
         peak = None if peak is None or now is None else max(peak, now)
         memory = None if peak is None or before is None else (peak - before) / 1024
-        connection.send(((times_ms, memory), None))
+        workers.send(connection, ((times_ms, memory), None))
 
 
 def _turn(network: Any, inputs: list[np.ndarray], runs: int, seconds: float) -> list[float]:
@@ -127,5 +128,4 @@ def _private_kib() -> int | None:
     return next((int(line.split()[1]) for line in lines if line.startswith("RssAnon:")), None)
 
 
-if __name__ == "__main__":
-    workers.serve(_Networks().do)
+answer = _Networks().do

@@ -23,6 +23,8 @@ from bibench_tf.training.session import Session
 FILE = "benchmark.json"
 # More data sets or networks than these are counted.
 _NAMED_IN_TITLE = 2
+# No process takes as long to store its benchmark.
+_LONGEST_WRITE_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
     for name in tracks or ():
         TRACKS.get(name)
     recipes.describe(benchmark.recipe)
-    stored_benchmark(session.results)
+    replaced = "The benchmark of this command takes its place"
+    records.read_or_set_aside(session.results / FILE, lambda path: stored_benchmark(path.parent), replaced)
     benchmark = with_data_sets(benchmark)
     for name in benchmark.data:  # missing data are refused before TensorFlow starts
         datasets.get(name, session.data_dir, session.download, session.vocabulary)
@@ -80,17 +83,20 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
                 file=sys.stderr,
             )
         return Outcome({}, None, failures)
-    for track in chosen:
-        track.measure(job)
-    return _reported(chosen, job.benchmark, session)
+    return _reported(_measured_and_scored(chosen, job), job.benchmark, session)
 
 
 def rescore(session: Session) -> Outcome:
     """Score a results folder again and write its report. Raises BibenchError where it holds no benchmark."""
-    stored = stored_benchmark(session.results)
+    try:
+        stored = stored_benchmark(session.results)
+    except records.RecordError as error:
+        raise BibenchError(f"{error} The command of the benchmark writes it again.") from error
     if stored is None:
         raise BibenchError(f"{session.results} holds no benchmark: there is no {FILE} in it.")
-    return _reported([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark), session)
+    benchmark = ResolvedBenchmark(stored.benchmark)
+    scores = score([TRACKS.get(name) for name in stored.tracks], benchmark, RunStore(session.results))
+    return _reported(scores, benchmark, session)
 
 
 def _that_fit(benchmark: ResolvedBenchmark) -> list[Track]:
@@ -173,12 +179,36 @@ def _title(algorithm: str) -> str:
         return algorithm  # of a plug-in that is not loaded
 
 
-def _reported(tracks: Sequence[Track], benchmark: ResolvedBenchmark, session: Session) -> Outcome:
-    store = stores.of(session.results)
-    if store is not None:
-        store.fetch_records()  # other machines may have measured meanwhile
-    scores = score(tracks, benchmark, RunStore(session.results))
+def _measured_and_scored(tracks: Sequence[Track], job: Job) -> list[TrackScore]:
+    """Measure and score; runs whose result or network is found damaged or gone are done again, once.
+
+    Only here results are read in full: for the plan the index is enough.
+    """
+    # The followers of several workers have been dismissed: the next command does such runs again.
+    can_train = job.session.strategy != "multiworker"
+    try:
+        scores = _once(tracks, job)
+    except BibenchError:
+        if not (job.store.lost and can_train):
+            raise
+    else:
+        if not (job.store.lost and can_train):
+            return scores
+    queue.redo_lost(job.store, job.session)
+    return _once(tracks, job)
+
+
+def _once(tracks: Sequence[Track], job: Job) -> list[TrackScore]:
+    for track in tracks:
+        track.measure(job)
+    if job.store.remote is not None:
+        job.store.remote.fetch_records()  # other machines may have measured meanwhile
+    return score(tracks, job.benchmark, job.store)
+
+
+def _reported(scores: Sequence[TrackScore], benchmark: ResolvedBenchmark, session: Session) -> Outcome:
     path = write_report(scores, benchmark, session.results)
+    store = stores.of(session.results)
     if store is not None:
         store.upload_changed()
     return Outcome({one.track: one for one in scores}, path, sum(len(one.failures) for one in scores))
@@ -226,13 +256,19 @@ def stored_benchmark(results: Path) -> StoredBenchmark | None:
 
 def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Path) -> StoredBenchmark:
     """Keep the benchmark with its results, together with the tracks that were run for it before."""
-    with locks.acquired(results / ".lock", timeout_s=-1):
+    path = results / ".lock"
+    lock = locks.acquired(path, timeout_s=_LONGEST_WRITE_S)
+    if lock is None:
+        raise BibenchError(f"Another process has held {path} for {_LONGEST_WRITE_S:g} s: end it if it hangs.")
+    try:
         stored = stored_benchmark(results)
         together = _together(tracks, benchmark, stored)
         if together != stored:
             options = {name: stored_options(values) for name, values in together.benchmark.options.items()}
             plain = dataclasses.replace(together, benchmark=dataclasses.replace(together.benchmark, options=options))
             records.write(results / FILE, plain, environment=environment.describe())
+    finally:
+        lock.release()
     return together
 
 

@@ -12,6 +12,7 @@ from bibench_tf import __version__, process
 from bibench_tf.benchmark import track
 from bibench_tf.cli.options import PLUGINS, plugin_files
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import room_in
 from bibench_tf.registry import load_plugin
 
 # The commands beside those of the tracks, each a module of this package. The help stands here so that `bibench --help`
@@ -72,13 +73,17 @@ def cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can correct it, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 some runs failed, 2 the user can correct it, 130 interrupted.
+
+    SIGTERM and SIGHUP end it as Ctrl-C does, with 143 and 129.
+    """
     process.quiet_tensorflow()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        for path in plugin_files(arguments):  # a plug-in may bring commands and options
-            load_plugin(path)
-        code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
+        with process.cleaned_up_at_signals(), room_in("the output"):
+            for path in plugin_files(arguments):  # a plug-in may bring commands and options
+                load_plugin(path)
+            code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -88,6 +93,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("bibench: interrupted; the same command goes on where it stopped.", err=True)
         code = 130
+    except process.Terminated as error:
+        click.echo(f"bibench: ended by {error}; the same command goes on where it stopped.", err=True)
+        code = error.code
     sys.exit(code or 0)
 
 

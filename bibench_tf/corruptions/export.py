@@ -8,7 +8,7 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -209,28 +209,25 @@ def corrupt_dataset(
     outcome = Outcome(present=len(names) - len(missing))
     count, severities = dataset.test_examples, corruptions.SEVERITIES
     shape = (len(severities) * count, *dataset.input_shape)
+    header = {"descr": "|u1", "fortran_order": False, "shape": shape}
     with _progress(len(missing) * count, quiet) as progress:
         for corruption in missing:
             progress.set_description(corruption)
 
             def fill(temporary: Path, corruption: str = corruption) -> None:
-                file = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-
-                def store(images: np.ndarray, first: int) -> np.ndarray:
-                    for place, severity in enumerate(severities):
-                        start = place * count + int(first)
-                        options: dict[str, Any] = {
-                            "seed": seed,
-                            "first_index": int(first),
-                            "table": table,
-                            "workers": workers,
-                        }
-                        file[start : start + len(images)] = corruptions.apply(corruption, images, severity, **options)
-                    progress.update(len(images))
-                    return images
-
-                labels = [labels.numpy() for _, labels in dataset.test_batches(_BATCH_SIZE, corrupt=store)]
-                file.flush()
+                labels = []
+                # Not mapped into memory: a full disk would end the process by SIGBUS.
+                with open(temporary, "wb") as file:
+                    np.lib.format.write_array_header_1_0(file, header)
+                    start = file.tell()
+                    for first, images, of_images in _test_images(dataset):
+                        for place, severity in enumerate(severities):
+                            options: dict[str, Any] = {"seed": seed, "first_index": first, "table": table}
+                            made = corruptions.apply(corruption, images, severity, workers=workers, **options)
+                            file.seek(start + (place * count + first) * images[0].size)
+                            file.write(made.tobytes())
+                        labels.append(of_images)
+                        progress.update(len(images))
                 stored = np.tile(np.concatenate(labels), len(severities))
                 stored = stored.astype(np.uint8 if stored.max(initial=0) < 256 else np.uint16)
                 files.write_atomically(target / "labels.npy", lambda path: np.save(path, stored))
@@ -238,6 +235,21 @@ def corrupt_dataset(
             files.write_atomically(target / f"{corruption}.npy", fill)
             outcome.written += 1
     return outcome
+
+
+def _test_images(dataset: ImageDataset) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """The test images as they are stored, uint8 [B, H, W, C], with the number of the first and the labels [B]."""
+    found: dict[int, np.ndarray] = {}
+
+    def keep(images: np.ndarray, first: int) -> np.ndarray:
+        found[int(first)] = images.copy()
+        return images
+
+    # In threads of TensorFlow, where an error would lose its type: the images are only picked up there.
+    first = 0
+    for _, labels in dataset.test_batches(_BATCH_SIZE, corrupt=keep):
+        yield first, found.pop(first), labels.numpy()
+        first += len(labels)
 
 
 def _progress(images: int, quiet: bool) -> tqdm:

@@ -6,11 +6,12 @@ dataclass) and `sha256`, the digest of the other entries. A file that is truncat
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -76,8 +77,21 @@ def read_envelope(path: Path) -> dict[str, Any]:
 
 def set_aside(path: Path, error: RecordError, consequence: str) -> None:
     """Rename a damaged record, and state the error, the consequence and the new name on stderr."""
-    aside = path.replace(path.with_suffix(".json.damaged"))
-    print(f"{error} {consequence}; the file is kept as {aside.name}.", file=sys.stderr)
+    aside = path.with_name(f"{path.name}.damaged")
+    with contextlib.suppress(FileNotFoundError):  # another process was faster
+        path.replace(aside)
+    print(f"bibench: {error} {consequence}; the file is kept as {aside.name}.", file=sys.stderr)
+
+
+def read_or_set_aside(path: Path, read: Callable[[Path], T], consequence: str = "It is measured again") -> T | None:
+    """The record that `read` finds in `path`; None where there is none, or a damaged one, which is set aside."""
+    if not path.exists():
+        return None
+    try:
+        return read(path)
+    except RecordError as error:
+        set_aside(path, error, consequence)
+        return None
 
 
 def check_version(path: Path, version: int) -> None:

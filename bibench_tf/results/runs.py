@@ -117,11 +117,15 @@ class RunResult:
 
 
 class RunStore:
-    """The runs of one results folder, each in `runs/<network>-<algorithm>-<id>`."""
+    """The runs of one results folder, each in `runs/<network>-<algorithm>-<id>`.
+
+    `lost` are the runs whose result or network was asked for and is damaged or gone, with the reason.
+    """
 
     def __init__(self, folder: Path | str):
         self.root = Path(folder)
         self.runs = self.root / "runs"
+        self.lost: dict[RunSpec, records.RecordError] = {}
 
     def folder(self, spec: RunSpec) -> Path:
         """The folder of a run, which need not exist."""
@@ -181,9 +185,15 @@ class RunStore:
         path = self.folder(spec) / "result.json"
         if not path.exists():
             return None
-        result = records.read(path, RunResult)
-        if result.run_id != spec.id:
-            raise records.RecordError(f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored.")
+        try:
+            result = records.read(path, RunResult)
+            if result.run_id != spec.id:
+                raise records.RecordError(f"{path} belongs to run {result.run_id}, not to {spec.id}; it is not scored.")
+        except records.RecordError as error:
+            # The index trusts size and time of the file: from now on the next command reads it.
+            self._keep(index.Line(spec.folder, "damaged", size_bytes=-1, modified_ns=-1))
+            self.lost[spec] = error
+            raise
         return result
 
     def model_path(self, spec: RunSpec) -> Path:
@@ -191,18 +201,28 @@ class RunStore:
         return self.folder(spec) / "model.keras"
 
     def model(self, spec: RunSpec) -> tf.keras.Model:
-        """The trained network of a run, for inference. Raises BibenchError when there is none."""
+        """The trained network of a run, for inference. Raises as `check_model`."""
+        self.check_model(spec)
+        return model_files.load_file(self.model_path(spec), spec.algorithm)
+
+    def check_model(self, spec: RunSpec) -> None:
+        """Raises RecordError for a run whose result or network is damaged or gone, BibenchError for one without any."""
         path = self.model_path(spec)
         if self.remote is not None:
             self.remote.fetch(f"runs/{spec.folder}/{path.name}")
-        if not path.exists():
-            raise BibenchError(f"{path} is missing: train the run first.")
         result = self.result(spec)
-        if result is not None and result.model_digest not in (None, files.fingerprint_files([path])):
-            raise BibenchError(
-                f"{path} is not the network that its result was measured on; delete the folder to train it again."
-            )
-        return model_files.load_file(path, spec.algorithm)
+        if result is None or result.status != "completed":
+            raise BibenchError(f"{path} is missing: train the run first.")
+        if not path.exists():
+            reason = "is missing"
+        elif result.model_digest not in (None, files.fingerprint_files([path])):
+            reason = "is not the network that its result was measured on"
+        else:
+            return
+        if self.remote is not None:
+            reason += f" (if it is not in {self.remote.url} either, delete runs/{spec.folder} there)"
+        self.lost[spec] = records.RecordError(f"{path} {reason}.")
+        raise self.lost[spec]
 
 
 def _without_defaults(specification: Any) -> dict[str, Any]:

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from bibench_tf.results import checkpoints, records
+from bibench_tf.results import checkpoints, locks, records
 from bibench_tf.results.runs import RunSpec, RunStore
 
 FILE = "plan.json"
@@ -113,8 +111,11 @@ def read_plan(results: Path) -> list[Planned] | None:
         return None
     try:
         return records.read(path, StoredPlan).planned
-    except ValueError as error:
-        raise records.RecordError(f"{path} is not a plan: {error}.") from error
+    except (records.RecordError, ValueError) as error:
+        reason = str(error).rstrip(".")
+        raise records.RecordError(
+            f"{path} is no plan ({reason}): the command of the benchmark writes it again."
+        ) from error
 
 
 def write_plan(planned: Iterable[Planned], results: Path) -> None:
@@ -146,16 +147,7 @@ def _state(run: Planned, store: RunStore) -> str:
             return status
     except records.RecordError:
         return "damaged"
-    lock = store.runs / run.folder / ".lock"
-    if not lock.exists():
-        return "started"
-    try:
-        with FileLock(lock, timeout=0):
-            return "started"
-    except Timeout:
-        return "running"
-    except OSError:  # the results folder may be read-only
-        return "started"
+    return "running" if locks.is_held(store.runs / run.folder / ".lock") else "started"
 
 
 def _remaining_s(runs: list[tuple[str, Planned]], store: RunStore) -> float | None:

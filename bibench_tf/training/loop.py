@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import shutil
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -351,10 +351,10 @@ def _save(checkpoint: tf.train.Checkpoint, folder: Path, progress: Progress) -> 
     progress = dataclasses.replace(progress, checkpoint=name)
     temporary = None
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+        temporary = folder / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        temporary.mkdir()
         checkpoint.write(str(temporary / "state"))
         records.write(temporary / _RECORD, progress, environment=environment.describe())
-        temporary.chmod(0o755)
         shutil.rmtree(folder / name, ignore_errors=True)  # a damaged one
         temporary.rename(folder / name)
     except (OSError, tf.errors.OpError) as error:

@@ -54,6 +54,11 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
             executors.train_all(runs, workers, bar)
 
 
+def redo_lost(store: RunStore, session: Session) -> None:
+    """Do the runs again whose result or network `store` has found damaged or gone. Raises as `execute`."""
+    execute(run.set_lost_aside(store), session)
+
+
 def _one_after_the_other(pending: list[Run], bar: tqdm) -> None:
     queue, held = deque(pending), 0
     unfinished = {one.spec.id for one in pending}

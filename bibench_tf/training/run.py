@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import statistics
 import time
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import Timeout
 from tqdm import tqdm
 
 from bibench_tf import datasets, files, networks, tasks
@@ -128,6 +128,17 @@ def has_result(store: RunStore, spec: RunSpec) -> bool:
     return state in ("completed", "diverged")
 
 
+def set_lost_aside(store: RunStore) -> list[RunSpec]:
+    """Rename results and networks of the runs that a store has found lost; returns these runs, to be done again."""
+    lost = {**store.lost}
+    store.lost.clear()
+    for spec, error in lost.items():
+        records.set_aside(store.folder(spec) / "result.json", error, "Its run is done again")
+        with contextlib.suppress(FileNotFoundError):
+            store.model_path(spec).replace(f"{store.model_path(spec)}.damaged")
+    return list(lost)
+
+
 def record_lost(run: Run, error: str) -> None:
     """Record a run as failed whose process has ended without a result."""
     run.store.write(run.spec, RunResult(run.spec.id, run.spec, "failed", error))
@@ -139,14 +150,16 @@ def execute(run: Run, bar: tqdm) -> bool:
     Every step moves `bar`. Raises StorageError for a full or read-only disk.
     """
     spec, store = run.spec, run.store
-    try:
-        lock = locks.acquired(run.folder / ".lock")
-    except Timeout:
+    lock = locks.acquired(run.folder / ".lock")
+    if lock is None:
         return False
     try:
-        start, started_s = bar.n, time.monotonic()
         store.fetch_result(spec)
-        if not has_result(store, spec):
+        is_done = has_result(store, spec)
+        if not is_done and not _parent_restored(run, bar):
+            return False
+        start, started_s = bar.n, time.monotonic()
+        if not is_done:
             if store.remote is not None:
                 store.remote.fetch_checkpoints(f"runs/{spec.folder}")
             bar.set_postfix_str("", refresh=False)  # clears that of the previous run
@@ -164,6 +177,23 @@ def execute(run: Run, bar: tqdm) -> bool:
     finally:
         lock.release()
     return True
+
+
+def _parent_restored(run: Run, bar: tqdm) -> bool:
+    """Do the run that this one starts from again if its result or network is lost; False when another process holds it.
+
+    A parent that has failed is left as it is.
+    """
+    parent, store = run.spec.parent, run.store
+    if parent is None:
+        return True
+    with contextlib.suppress(BibenchError):
+        store.check_model(parent)
+    if parent not in set_lost_aside(store):
+        return True
+    again = dataclasses.replace(run, spec=parent)
+    bar.total = (bar.total or 0) + again.steps
+    return execute(again, bar)
 
 
 def _upload(spec: RunSpec, store: Remote) -> None:
@@ -213,7 +243,8 @@ def _train(run: Run, bar: tqdm) -> RunResult:
             raise
         if isinstance(error, BibenchError):
             return dataclasses.replace(begun, error=str(error))
-        (run.folder / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        text = traceback.format_exc()
+        files.write_atomically(run.folder / "error.txt", lambda path: path.write_text(text, encoding="utf-8"))
         return dataclasses.replace(begun, error=f"{type(error).__name__}: {error}"[:500])
     files.write_atomically(store.model_path(spec), lambda path: model.save(path))
     summary = _summary(progress, model)

@@ -15,6 +15,7 @@ Weights that only training has, and latent weights, are left out.
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -77,12 +78,9 @@ def save(model: tf.keras.Model, path: str | Path) -> Weights:
         "arrays": {name: [array.dtype.str, list(array.shape)] for name, array in content.items()},
     }
     encoded = np.frombuffer(json.dumps(header, separators=(",", ":")).encode(), np.uint8)
-
-    def write(temporary: Path) -> None:
-        with open(temporary, "wb") as stream:
-            np.savez(stream, **{_HEADER: encoded}, **content)
-
-    write_atomically(Path(path), write)
+    stream = io.BytesIO()  # a ZIP file that cannot be written prints a traceback when Python deletes it
+    np.savez(stream, **{_HEADER: encoded}, **content)
+    write_atomically(Path(path), lambda temporary: temporary.write_bytes(stream.getbuffer()))
     return weights
 
 

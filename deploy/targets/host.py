@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import psutil
 
+from bibench_tf import files
 from bibench_tf.deploy.targets import Access, Device, Measurement, OperationTime, Round, Settings, register
-from bibench_tf.deploy.workers import JobError, Worker
 from bibench_tf.errors import BibenchError
 from bibench_tf.results import environment
+from bibench_tf.workers import Ended, JobError, Worker
 
 if TYPE_CHECKING:
     from bibench_tf.deploy.flatbuffer import Operation
@@ -35,13 +36,14 @@ class HostWorker:
     """The process `host_worker`, in which every network gets a process of its own."""
 
     def __init__(self) -> None:
-        self.worker = Worker("host_worker")
+        self.worker = Worker("bibench_tf.deploy.host_worker")
 
     def load(self, name: str, content: bytes, settings: Settings) -> str:
         """Load a network in a new process; returns a description of its kernels. Raises BibenchError."""
         file = self.worker.folder / "model.tflite"
-        file.write_bytes(content)
-        job = {"file": file, "threads": settings.threads, "cores": settings.cores}
+        with files.room_in(self.worker.folder):
+            file.write_bytes(content)
+        job = {"file": str(file), "threads": settings.threads, "cores": settings.cores}
         return self._ask("load", name, timeout_s=settings.timeout_s, **job)
 
     def run(self, name: str, runs: int, seconds: float, timeout_s: float) -> tuple[list[float], float | None]:
@@ -57,8 +59,8 @@ class HostWorker:
             return self.worker.ask({"do": do, "name": name, **job})
         except JobError as error:
             raise BibenchError(f"'{name}' cannot be measured on this computer: {error}") from error
-        except EOFError as error:
-            raise BibenchError(f"The process that measures on this computer {self.worker.end()}") from error
+        except Ended as error:
+            raise BibenchError(f"The process that measures on this computer {error}") from error
 
 
 class HostTarget:

@@ -266,13 +266,13 @@ class Children:
     def __call__(self, command, **options):
         assert command[0] == sys.executable
         if self.programs:
-            command = [sys.executable, "-c", self.programs.pop(0), *command[3:]]
+            command = [*command[:2], self.programs.pop(0), *command[3:]]
         self.started.append(self.popen(command, **options))
         return self.started[-1]
 
 
-READ = "import os, signal, sys, time; from multiprocessing.connection import Connection as C;"
-READ += "pipe = C(int(sys.argv[1])); pipe.recv();"
+READ = "import json, os, signal, sys, time; from multiprocessing.connection import Connection as C;"
+READ += "pipe = C(json.loads(sys.argv[1])['pipe']); pipe.recv_bytes();"
 
 
 def dense():

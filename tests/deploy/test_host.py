@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
+import subprocess
+import sys
 import time
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from click.testing import CliRunner
@@ -174,8 +178,6 @@ def test_a_crash_is_an_error_and_the_next_measurement_goes_on(files, target, tmp
 
 
 def test_the_end_of_a_child_is_an_error_that_names_the_signal(files, target):
-    import psutil
-
     target._worker = worker = host.HostWorker()
     worker.load("network", files["binary"], QUICK)
     for child in psutil.Process(worker.worker.process.pid).children():
@@ -195,14 +197,33 @@ def test_a_turn_that_takes_too_long_is_stopped(files, target):
 
 
 def test_nothing_is_left_running(files):
-    import psutil
-
     target = host.HostTarget()
     target.measure({"network": files["binary"]}, QUICK)
     worker = psutil.Process(target._worker.worker.process.pid)
     family = [worker, *worker.children(recursive=True)]
     target.close()
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in family)
+
+
+def test_a_signal_leaves_no_process_and_no_folder(files, tmp_path):
+    """Notices SIGTERM that ends the command at once: its processes and its folder would stay."""
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "a.tflite").write_bytes(files["binary"])
+    command = [sys.executable, "-m", "bibench_tf", "deploy", "benchmark", "a.tflite", "--seconds", "600"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    family = []
+    while len(family) < 2:  # the process of measurements, and that of the network
+        assert time.monotonic() < deadline and process.poll() is None
+        family = psutil.Process(process.pid).children(recursive=True)
+        time.sleep(0.05)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "ended by SIGTERM" in errors
+    assert not list((tmp_path / "temporary").iterdir())
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
 
 
 def test_what_is_no_file(target):

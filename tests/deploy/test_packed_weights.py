@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import re
@@ -213,10 +214,10 @@ def test_another_network_is_refused_and_left_as_it_was(saved):
 def test_writing_is_atomic(saved, monkeypatch):
     content = saved.read_bytes()
 
-    def fail(*arguments, **options):
-        raise OSError("disk full")
+    def fail(path, data):
+        raise OSError(errno.ENOSPC, "disk full")
 
-    monkeypatch.setattr(np, "savez", fail)
+    monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(BibenchError, match="Cannot write to .*: disk full"):
         weights.save(network("bireal", 2), saved)
     assert saved.read_bytes() == content and len(list(saved.parent.iterdir())) == 1

@@ -204,7 +204,11 @@ def test_nasty_names_of_files(connection, stub, flatbuffer, tmp_path, monkeypatc
     assert call.startswith("--graph=/var/tmp/bibench-") and "/0.tflite " in call
 
 
-def test_interrupt_leaves_nothing(board, stub, tmp_path, flatbuffer):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_leave_nothing(board, stub, tmp_path, flatbuffer, number, code):
+    """Notices a signal that ends the command at once: folders and programs on the board, and /tmp here, would stay."""
+    (tmp_path / "temporary").mkdir()
+    sockets = set(Path("/tmp").glob("bb-*"))
     (tmp_path / "a.tflite").write_bytes(flatbuffer)
     command = [sys.executable, "-m", "bibench_tf", "deploy", "benchmark", str(tmp_path / "a.tflite")]
     command += ["--target", "ssh:board", "--ssh-config", str(board.config)]
@@ -215,6 +219,7 @@ def test_interrupt_leaves_nothing(board, stub, tmp_path, flatbuffer):
         text=True,
         # As in a terminal, where Ctrl-C reaches the whole group.
         start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
     )
     try:
         end = time.monotonic() + 20
@@ -224,12 +229,13 @@ def test_interrupt_leaves_nothing(board, stub, tmp_path, flatbuffer):
             time.sleep(0.05)
         (folder,) = running
         time.sleep(0.5)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, number)
         process.communicate(timeout=20)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == code
     assert not os.path.exists(folder)
+    assert not list((tmp_path / "temporary").iterdir()) and set(Path("/tmp").glob("bb-*")) <= sockets
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not any(folder.encode() in command for command in commands)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 
 import msgspec
 import pytest
 
 from bibench_tf.deploy import latencies, listings
 from bibench_tf.deploy.targets import Device, Measurement, OperationTime, Round, Settings, open_target, record
+from bibench_tf.deploy.targets.shell import connection
 from bibench_tf.errors import BibenchError
 
 DEVICE = Device("ssh:pi", "Raspberry Pi 4 Model B Rev 1.4", "raspberrypi4b", "arm64-v8a", 4, "Debian", False)
@@ -50,6 +52,42 @@ def test_json_round_trip():
 def test_settings_that_make_no_sense(fields):
     with pytest.raises(BibenchError):
         Settings(**fields)
+
+
+class Interrupted(connection.Connection):
+    """A device that has made a folder when the command for it is interrupted."""
+
+    target, parent = "fake", "/data"
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def shell(self, line, timeout_s):
+        self.lines.append(line)
+        if "mkdir" in line:
+            raise KeyboardInterrupt
+        (mark,) = re.findall(r"bibench-[0-9a-f]{16}(?= \$\?)", line)
+        return connection.Reply(line, 0, f"\n{mark}:0\n", "")
+
+    def push(self, local, remote): ...
+
+    def pull(self, remote, local): ...
+
+    def explain(self, words): ...
+
+    def reconnect(self):
+        return True
+
+    def close(self): ...
+
+
+def test_a_folder_is_removed_that_was_made_when_a_signal_came():
+    """Notices a folder that stays on a board, because its clean-up begins only once it is made."""
+    lines = []
+    with pytest.raises(KeyboardInterrupt), connection.temporary_folder(Interrupted(lines)):
+        pytest.fail("the folder was not made")
+    (path,) = re.findall(r"mkdir (/data/bibench-[0-9a-f]{16})", lines[0])
+    assert f"rm -rf {path}" in lines[-1]
 
 
 @pytest.mark.parametrize("name", ["phone", "", "adb:", "ssh", "ssh:", "hosts", "host:x", "ADB"])

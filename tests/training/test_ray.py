@@ -48,9 +48,11 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_worker_register_timeout_seconds", "600")  # the tests may have to share their cores
     store = RunStore(tmp_path / "ray")
+    for name in ("bibench_tf", "numpy", "tensorflow"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'reached')!r}, 'a').write({name!r})")
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     doomed = cluster.add_node(num_cpus=1)
-    benchmark = subprocess.Popen([sys.executable, __file__, store.root, cluster.address])
+    benchmark = subprocess.Popen([sys.executable, __file__, "ray", cluster.address], cwd=tmp_path)
     try:
         # The first run has an epoch behind it when its node goes; only then there is another one to go on.
         while not checkpoints.epochs_completed(store.folder(SPECS[0])):
@@ -69,5 +71,6 @@ def test_a_node_that_dies_costs_no_run_and_changes_no_score(tmp_path, monkeypatc
     for spec in SPECS:
         assert store.result(spec).accuracy == wanted.result(spec).accuracy
         assert tiny_data.losses(store.result(spec)) == pytest.approx(tiny_data.losses(wanted.result(spec)), rel=1e-5)
+    assert not (tmp_path / "reached").exists(), "Ray imports nothing from the current folder"
     assert sorted(path.name for path in store.runs.iterdir() if path.is_dir()) == sorted(spec.folder for spec in SPECS)
     assert store.result(SPECS[0]).execution["executor"] == "ray"

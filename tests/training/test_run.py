@@ -23,7 +23,8 @@ from bibench_tf.errors import BibenchError, StorageError
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore
-from bibench_tf.training import loop, queue, run
+from bibench_tf.training import loop, queue
+from bibench_tf.training import run as runs
 from bibench_tf.training.session import Session
 
 sys.path.append(str(Path(__file__).parents[1]))  # as pytest does, for the script
@@ -351,10 +352,69 @@ def test_the_accuracy_of_a_run_is_that_of_its_last_epoch():
         {"epoch": 4, "accuracy": 0.6, "test_loss": 0.5, "train_step_time_ms": 5.0, "train_time_s": 0.125},
     ]
     progress = loop.Progress(4, "checkpoint-4", history, {"top-1 accuracy": 0.6})
-    summary = run._summary(progress, build(tiny()))
+    summary = runs._summary(progress, build(tiny()))
     assert (summary["accuracy"], summary["best_accuracy"], summary["test_loss"]) == (0.6, 0.8, 0.5)
     assert (summary["train_step_time_ms"], summary["train_time_s"]) == (5.0, 0.875)
     assert (summary["epochs_completed"], summary["metrics"]) == (4, {"top-1 accuracy": 0.6})
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """A full-precision run and one that starts from it, trained without harm."""
+    start = dataclasses.replace(RECIPE, name="tiny_start", epochs=1)
+    spec = dataclasses.replace(
+        SPEC, algorithm="bnn", recipe=dataclasses.replace(start, name="tiny_binary", start=start)
+    )
+    folder = tmp_path_factory.mktemp("family")
+    queue.execute([spec], Session(results=folder, quiet=True))
+    return RunStore(folder), spec
+
+
+def flipped(path):
+    """Another byte in the middle of a file of the same size and time, as a fault of a disk leaves it."""
+    before = path.stat()
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"), [("model.keras", Path.unlink), ("model.keras", flipped), ("result.json", flipped)]
+)
+def test_a_parent_that_is_damaged_or_gone_is_trained_again_first(family, tmp_path, name, harm, capsys):
+    """Notices a run that fails, command after command, because the network it starts from is not there."""
+    whole, spec = family
+    store = RunStore(shutil.copytree(whole.root, tmp_path / "results"))
+    shutil.rmtree(store.folder(spec))
+    path = store.folder(spec.parent) / name
+    harm(path)
+    queue.execute([spec], Session(results=store.root, quiet=True))
+    assert f"bibench: {path} " in (errors := capsys.readouterr().err) and "Its run is done again" in errors
+    for one in (spec, spec.parent):
+        assert same_outcome(store.result(one), whole.result(one))
+    store.check_model(spec.parent)
+
+
+def test_a_parent_that_has_failed_is_tried_once_and_not_for_each_of_its_runs(tmp_path, monkeypatch):
+    """Notices a training that fails again and again, as often as there are runs that start from it."""
+    start = dataclasses.replace(RECIPE, name="tiny_start", epochs=1)
+    recipe = dataclasses.replace(start, name="tiny_binary", start=start)
+    specs = [dataclasses.replace(SPEC, algorithm=name, recipe=recipe) for name in ("bnn", "xnor")]
+    asked = []
+
+    def fail(run, hooks=None):
+        asked.append(run.spec.algorithm)
+        if run.spec.parent is not None:
+            run.store.model(run.spec.parent)
+        raise RuntimeError("always")
+
+    monkeypatch.setattr(runs, "learn", fail)
+    queue.execute(specs, Session(results=tmp_path, quiet=True))
+    assert asked == ["full_precision", "bnn", "xnor"]
+    store = RunStore(tmp_path)
+    assert store.result(specs[0].parent).error == "RuntimeError: always"
+    assert "model.keras is missing: train the run first" in store.result(specs[0]).error
 
 
 def test_run_ids_depend_on_everything_and_only_on_what_differs_from_defaults():

@@ -116,11 +116,7 @@ def _unfinished(track: CorruptionRobustness, job: Job) -> list[tuple[RunSpec, Ro
         if result is None:
             continue
         expected = settings(options, job.benchmark.seed, spec, result)
-        try:
-            record = read(path)
-        except records.RecordError as error:
-            records.set_aside(path, error, "It is measured again")
-            record = None
+        record = records.read_or_set_aside(path, read)
         if record is None or record.settings != expected:
             record = expected
         if record.lacks(options.corruptions, options.versions):

@@ -33,6 +33,7 @@ from bibench_tf.tracks.hardware_inference.record import (
     conditions_of,
     deployed,
     expected_latency,
+    read,
     settings,
     sha256,
 )
@@ -66,9 +67,9 @@ def measure(job: Job, options: Options) -> None:
 
     A measurement with a record under the same settings is not repeated; a latency also needs the same device, way of
     measuring and program (`record.conditions`). The file is kept beside the record. A network that cannot be converted
-    or measured gets a record with the reason and is tried again the next time. Damaged records are left for the score
-    to report. Raises BibenchError for data other than the networks were trained on and for a device that cannot be
-    used, NewerRecordError for records of a newer version.
+    or measured gets a record with the reason and is tried again the next time. A damaged record is set aside, named on
+    stderr, and made again. Raises BibenchError for data other than the networks were trained on and for a device that
+    cannot be used, NewerRecordError for records of a newer version.
     """
     _convert_all(job)
     for target, program in _open_targets(options):
@@ -98,10 +99,8 @@ def _to_convert(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple
         except (RecordError, Missing):
             continue  # not trained, or damaged: the score says which
         with contextlib.suppress(Missing):
-            try:
-                record = deployed(store, spec)
-            except RecordError:
-                continue
+            records.read_or_set_aside(store.folder(spec) / FILE, read)
+            record = deployed(store, spec)
             if sha256(store.folder(spec) / MODEL_FILE) == record.file_sha256:
                 continue
         yield spec, expected
@@ -224,17 +223,13 @@ def _to_measure(
         spec = specs[algorithm]
         expected = expected_latency(spec, files, target)
         path = store.folder(spec) / latencies.file_name(target)
-        try:
-            usable = path.exists() and _is_usable(path, expected, wanted)
-        except RecordError:
-            continue
-        if not usable:
+        record = records.read_or_set_aside(path, latencies.read)
+        if record is None or not _is_usable(path, record, expected, wanted):
             baseline = None if expected.baseline_sha256 is None else store.folder(specs[BASELINE]) / MODEL_FILE
             yield spec, expected, baseline
 
 
-def _is_usable(path: Path, expected: Latency, wanted: tuple[Any, ...]) -> bool:
-    record = latencies.read(path)
+def _is_usable(path: Path, record: Latency, expected: Latency, wanted: tuple[Any, ...]) -> bool:
     if record.error is not None or record.settings != expected.settings:
         return False
     return conditions_of(path, record) == wanted

@@ -83,8 +83,8 @@ def _on_devices(
     for path in latencies.files(store.folder(spec)):
         try:
             record = latencies.read(path)
-        except (RecordError, Missing) as error:
-            failures.append(f"{algorithm}: {error}")
+        except RecordError as error:
+            failures.append(f"{algorithm}: {error} Measure again on that target.")
             continue
         if record.settings != expected_latency(spec, files, record.target).settings:
             failures.append(f"{algorithm}: {path} was measured with other files: measure again on {record.target}.")

@@ -52,8 +52,8 @@ class Complexity:
 def measure(track: Track, job: Job) -> None:
     """Count every network that has no record for the inputs and classes of the data; nothing is trained or timed.
 
-    A network that cannot be counted gets a record with the reason and is tried again the next time. Damaged
-    records are left for the score to report.
+    A network that cannot be counted gets a record with the reason and is tried again the next time. A damaged record
+    is set aside, named on stderr, and made again.
     """
     benchmark, session = job.benchmark, job.session
     options = dict(job.data(benchmark.first).fixed_options)
@@ -98,12 +98,8 @@ def _path(results: Path, key: Key) -> Path:
 
 
 def _is_counted(results: Path, key: Key, options: Mapping[str, Any]) -> bool:
-    path = _path(results, key)
-    try:
-        found = records.read(path, Complexity) if path.exists() else None
-    except records.RecordError:
-        return True
-    return found is not None and found.error is None and found.options == _as_stored(options)
+    found = records.read_or_set_aside(_path(results, key), _read, "It is counted again")
+    return found is not None and (found.key, found.error, found.options) == (key, None, _as_stored(options))
 
 
 def _as_stored(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,12 +107,16 @@ def _as_stored(options: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(options))
 
 
+def _read(path: Path) -> Complexity:
+    return records.read(path, Complexity)
+
+
 def _counted(results: Path, key: Key) -> Complexity:
     """The counts of a network; raises BibenchError saying why there are none."""
     path = _path(results, key)
     if not path.exists():
         raise BibenchError("not counted yet.")
-    record = records.read(path, Complexity)
+    record = _read(path)
     if record.key != key:
         raise records.RecordError(f"{path} belongs to another network; it is not scored.")
     if record.error is not None:

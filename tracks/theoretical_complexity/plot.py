@@ -15,6 +15,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from bibench_tf import complexity, published
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.errors import BibenchError
+from bibench_tf.files import write_atomically
 from bibench_tf.results.runs import RunStore
 from bibench_tf.tracks.theoretical_complexity import counting
 
@@ -95,12 +96,12 @@ def draw(known: Sequence[Point], measured: Sequence[Point], dataset: str) -> Fig
 def write(path: Path, benchmark: ResolvedBenchmark, results: Path) -> None:
     """Plot the published networks and those of a results folder.
 
-    Raises BibenchError for a format matplotlib does not write and for a path that cannot be written.
+    Raises BibenchError for a format matplotlib does not write, and StorageError for a path that cannot be written.
     """
     figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.dataset)
     try:
-        figure.savefig(path, dpi=160)
-    except (OSError, ValueError) as error:
+        write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=160))
+    except ValueError as error:
         raise BibenchError(f"Cannot write the plot {path}: {error}.") from error
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bibench_tf import files
 from bibench_tf.benchmark.resolve import Job, Setup
 from bibench_tf.results import environment, records
-from bibench_tf.results.records import RecordError
 from bibench_tf.training.step_timing import StepTimes
 
 if TYPE_CHECKING:
@@ -59,11 +58,9 @@ def measure(job: Job, options: Options) -> None:
         return
     benchmark, session, setup = job.benchmark, job.session, job.benchmark.first
     file, data = path(session.results, setup), job.data(setup)
-    try:
-        if _is_usable(file, benchmark.all_algorithms, options.retime_rounds, data):
-            return
-    except RecordError as error:
-        records.set_aside(file, error, "It is measured again")
+    found = records.read_or_set_aside(file, read)
+    if found is not None and _is_usable(file, found, benchmark.all_algorithms, options.retime_rounds, data):
+        return
     from bibench_tf.training import step_timing  # imports TensorFlow
 
     recipe = setup.recipe
@@ -78,10 +75,9 @@ def measure(job: Job, options: Options) -> None:
     records.write(file, Retiming(setup.dataset, times), environment=environment.describe())
 
 
-def _is_usable(file: Path, algorithms: Sequence[str], rounds: int, data: Dataset) -> bool:
-    """Whether the record in `file` has the times that a new measurement would give; RecordError for a damaged one."""
-    found = read(file)
-    if found is None or found.lacks(algorithms) or found.rounds < rounds:
+def _is_usable(file: Path, found: Retiming, algorithms: Sequence[str], rounds: int, data: Dataset) -> bool:
+    """Whether the record in `file` has the times that a new measurement would give."""
+    if found.lacks(algorithms) or found.rounds < rounds:
         return False
     machine = environment.of_times(records.read_envelope(file)["environment"])
     same_machine = machine == environment.of_times(environment.describe())

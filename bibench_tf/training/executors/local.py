@@ -5,20 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from bibench_tf.results import environment, records
 from bibench_tf.results.runs import RunSpec
-from bibench_tf.training.executors import worker
 from bibench_tf.training.session import Session
+from bibench_tf.workers import Ended, Worker
 
 
 @dataclass(frozen=True)
@@ -67,91 +63,59 @@ def _gpus() -> list[str]:
 
 @contextlib.contextmanager
 def started(session: Session, places: Sequence[Place]) -> Iterator[LocalWorkers]:
-    """A process for each place; an error or Ctrl-C in the block kills them at once."""
+    """A process for each place; the end of the block, also by an error or Ctrl-C, ends them at once."""
     workers = LocalWorkers(session, places)
     try:
         yield workers
-    except BaseException:
-        workers.kill()
-        raise
     finally:
         workers.close()
 
 
 class LocalWorkers:
-    """One pool of one process for each place, so that a process that dies ends no other run."""
+    """A process for each place; one that has died is replaced, and ends no other run."""
 
     attempts = 3
     poll_s = 1.0
-    lost: tuple[type[BaseException], ...] = (BrokenProcessPool,)
+    lost: tuple[type[BaseException], ...] = (Ended,)
 
     def __init__(self, session: Session, places: Sequence[Place]) -> None:
         self.capacity = len(places)
         self._session = records.unstructure(dataclasses.replace(session, has_neighbours=True))
+        self._threads = ThreadPoolExecutor(self.capacity)  # each waits for the answer of a process
         self._slots = [_Slot(place) for place in places]
 
     def submit(self, spec: RunSpec) -> Future[dict[str, Any]]:
         """Train a run in an idle process; there is one while fewer than `capacity` futures are unfinished."""
-        slot = next(slot for slot in self._slots if slot.is_idle)
-        return slot.submit(records.unstructure(spec), self._session)
-
-    def kill(self) -> None:
-        """Kill all processes; a later session resumes their runs from the last checkpoint."""
-        for slot in self._slots:
-            slot.kill()
+        slot = next(slot for slot in self._slots if slot.future is None or slot.future.done())
+        if slot.worker.process.poll() is not None:
+            slot.worker.close()
+            slot.start()
+        slot.future = self._threads.submit(
+            slot.worker.ask, {"spec": records.unstructure(spec), "session": self._session}
+        )
+        return slot.future
 
     def close(self) -> None:
-        """Wait until the processes have ended."""
+        """Kill all processes; a later session resumes their runs from the last checkpoint."""
         for slot in self._slots:
-            slot.close()
+            slot.worker.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for slot in self._slots:
+            slot.worker.close()
 
 
 class _Slot:
+    """A place, its process, and the last run of that."""
+
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._future: Future[dict[str, Any]] | None = None
-        self._start()
+        self.future: Future[dict[str, Any]] | None = None
+        self.start()
 
-    @property
-    def is_idle(self) -> bool:
-        return self._future is None or self._future.done()
-
-    def _start(self) -> None:
-        # Spawned, because a process that has loaded TensorFlow must not be forked.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, _prepare, (self._place.cores, self._place.gpus))
-        self._pid = self._pool.submit(os.getpid)
-
-    def submit(self, spec: dict[str, Any], session: dict[str, Any]) -> Future[dict[str, Any]]:
-        try:
-            self._future = self._pool.submit(worker.train, spec, session)
-        except BrokenProcessPool:
-            self.close()
-            self._start()
-            self._future = self._pool.submit(worker.train, spec, session)
-        return self._future
-
-    def kill(self) -> None:
-        with contextlib.suppress(BrokenProcessPool, ProcessLookupError):
-            os.kill(self._pid.result(), signal.SIGKILL)
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
-
-
-def _prepare(cores: Sequence[int], gpus: Sequence[str] | None) -> None:
-    """Make this process a worker: with its own cores, without Ctrl-C, and ended with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, cores)  # TensorFlow starts a thread for each core
-    if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # several processes can share a GPU
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None  # a worker has one
-    parent.join()
-    os._exit(1)
+    def start(self) -> None:
+        gpus, environment = self._place.gpus, {}
+        if gpus is not None:
+            # Several processes can share a GPU.
+            environment = {"CUDA_VISIBLE_DEVICES": ",".join(gpus), "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+        module = "bibench_tf.training.executors.worker"
+        self.worker = Worker(module, cores=self._place.cores, environment=environment, logged=False)

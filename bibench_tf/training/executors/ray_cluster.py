@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
@@ -34,7 +35,14 @@ def started(session: Session) -> Iterator[RayWorkers]:
     except ImportError:
         raise InvalidOption("--executor ray needs Ray: pip install 'bibench-tf[ray]'.") from None
     try:
-        ray.init(address=session.ray_address, log_to_driver=not session.quiet, configure_logging=False)
+        # Without a folder of its own, Ray puts the current folder on the path of the workers, before all packages.
+        with tempfile.TemporaryDirectory(prefix="bibench-") as empty:
+            ray.init(
+                address=session.ray_address,
+                log_to_driver=not session.quiet,
+                configure_logging=False,
+                runtime_env={"working_dir": empty},
+            )
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = session.ray_address or "this machine"
         raise InvalidOption(f"There is no Ray cluster at {where} ({type(error).__name__}: {error}).") from error
@@ -60,12 +68,13 @@ class RayWorkers:
         variables = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads}
         if plugins := os.environ.get(PLUGINS_VARIABLE):
             variables[PLUGINS_VARIABLE] = plugins
-        self._train = ray.remote(worker.train).options(
+        self._train = ray.remote(_train).options(
             num_cpus=session.cpus_per_run,
             num_gpus=gpus,
             max_retries=_RETRIES,
             runtime_env={"env_vars": variables},
         )
+        self._folder = os.getcwd()
         self._session = records.unstructure(dataclasses.replace(session, has_neighbours=True))
 
     @staticmethod
@@ -83,4 +92,11 @@ class RayWorkers:
 
     def submit(self, spec: RunSpec) -> Future[dict[str, Any]]:
         """Start the task of a run."""
-        return self._train.remote(records.unstructure(spec), self._session).future()
+        return self._train.remote(self._folder, records.unstructure(spec), self._session).future()
+
+
+def _train(folder: str, spec: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
+    """`worker.train` in a task; relative paths start at the folder of the command, where this machine has it."""
+    with contextlib.suppress(FileNotFoundError):
+        os.chdir(folder)
+    return worker.train(spec, session)

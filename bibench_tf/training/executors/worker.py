@@ -13,6 +13,11 @@ from bibench_tf.training import run
 from bibench_tf.training.session import Session
 
 
+def answer(job: dict[str, Any]) -> dict[str, Any]:
+    """`train` with the arguments in a job of `workers.Worker`."""
+    return train(**job)
+
+
 def train(spec: dict[str, Any], session: dict[str, Any]) -> dict[str, Any]:
     """Train the run of this specification, if it has no result yet; both arguments come from `records.unstructure`.
 

@@ -118,16 +118,20 @@ def client(command: list[str], timeout_s: float) -> Reply:
 
 
 class Folder:
-    """A new folder on a device, with the files of a measurement. Raises BibenchError where it cannot be made."""
+    """A new folder on a device, with the files of a measurement."""
 
     def __init__(self, connection: Connection) -> None:
+        """Choose its path; `make` makes it."""
         self.connection, self.path = connection, f"{connection.parent}/bibench-{secrets.token_hex(8)}"
         self.program = f"{self.path}/lce_benchmark_model"
+
+    def make(self) -> None:
+        """Make the folder on the device. Raises BibenchError where it cannot be made."""
         # No -p: the folder has to be new.
-        reply = connection.run(f"umask 077; mkdir {shlex.quote(self.path)}")
+        reply = self.connection.run(f"umask 077; mkdir {shlex.quote(self.path)}")
         if reply.returncode:
             raise BibenchError(
-                f"Cannot make a folder in {connection.parent} on {connection.target}: "
+                f"Cannot make a folder in {self.connection.parent} on {self.connection.target}: "
                 f"{benchmark_tool.errors(reply.stderr)}"
             )
 
@@ -203,6 +207,7 @@ def temporary_folder(connection: Connection) -> Iterator[Folder]:
     """A new folder on the device; at the end its processes are stopped and the folder is removed."""
     folder = Folder(connection)
     try:
+        folder.make()  # within the block: a signal may arrive while the device makes it
         yield folder
     finally:
         code = 1
