@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from bibench_tf import terminal
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import digest, write_atomically
 
@@ -77,7 +77,7 @@ def read_envelope(path: Path) -> dict[str, Any]:
 def set_aside(path: Path, error: RecordError, consequence: str) -> None:
     """Rename a damaged record, and state the error, the consequence and the new name on stderr."""
     aside = path.replace(path.with_suffix(".json.damaged"))
-    print(f"{error} {consequence}; the file is kept as {aside.name}.", file=sys.stderr)
+    terminal.message(f"{error} {consequence}; the file is kept as {aside.name}.")
 
 
 def check_version(path: Path, version: int) -> None:

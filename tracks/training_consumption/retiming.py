@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bibench_tf import files
+from bibench_tf import files, terminal
 from bibench_tf.benchmark.resolve import Job, Setup
 from bibench_tf.results import environment, records
 from bibench_tf.results.records import RecordError
@@ -61,7 +60,7 @@ def measure(job: Job, options: Options) -> None:
     try:
         found = read(file)
     except RecordError as error:
-        print(f"{error} It is measured again.", file=sys.stderr)
+        terminal.message(f"{error} It is measured again.")
         found = None
     if found is not None and not found.lacks(benchmark.all_algorithms) and found.rounds >= options.retime_rounds:
         return
