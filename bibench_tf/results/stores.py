@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
@@ -21,11 +20,12 @@ from pathlib import Path, PurePosixPath
 
 import platformdirs
 
-from bibench_tf.errors import InvalidOption, StorageError
+from bibench_tf.errors import InvalidOption, StorageError, shortened
 from bibench_tf.results import checkpoints, index
 
-# Names the URL in a working copy.
-_FILE = ".store.json"
+# The URLs of the working copies that this process has opened. They stand in no file: a results folder of another person
+# would choose where files are written to.
+_urls: dict[Path, str] = {}
 _TEMPORARY = ".tmp-"
 _STARTED_S = time.time()
 # Files of one request.
@@ -35,24 +35,24 @@ _AT_ONCE = 1000
 def working_copy(url: str) -> Path:
     """The folder on this machine for the store at `url`, in the user's cache; it is created.
 
-    Raises InvalidOption for a URL whose file system is unknown, and StorageError if the cache cannot be written.
+    Raises InvalidOption for a URL whose file system is unknown or cannot be opened, and StorageError if the cache
+    cannot be written.
     """
-    folder = platformdirs.user_cache_path("bibench-tf") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    digest = hashlib.sha256(url.rstrip("/").encode(errors="surrogateescape")).hexdigest()
+    folder = platformdirs.user_cache_path("bibench-tf") / digest[:16]
+    _store(url, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps({"url": url}), encoding="utf-8")
     except OSError as error:
         raise StorageError.of(folder, error) from error
-    _store(url, folder)
+    _urls[folder] = url
     return folder
 
 
 def of(folder: Path) -> Remote | None:
-    """The store that `folder` is the working copy of; None for a folder that is no working copy."""
-    try:
-        return _store(json.loads((folder / _FILE).read_text(encoding="utf-8"))["url"], folder)
-    except FileNotFoundError:
-        return None
+    """The store that `folder` is the working copy of; None for a folder that is no working copy of this process."""
+    url = _urls.get(folder)
+    return None if url is None else _store(url, folder)
 
 
 @cache
@@ -72,8 +72,9 @@ class Remote:
         self.url, self.folder = url, folder
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise InvalidOption(f"{url} cannot be used: {error}") from error
+        except Exception as error:  # each file system raises exceptions of its own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InvalidOption(f"The results folder {url} cannot be used: {shortened(reason)}") from error
 
     def fetch_records(self) -> None:
         """Download the records that the working copy lacks or has in another size, without those of checkpoints."""
