@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bibench_tf.errors import BibenchError, InvalidOption
+from bibench_tf.errors import InvalidOption, shortened
 from bibench_tf.names import BASELINE, PAPER
 from bibench_tf.registry import Registry
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from bibench_tf.algorithms import Algorithm
+
+# A wider network of this zoo has layers that no machine holds.
+WIDTHS = (0.001, 16.0)
 
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
@@ -139,12 +142,23 @@ def build(name: str, algorithm: str | Algorithm = BASELINE, **options: Any) -> t
 
 
 def parse(network: str) -> tuple[str, float]:
-    """`resnet20@0.5` as name and width multiplier; without @ the width is 1. Raises BibenchError for a bad width."""
+    """`resnet20@0.5` as name and width multiplier; without @ the width is 1. Raises InvalidOption for a bad width."""
     name, at, width = network.partition("@")
     try:
-        return name, float(width) if at else 1.0
-    except ValueError:
-        raise BibenchError(f"'{network}' is not a network; write NAME or NAME@WIDTH, such as resnet20@0.5.") from None
+        return name, check_width(float(width)) if at else 1.0
+    except ValueError as error:
+        reason = f" {error}" if isinstance(error, InvalidOption) else ""
+        raise InvalidOption(
+            f"'{shortened(network)}' is not a network; write NAME or NAME@WIDTH, such as resnet20@0.5.{reason}"
+        ) from None
+
+
+def check_width(width: float) -> float:
+    """A width multiplier, unchanged. Raises InvalidOption for one outside of `WIDTHS`, also for NaN."""
+    narrowest, widest = WIDTHS
+    if not narrowest <= width <= widest:
+        raise InvalidOption(f"The width multiplier is from {narrowest:g} to {widest:g}, not {width:g}.")
+    return width
 
 
 def task_of(network: str) -> str:

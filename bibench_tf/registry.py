@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast, get_args
 
-from bibench_tf import process
+from bibench_tf import process, terminal
 from bibench_tf.errors import BibenchError, InvalidOption, UnknownName
 
 T = TypeVar("T")
@@ -208,6 +208,6 @@ def _attempt(function: Callable[..., None], *args: Any, **options: Any) -> str |
     try:
         function(*args, **options)
     except BibenchError as error:
-        print(f"bibench: {error}", file=sys.stderr)
+        terminal.message(f"bibench: {error}")
         return str(error)
     return None

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bibench_tf.deploy import devices
-from bibench_tf.deploy.targets import TARGETS, Device, Measurement, open_target
-from bibench_tf.errors import BibenchError
+from bibench_tf.deploy.targets import TARGETS, Device, Measurement, kind_of, open_target
+from bibench_tf.errors import BibenchError, InvalidOption
 
 if TYPE_CHECKING:
     from bibench_tf.deploy.audits import Audit, LayerAudit
@@ -171,15 +171,19 @@ def chips_json() -> dict[str, Any]:
 def describe_all(targets: Sequence[str] = (), ssh_config: Path | None = None) -> list[Device | tuple[str, str]]:
     """The device of each target, or a pair of name and reason for a target that cannot be used.
 
-    Without names, the targets that can be found by searching, such as attached Android devices. Raises BibenchError
-    when the search fails.
+    Without names, the targets that can be found by searching, such as attached Android devices. Raises UnknownName and
+    InvalidOption for names that are no targets, and BibenchError when the search fails.
     """
+    for name in targets:
+        kind_of(name)
     names = targets or [name for kind in TARGETS.names() for name in TARGETS.get(kind).attached()]
     found: list[Device | tuple[str, str]] = []
     for name in names:
         try:
             with open_target(name, ssh_config=ssh_config) as target:
                 found.append(target.describe())
+        except InvalidOption:
+            raise
         except BibenchError as error:
             found.append((name, str(error)))
     return found

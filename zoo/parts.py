@@ -12,6 +12,7 @@ from bibench_tf.algorithms.activations import hard_tanh
 from bibench_tf.algorithms.capabilities import capabilities_of
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
+from bibench_tf.networks import check_width
 
 BATCH_NORM = {"epsilon": 1e-5, "momentum": 0.9}
 # A builder's option `activation`: a Keras name, `hard_tanh`, `prelu` or a function; None is the builder's default.
@@ -24,10 +25,8 @@ def is_binary(algorithm: algorithms.Algorithm) -> bool:
 
 
 def scaled(channels: int, width: float) -> int:
-    """`channels` times the width multiplier, rounded, at least 1. Raises InvalidOption unless the width is positive."""
-    if width <= 0:
-        raise InvalidOption(f"The width multiplier must be positive, not {width}.")
-    return max(1, round(channels * width))
+    """`channels` times the width multiplier, rounded, at least 1. Raises InvalidOption as `networks.check_width`."""
+    return max(1, round(channels * check_width(width)))
 
 
 def image_input(input_shape: tuple[int, ...], minimum: int, network: str) -> tf.Tensor:

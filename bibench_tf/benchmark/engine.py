@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bibench_tf import datasets, networks, recipes, report
+from bibench_tf import datasets, networks, recipes, report, terminal
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup, settle, with_data_sets
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS, Track, names, options_of, stored_options
@@ -65,7 +64,7 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
     if session.strategy == "multiworker":
         distribution.cluster()
         if not session.quiet:
-            print("bibench: waiting for all workers of TF_CONFIG.", file=sys.stderr)
+            terminal.message("bibench: waiting for all workers of TF_CONFIG.")
     # TensorFlow has to know its devices before it does anything else.
     devices = distribution.devices(session.strategy)
     if devices is not None and not devices.is_chief:
@@ -77,10 +76,9 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
     if session.shard is not None:
         failures = sum(job.store.status(spec.folder) == "failed" for spec in specs)
         if not session.quiet:
-            print(
+            terminal.message(
                 f"bibench: part {session.shard[0]} of {session.shard[1]}, {len(specs)} runs, {failures} failed. When "
-                "all parts are trained, the same command without --shard measures and reports.",
-                file=sys.stderr,
+                "all parts are trained, the same command without --shard measures and reports."
             )
         return Outcome({}, None, failures)
     return _reported(_measured_and_scored(chosen, job), job.benchmark, session)
@@ -103,7 +101,7 @@ def _that_fit(benchmark: ResolvedBenchmark) -> list[Track]:
     fitting = []
     for track in map(TRACKS.get, names()):
         if reason := track.left_out(benchmark):
-            print(f"bibench: the {track.name} track is left out: {reason}.", file=sys.stderr)
+            terminal.message(f"bibench: the {track.name} track is left out: {reason}.")
         else:
             fitting.append(track)
     return fitting

@@ -6,8 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE, BIBENCH
 from bibench_tf.recipes import Precision
+
+# NumPy takes no larger seed.
+LAST_SEED = 2**32 - 1
+# More of them are a slip of the keyboard: such a benchmark would only be planned.
+MOST_SEEDS = 1000
+MOST_EPOCHS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,14 @@ class Benchmark:
     bert_checkpoint: str | None = None
     vocabulary: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise InvalidOption(f"The number of seeds is from 1 to {MOST_SEEDS:,}, not {self.seeds}.")
+        if not 0 <= self.seed <= LAST_SEED + 1 - self.seeds:
+            raise InvalidOption(f"Seeds are from 0 to {LAST_SEED}, not {self.seeds} from {self.seed} on.")
+        if self.epochs is not None and not 1 <= self.epochs <= MOST_EPOCHS:
+            raise InvalidOption(f"The number of epochs is from 1 to {MOST_EPOCHS:,}, not {self.epochs}.")
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ _BIBENCH_TRACKS = 6
 class Option:
     """How an option of a track appears on the command line; its type follows from the default value.
 
-    A tuple is a list of names with commas, True or False a switch, a whole number has a `minimum`.
+    A tuple is a list of names with commas, True or False a switch, a whole number has a `minimum` and a `maximum`.
     """
 
     flag: str
@@ -33,6 +33,7 @@ class Option:
     metavar: str | None = None
     choices: tuple[str, ...] = ()
     minimum: int = 1
+    maximum: int = 2**31 - 1
     default_text: str | None = None
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 import click
 
-from bibench_tf import __version__, process
+from bibench_tf import __version__, errors, process, terminal
 from bibench_tf.benchmark import track
 from bibench_tf.cli.options import PLUGINS, plugin_files
 from bibench_tf.errors import BibenchError
-from bibench_tf.files import room_in
 from bibench_tf.registry import load_plugin
 
 # The commands beside those of the tracks, each a module of this package. The help stands here so that `bibench --help`
@@ -80,23 +83,50 @@ def main(arguments: Sequence[str] | None = None) -> None:
     process.quiet_tensorflow()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        with process.cleaned_up_at_signals(), room_in("the output"):
+        with process.cleaned_up_at_signals():
             for path in plugin_files(arguments):  # a plug-in may bring commands and options
                 load_plugin(path)
             code = cli.main(args=arguments, prog_name="bibench", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _refused(error)
     except BibenchError as error:
-        click.echo(f"bibench: {error}", err=True)
-        code = 2
+        code = _ended(str(error))
+    except BrokenPipeError:  # such as `| head`: the reader has enough
+        code = 1
+    except OSError as error:
+        code = _ended(str(errors.of_system(error)))
+    except MemoryError:
+        code = _ended("There is not enough memory: take a smaller network or smaller inputs.")
     except (click.Abort, KeyboardInterrupt):
-        click.echo("bibench: interrupted; the same command goes on where it stopped.", err=True)
-        code = 130
+        code = _ended("interrupted; the same command goes on where it stopped.", 130)
     except process.Terminated as error:
-        click.echo(f"bibench: ended by {error}; the same command goes on where it stopped.", err=True)
-        code = error.code
+        code = _ended(f"ended by {error}; the same command goes on where it stopped.", error.code)
+    for stream in (sys.stdout, sys.stderr):
+        _drop_unwritten(stream)
     sys.exit(code or 0)
+
+
+def _refused(error: click.ClickException) -> int:
+    """Print how a command is used; click itself would let control characters of the arguments pass."""
+    text = io.StringIO()
+    error.show(text)
+    terminal.message(text.getvalue().rstrip("\n"))
+    return error.exit_code
+
+
+def _ended(sentence: str, code: int = 2) -> int:
+    terminal.message(f"bibench: {terminal.one_line(sentence)}")
+    return code
+
+
+def _drop_unwritten(stream: TextIO | None) -> None:
+    """Forget text that cannot be written, which Python would try again at the end of the process."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ from typing import Any
 
 import click
 
-from bibench_tf.cli.options import DATA_DIR, DOWNLOAD, QUIET, Names
+from bibench_tf import terminal
+from bibench_tf.benchmark.spec import LAST_SEED
+from bibench_tf.cli.options import DATA_DIR, DOWNLOAD, QUIET
+from bibench_tf.cli.types import THREADS, Names
 
 _DATA = "data:"
 
@@ -24,9 +27,12 @@ _DATA = "data:"
     help="Corruptions, or a group of them: standard, extra or all.",
 )
 @click.option(
-    "--severity", type=Names(int), metavar="N,..", help="Severities, for a folder of images; all five by default."
+    "--severity",
+    type=Names(click.IntRange(0, 5)),
+    metavar="N,..",
+    help="Severities, for a folder of images; all five by default.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the noise.")
+@click.option("--seed", type=click.IntRange(0, LAST_SEED), default=0, show_default=True, help="Seed of the noise.")
 @click.option(
     "--severity-table",
     "table",
@@ -37,7 +43,7 @@ _DATA = "data:"
 )
 @DATA_DIR
 @DOWNLOAD
-@click.option("--workers", type=click.IntRange(min=1), help="Threads; by default the number of processors.")
+@click.option("--workers", type=THREADS, help="Threads; by default the number of processors.")
 @QUIET
 def corrupt(
     source: str,
@@ -77,8 +83,8 @@ def corrupt(
         outcome = export.corrupt_dataset(dataset, target, names, **options)
     else:
         raise InvalidOption("A data set is written in the layout of CIFAR-10-C, with all five severities.")
-    click.echo(f"{target}: {outcome.written:,} files written, {outcome.present:,} existed.")
+    terminal.output(f"{target}: {outcome.written:,} files written, {outcome.present:,} existed.")
     failures = outcome.failures()
     for line in failures:
-        click.echo(line if line.startswith(" ") else f"bibench: {line}", err=True)
+        terminal.message(terminal.one_line(line) if line.startswith(" ") else f"bibench: {terminal.one_line(line)}")
     return 1 if failures else 0

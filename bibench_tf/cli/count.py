@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from bibench_tf.cli.options import Names, shape
 from bibench_tf.cli.output import CSV, JSON, show
+from bibench_tf.cli.types import CLASSES, Names, Shape
 
 
 @click.command()
@@ -15,8 +15,8 @@ from bibench_tf.cli.output import CSV, JSON, show
     metavar="ALGORITHM",
     help="The algorithm of networks of the zoo.  [default: that of their paper, or bnn]",
 )
-@click.option("--input-shape", callback=shape, metavar="HxWxC", help="Inputs of networks of the zoo.")
-@click.option("--classes", "num_classes", type=click.IntRange(min=2), help="Classes of networks of the zoo.")
+@click.option("--input-shape", type=Shape(), metavar="HxWxC", help="Inputs of networks of the zoo.")
+@click.option("--classes", "num_classes", type=CLASSES, help="Classes of networks of the zoo.")
 @click.option(
     "--convention",
     "conventions",

@@ -8,8 +8,10 @@ from typing import Any
 
 import click
 
-from bibench_tf.cli.options import Names, model_options
+from bibench_tf import terminal
+from bibench_tf.cli.options import model_options
 from bibench_tf.cli.output import CSV, JSON, show
+from bibench_tf.cli.types import CORE, COUNT, ROUNDS, SECONDS, THREADS, TIME_LIMIT, Names
 
 
 @click.group()
@@ -28,7 +30,6 @@ def _option(name: str, field: str, kind: click.ParamType, default: Any, text: st
     return click.option(name, field, type=kind, default=default, show_default=True, help=text)
 
 
-_POSITIVE = click.FloatRange(min=0, min_open=True)
 _output = click.option(
     "-o",
     "--output",
@@ -37,7 +38,7 @@ _output = click.option(
     metavar="FILE",
     help="The file to write.",
 )
-_timeout = _option("--timeout", "timeout_s", _POSITIVE, 600, "Time limit of a conversion in seconds.")
+_timeout = _option("--timeout", "timeout_s", TIME_LIMIT, 600, "Time limit of a conversion in seconds.")
 _ssh_config = click.option(
     "--ssh-config", type=click.Path(path_type=Path), help="A configuration of ssh in place of yours."
 )
@@ -70,9 +71,9 @@ def convert(source: str, output: Path, runtime: Any, timeout_s: float, **options
     model = conversion.load(source, **options)
     content = conversion.convert(model, runtime, timeout_s=timeout_s)
     write_atomically(output, lambda path: path.write_bytes(content))
-    click.echo(f"{output}: {len(content):,} bytes, converted for {runtime} and run once.")
+    terminal.output(f"{output}: {len(content):,} bytes, converted for {runtime} and run once.")
     if runtime == "lce":
-        click.echo(listings.audit_summary(audits.audit(content, model), output))
+        terminal.output(listings.audit_summary(audits.audit(content, model), output))
 
 
 @deploy.command()
@@ -124,7 +125,7 @@ def export_dabnn(source: str, algorithm: str | None, output: Path, level: Any, *
 
     dabnn.require_packages()
     model = model_files.load(source, algorithm=algorithm, **options, **dabnn.zoo_options(algorithm))
-    click.echo(dabnn.summary(*dabnn.write(model, output, level), output, level))
+    terminal.output(dabnn.summary(*dabnn.write(model, output, level), output, level))
 
 
 @deploy.command("export-weights")
@@ -143,7 +144,7 @@ def export_weights(source: str, output: Path, **options: Any) -> None:
     from bibench_tf.deploy.exports import packed_weights
 
     weights = packed_weights.save(model_files.load(source, **options), output)
-    click.echo(packed_weights.summary(output, weights))
+    terminal.output(packed_weights.summary(output, weights))
 
 
 @deploy.command()
@@ -157,13 +158,13 @@ def export_weights(source: str, output: Path, **options: Any) -> None:
     metavar="host|adb[:SERIAL]|ssh:USER@HOST,..",
     help="This computer, phones and boards.",
 )
-@_option("--threads", "threads", click.IntRange(min=1), 1, "Threads of the interpreter.")
-@_option("--runs", "minimum_runs", click.IntRange(min=1), 50, "Minimum number of inferences of a round.")
-@_option("--seconds", "minimum_s", click.FloatRange(min=0), 1.0, "Minimum time of a round.")
-@_option("--warm-up", "warm_up_s", click.FloatRange(min=0), 0.5, "Seconds of untimed inferences before a round.")
-@_option("--rounds", "rounds", click.IntRange(min=1), 3, "Rounds; those of several files are interleaved.")
-@_option("--timeout", "timeout_s", click.FloatRange(min=1), 300.0, "Time limit of a round in seconds.")
-@click.option("--cores", type=Names(int), metavar="N,..", help="Run on these cores only, such as 4,5.")
+@_option("--threads", "threads", THREADS, 1, "Threads of the interpreter.")
+@_option("--runs", "minimum_runs", COUNT, 50, "Minimum number of inferences of a round.")
+@_option("--seconds", "minimum_s", SECONDS, 1.0, "Minimum time of a round.")
+@_option("--warm-up", "warm_up_s", SECONDS, 0.5, "Seconds of untimed inferences before a round.")
+@_option("--rounds", "rounds", ROUNDS, 3, "Rounds; those of several files are interleaved.")
+@_option("--timeout", "timeout_s", TIME_LIMIT, 300.0, "Time limit of a round in seconds.")
+@click.option("--cores", type=Names(CORE), metavar="N,..", help="Run on these cores only, such as 4,5.")
 @click.option("--profile", is_flag=True, help="Also measure the time of each operation.")
 @click.option(
     "--compare",
@@ -216,7 +217,7 @@ def benchmark(
     measured = latencies.measure(contents, targets, chosen, programs=programs, ssh_config=ssh_config)
     if results is not None:
         for path in record.store(results, measured, contents):
-            click.echo(f"kept in {path}", err=True)
+            terminal.message(f"kept in {path}")
     rows = listings.rows(measured, full=True)
     show(lambda: listings.text(measured), rows, json_file, csv_file, lambda: listings.rows(measured))
 
@@ -229,7 +230,8 @@ def benchmark(
 def list_devices(targets: tuple[str, ...], chips: bool, ssh_config: Path | None, json_file: str | None) -> None:
     """List the attached devices, or TARGETs such as ssh:USER@HOST, with the chip of each.
 
-    A chip that the benchmark does not know, or cannot distinguish from another, is shown as unknown.
+    A chip that the benchmark does not know, or cannot distinguish from another, is shown as unknown. The exit code is 1
+    where a device cannot be used.
     """
     from bibench_tf.deploy import listings
 
@@ -238,3 +240,5 @@ def list_devices(targets: tuple[str, ...], chips: bool, ssh_config: Path | None,
         return
     found = listings.describe_all(targets, ssh_config)
     show(lambda: listings.device_table(found), listings.devices_json(found), json_file)
+    if any(isinstance(one, tuple) for one in found):
+        click.get_current_context().exit(1)

@@ -10,44 +10,13 @@ from typing import Any
 
 import click
 
-from bibench_tf.benchmark.spec import Benchmark
+from bibench_tf.benchmark.spec import LAST_SEED, MOST_EPOCHS, MOST_SEEDS, Benchmark
 from bibench_tf.benchmark.track import Option, Track
+from bibench_tf.cli.types import CLASSES, COUNT, MOST, THREADS, Finite, Names, Shape, Shard
 from bibench_tf.errors import BibenchError
 from bibench_tf.training.session import STRATEGIES, Session
 
 Command = Callable[..., Any]
-
-
-class Names(click.ParamType):
-    """A list with commas, each value made by `of`."""
-
-    name = "names"
-
-    def __init__(self, of: Callable[[str], Any] = str) -> None:
-        self._of = of
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        if isinstance(value, tuple):
-            return value
-        try:
-            values = tuple(dict.fromkeys(self._of(part.strip()) for part in value.split(",") if part.strip()))
-        except ValueError:
-            self.fail(f"'{value}' is not a list of values with commas", param, ctx)
-        return values or self.fail("give at least one name", param, ctx)
-
-
-class Shard(click.ParamType):
-    """I/N, the I-th of N parts."""
-
-    name = "shard"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
-        if isinstance(value, tuple):
-            return value
-        part, _, parts = value.partition("/")
-        if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-            self.fail(f"'{value}' is not I/N with I from 1 to N, such as 3/10", param, ctx)
-        return int(part), int(parts)
 
 
 PLUGINS = click.Option(
@@ -67,10 +36,10 @@ def plugin_files(arguments: Sequence[str]) -> Iterator[str]:
             yield from (value if equals else "".join(arguments[index + 1 : index + 2])).split(",")
 
 
-def _count(flag: str, default: int, text: str, metavar: str = "N") -> Callable[[Command], Command]:
-    return click.option(
-        flag, type=click.IntRange(min=1), default=default, show_default=True, metavar=metavar, help=text
-    )
+def _count(
+    flag: str, default: int, text: str, metavar: str = "N", kind: click.IntRange = COUNT
+) -> Callable[[Command], Command]:
+    return click.option(flag, type=kind, default=default, show_default=True, metavar=metavar, help=text)
 
 
 _DEFAULT = Benchmark()
@@ -125,7 +94,7 @@ _BENCHMARK = {
     "recipe": click.option(
         "--recipe", default=_DEFAULT.recipe, show_default=True, metavar="NAME", help="Training recipe."
     ),
-    "epochs": click.option("--epochs", type=click.IntRange(min=1), help="Epochs in place of the recipe's."),
+    "epochs": click.option("--epochs", type=click.IntRange(1, MOST_EPOCHS), help="Epochs in place of the recipe's."),
     "precision": click.option(
         "--mixed-precision",
         "precision",
@@ -133,12 +102,15 @@ _BENCHMARK = {
         callback=lambda context, parameter, value: f"mixed_{value}" if value else _DEFAULT.precision,
         help="Train with 16-bit activations and gradients: faster on GPUs made for it, slower on CPUs.",
     ),
-    "seed": click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="The first seed."),
+    "seed": click.option(
+        "--seed", type=click.IntRange(0, LAST_SEED), default=0, show_default=True, help="The first seed."
+    ),
     "seeds": _count(
         "--seeds",
         _DEFAULT.seeds,
         "Train K seeds from --seed on: task, architecture and training then have intervals and ranks.",
         metavar="K",
+        kind=click.IntRange(1, MOST_SEEDS),
     ),
 }
 _SESSION = (
@@ -177,10 +149,11 @@ _SESSION = (
         "--cpus-per-run",
         Session.cpus_per_run,
         "CPU cores per run; the machine trains (cores / N) runs in parallel.",
+        kind=THREADS,
     ),
     click.option(
         "--gpus-per-run",
-        type=click.FloatRange(min=0),
+        type=Finite(0, 1024),
         metavar="N",
         help="GPUs per run, 0.5 for two runs on one; the number of GPUs then decides how many runs are trained in "
         "parallel.  [default: 1 if the machine has any]",
@@ -243,7 +216,7 @@ def _track_option(name: str, field: dataclasses.Field) -> Callable[[Command], Co
         details |= {"type": Names(), "metavar": shown.metavar or "A,B,.."}
         default = ",".join(default) or ()
     elif isinstance(default, int):
-        details["type"] = click.IntRange(min=shown.minimum)
+        details["type"] = click.IntRange(shown.minimum, min(shown.maximum, MOST))
     elif shown.choices:
         details["type"] = click.Choice(shown.choices)
     return click.option(shown.flag, name, default=default, show_default=shown.default_text or bool(default), **details)
@@ -258,16 +231,6 @@ def _vocabulary_of(checkpoint: Path | None) -> Path | None:
     return checkpoint / "vocab.txt"
 
 
-def shape(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """The callback of an option such as `224x224x3`; None where the option is not given and has no default."""
-    if value is None:
-        return None
-    try:
-        return tuple(int(size) for size in value.lower().split("x"))
-    except ValueError:
-        raise click.BadParameter("write HEIGHTxWIDTHxCHANNELS, such as 224x224x3", ctx, param) from None
-
-
 def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The argument MODEL and the options of a network of the zoo.
 
@@ -277,12 +240,12 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--classes",
             "num_classes",
-            type=click.IntRange(min=2),
+            type=CLASSES,
             help="Classes of a network of the zoo.  [default: 1000 for images]",
         ),
         click.option(
             "--input-shape",
-            callback=shape,
+            type=Shape(),
             metavar="HxWxC",
             help="Inputs of a network of the zoo.  [default: 224x224x3 for images]",
         ),

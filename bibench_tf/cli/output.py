@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bibench_tf import terminal
 from bibench_tf.files import write_atomically
 
 JSON = click.option("--json", "json_file", metavar="FILE|-", help="Write JSON to a file; - is stdout.")
@@ -37,11 +38,11 @@ def show(
         writer.writerows(found)
         _write(csv_file, stream.getvalue().rstrip("\n"))
     if "-" not in (json_file, csv_file):
-        click.echo(text())
+        terminal.output(text())
 
 
 def _write(file: str, content: str) -> None:
     if file == "-":
-        click.echo(content)
+        terminal.output(content)
     else:
         write_atomically(Path(file), lambda temporary: temporary.write_text(content + "\n", encoding="utf-8"))

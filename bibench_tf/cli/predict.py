@@ -8,6 +8,7 @@ import click
 
 from bibench_tf.cli.options import DATA_DIR, VOCABULARY
 from bibench_tf.cli.output import CSV, JSON, show
+from bibench_tf.cli.types import COUNT
 
 _SHOWN = 10
 _DRAWN = 20
@@ -18,7 +19,7 @@ _DRAWN = 20
 @click.option("--data", metavar="DATA", help="A data set, NAME or NAME:FOLDER.  [default: that of the run]")
 @DATA_DIR
 @VOCABULARY
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N test examples.")
+@click.option("--limit", type=COUNT, metavar="N", help="Only the first N test examples.")
 @CSV
 @JSON
 @click.option(

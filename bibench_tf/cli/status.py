@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from bibench_tf import terminal
 from bibench_tf.cli.options import RESULTS
 from bibench_tf.errors import BibenchError
 from bibench_tf.training.session import Session
@@ -32,6 +33,6 @@ def status(results: str) -> int:
     found = states.of(planned, folder)
     for state, run in found.runs:
         if len(found.runs) <= _LISTED or state not in ("completed", "waiting"):
-            click.echo(f"{state:<10} {run.text}")
-    click.echo(found.sentence)
+            terminal.output(f"{state:<10} {terminal.one_line(run.text)}")
+    terminal.output(found.sentence)
     return 0

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bibench_tf import terminal
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import Track
 from bibench_tf.cli.options import benchmark_options
@@ -38,8 +39,8 @@ def shown(outcome: Outcome, session: Session) -> int:
     from bibench_tf import report
 
     if outcome.report is not None and not session.quiet:
-        click.echo(report.to_text([*outcome.scores.values()]))
-        click.echo(f"\nReport: {outcome.report}")
+        terminal.output(report.to_text([*outcome.scores.values()]))
+        terminal.output(f"\nReport: {outcome.report}")
     if outcome.report is not None and outcome.failures:
-        click.echo(f"bibench: {outcome.failures} parts are missing or failed; the report names them.", err=True)
+        terminal.message(f"bibench: {outcome.failures} parts are missing or failed; the report names them.")
     return 1 if outcome.failures else 0

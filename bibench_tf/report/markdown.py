@@ -9,6 +9,7 @@ from bibench_tf.report import tables
 from bibench_tf.report.scores import Report, TrackScore
 from bibench_tf.report.tables import INCOMPLETE
 from bibench_tf.report.wording import HOW_TO_READ, SOURCE
+from bibench_tf.terminal import visible
 
 
 def render(report: Report, files: Collection[str] = ()) -> str:
@@ -27,7 +28,7 @@ def render(report: Report, files: Collection[str] = ()) -> str:
 
 def escape(text: str) -> str:
     """`text` on one line, with the special characters of Markdown and HTML escaped."""
-    text = re.sub(r"([\\`*\[\]<>|~$&])", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*\[\]<>|~$&])", r"\\\1", visible(" ".join(text.split())))
     # Underscores inside a word are left alone by the dialect, and most names have some.
     text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
     return re.sub(r"^([#+-])(?=\s|#)", r"\\\1", text)
@@ -35,7 +36,7 @@ def escape(text: str) -> str:
 
 def code(text: str) -> str:
     """`text` as code, whatever it contains."""
-    text = " ".join(text.split())
+    text = visible(" ".join(text.split()))
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"

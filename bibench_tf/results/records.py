@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from bibench_tf import terminal
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import digest, write_atomically
 
@@ -80,7 +80,7 @@ def set_aside(path: Path, error: RecordError, consequence: str) -> None:
     aside = path.with_name(f"{path.name}.damaged")
     with contextlib.suppress(FileNotFoundError):  # another process was faster
         path.replace(aside)
-    print(f"bibench: {error} {consequence}; the file is kept as {aside.name}.", file=sys.stderr)
+    terminal.message(f"bibench: {error} {consequence}; the file is kept as {aside.name}.")
 
 
 def read_or_set_aside(path: Path, read: Callable[[Path], T], consequence: str = "It is measured again") -> T | None:

@@ -16,10 +16,8 @@ from __future__ import annotations
 import contextlib
 import filecmp
 import hashlib
-import json
 import os
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,13 +26,15 @@ from typing import Any
 
 import platformdirs
 
-from bibench_tf.errors import InvalidOption, StorageError
+from bibench_tf import terminal
+from bibench_tf.errors import InvalidOption, StorageError, shortened
 from bibench_tf.files import fingerprint_files, fingerprint_stream
 from bibench_tf.results import checkpoints, index
 from bibench_tf.results.synchronised import Note, Notes
 
-# Names the URL in a working copy.
-_FILE = ".store.json"
+# The URLs of the working copies that this process has opened. They stand in no file: a results folder of another person
+# would choose where files are written to.
+_urls: dict[Path, str] = {}
 _TEMPORARY = ".tmp-"
 _OWN = ".own-"
 # Files of one request.
@@ -47,24 +47,24 @@ _TIMES = ("mtime", "LastModified", "last_modified", "modificationTime", "modify"
 def working_copy(url: str) -> Path:
     """The folder on this machine for the store at `url`, in the user's cache; it is created.
 
-    Raises InvalidOption for a URL whose file system is unknown, and StorageError if the cache cannot be written.
+    Raises InvalidOption for a URL whose file system is unknown or cannot be opened, and StorageError if the cache
+    cannot be written.
     """
-    folder = platformdirs.user_cache_path("bibench-tf") / hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:16]
+    digest = hashlib.sha256(url.rstrip("/").encode(errors="surrogateescape")).hexdigest()
+    folder = platformdirs.user_cache_path("bibench-tf") / digest[:16]
+    _store(url, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _FILE).write_text(json.dumps({"url": url}), encoding="utf-8")
     except OSError as error:
         raise StorageError.of(folder, error) from error
-    _store(url, folder)
+    _urls[folder] = url
     return folder
 
 
 def of(folder: Path) -> Remote | None:
-    """The store that `folder` is the working copy of; None for a folder that is no working copy."""
-    try:
-        return _store(json.loads((folder / _FILE).read_text(encoding="utf-8"))["url"], folder)
-    except FileNotFoundError:
-        return None
+    """The store that `folder` is the working copy of; None for a folder that is no working copy of this process."""
+    url = _urls.get(folder)
+    return None if url is None else _store(url, folder)
 
 
 @cache
@@ -94,8 +94,9 @@ class Remote:
         self._notes = Notes(folder)
         try:
             self._files, self._root = fsspec.core.url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise InvalidOption(f"{url} cannot be used: {error}") from error
+        except Exception as error:  # each file system raises exceptions of its own
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise InvalidOption(f"The results folder {url} cannot be used: {shortened(reason)}") from error
 
     def fetch_records(self) -> None:
         """Download the records that the working copy lacks or has in another version.
@@ -157,7 +158,7 @@ class Remote:
         for name in names:
             there, note = self._find(name).get(name), self._notes.get(name)
             if there is not None and not self._is_noted(there, note) and not self._has_contents(there, name):
-                print(f"{name} in {self.url} is of another machine; that of this machine replaces it.", file=sys.stderr)
+                terminal.message(f"{name} in {self.url} is of another machine; that of this machine replaces it.")
             self._upload(name)
 
     def upload_changed(self) -> None:
@@ -185,10 +186,9 @@ class Remote:
             else:
                 left.append(name)
         if left:
-            print(
+            terminal.message(
                 f"{_few(left)} in {self.url} changed meanwhile: the files there are kept, and those of this machine "
-                f"stay in {self.folder} alone.",
-                file=sys.stderr,
+                f"stay in {self.folder} alone."
             )
 
     def _path(self, name: str) -> str:
@@ -263,10 +263,9 @@ class Remote:
             return Note.of(file.name, self._version(file, target), here)
         if here is not None and (note is None or not note.is_of(here)):
             own = target.replace(target.with_name(f"{_OWN}{target.name}"))
-            print(
+            terminal.message(
                 f"{file.name} has changed both here and in {self.url}: the one there is used, and that of this machine "
-                f"is kept as {own}.",
-                file=sys.stderr,
+                f"is kept as {own}."
             )
         os.replace(downloaded, target)
         return Note.of(file.name, self._version(file, target), _stat(target))

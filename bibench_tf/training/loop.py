@@ -6,7 +6,6 @@ import dataclasses
 import secrets
 import shutil
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from bibench_tf import tasks
+from bibench_tf import tasks, terminal
 from bibench_tf.algorithms import ScheduleCallback
 from bibench_tf.datasets import Dataset
 from bibench_tf.errors import StorageError
@@ -327,7 +326,7 @@ def _restore(checkpoint: tf.train.Checkpoint, folder: Path, epochs: int) -> Prog
             checkpoint.read(str(path / "state"))
             return progress
         then = f"go on from {saved[number + 1]}" if number + 1 < len(saved) else "start again"
-        print(f"bibench: {path} is damaged and not used; trying to {then}.", file=sys.stderr)
+        terminal.message(f"bibench: {path} is damaged and not used; trying to {then}.")
     return Progress(epochs_completed=0, checkpoint="")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from tqdm import tqdm
 
+from bibench_tf import terminal
 from bibench_tf.errors import InvalidOption
 from bibench_tf.results import stores
 
@@ -75,7 +76,7 @@ class Session:
 
     def progress(self, items: Collection[T], description: str, unit: str) -> Iterable[T]:
         """The items with a bar on stderr, if there are any."""
-        return tqdm(items, description, unit=unit, disable=self.quiet or not items, file=sys.stderr)
+        return tqdm(items, terminal.one_line(description), unit=unit, disable=self.quiet or not items, file=sys.stderr)
 
     def progress_bar(self, total: int, unit: str) -> tqdm:
         """A bar on stderr with an estimate of the time left; in a file or pipe it prints a line every half minute."""

@@ -79,7 +79,7 @@ def test_an_option_is_given_once_and_has_a_help(name):
 
 
 def test_lists_show_commas():
-    from bibench_tf.cli.options import Names
+    from bibench_tf.cli.types import Names
 
     for name, command, option in options():
         if isinstance(option.type, Names):

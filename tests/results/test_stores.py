@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import shutil
 import time
 
@@ -120,7 +121,7 @@ def test_records_go_from_machine_to_machine(machine, stored):
     assert two.status(SPEC.folder) is None
     two.remote.fetch_records()
     assert two.status(SPEC.folder) == "completed" and two.result(SPEC) == one.result(SPEC)
-    own = (".store.json", ".synchronised.jsonl", "runs/index.jsonl")
+    own = (".synchronised.jsonl", "runs/index.jsonl")
     assert [name for name in names_in(two.root) if name not in own] == sorted([*wanted])
     write(one, "benchmark.json", '{"more": 1}')
     machine("one").remote.upload_changed()
@@ -400,11 +401,29 @@ def test_a_half_uploaded_checkpoint_is_not_mistaken_for_one(machine, stored):
     assert stored() == {} and (two.root / run / "checkpoint-3").exists()
 
 
+# Unknown, a package that is missing, arguments that are missing, a server and a file that are missing, no archive.
+BAD_URLS = (
+    *("nothing://bucket/results", "s3n://bucket", "dropbox://x", "github://x", "gist://x", "reference://x", "jlab://x"),
+    *("ftp://127.0.0.1:9/x", "generic://x", "zip://x::file:///missing.zip", f"tar://::file://{__file__}", "webhdfs://"),
+)
+
+
+def test_a_results_folder_does_not_choose_where_files_are_written_to(tmp_path, machine):
+    """Fails when a file in the folder makes it the working copy of a store."""
+    machine("one")
+    hostile = RunStore(tmp_path / "hostile")
+    for name in (".store.json", "store.json"):
+        write(hostile, name, json.dumps({"url": f"file://{tmp_path}/elsewhere"}))
+    assert hostile.remote is None
+
+
 @pytest.mark.parametrize("url", ["file"], indirect=True)
 def test_urls_that_cannot_be_used(machine, tmp_path, monkeypatch):
-    for bad in ("nothing://bucket/results", "s3n://bucket"):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "untouched"))
+    for bad in BAD_URLS:
         with pytest.raises(BibenchError, match="cannot be used"):
             stores.working_copy(bad)
+    assert not (tmp_path / "untouched").exists()
     (tmp_path / "store").write_text("a file in the way")
     store = machine("one")
     write(store, "benchmark.json", "{}")

@@ -36,7 +36,13 @@ class Options:
         False, "--retime", "Time steps of all algorithms interleaved, in one process, for the score.", stored=False
     )
     retime_rounds: int = option(
-        11, "--retime-rounds", "The number of interleaved rounds of --retime.", stored=False, minimum=3, metavar="R"
+        11,
+        "--retime-rounds",
+        "The number of interleaved rounds of --retime.",
+        stored=False,
+        minimum=3,
+        maximum=10_000,
+        metavar="R",
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from functools import cache
+
+from bibench_tf import terminal
 
 # The number of entries that a message names.
 _NAMED = 5
@@ -27,4 +28,4 @@ def note(entries: Sequence[str], description: str) -> None:
 
 @cache
 def _print(message: str) -> None:
-    print(message, file=sys.stderr)
+    terminal.message(terminal.one_line(message))

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
+from bibench_tf import terminal
 from bibench_tf.errors import BibenchError, InvalidOption
 from bibench_tf.results import checkpoints, records
 from bibench_tf.results.runs import RunSpec
@@ -98,7 +99,7 @@ def train_all(pending: Sequence[Run], workers: Workers, bar: tqdm) -> None:
             except workers.lost as error:
                 deaths[run.spec.id] += 1
                 text = f"bibench: the process that trained {run.spec.folder} has died ({_sentence(error)})."
-                bar.write(text, file=sys.stderr)
+                bar.write(terminal.visible(text), file=sys.stderr)
                 if deaths[run.spec.id] < workers.attempts:
                     ready.append(run)
                     continue

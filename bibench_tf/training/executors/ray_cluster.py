@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import Future
 from typing import Any
 
+from bibench_tf import terminal
 from bibench_tf.errors import InvalidOption
 from bibench_tf.process import PLUGINS_VARIABLE
 from bibench_tf.results import records
@@ -83,11 +83,10 @@ class RayWorkers:
         for name, amount in wanted.items():
             largest = max((node["Resources"].get(name, 0) for node in ray.nodes()), default=0)
             if amount > largest:
-                print(
+                terminal.message(
                     f"bibench: a run needs {amount:g} {name}, and no machine of the Ray cluster has more than "
                     f"{largest:g}; the runs wait for a larger machine. Lower --{name.lower()}s-per-run to use "
-                    "these.",
-                    file=sys.stderr,
+                    "these."
                 )
 
     def submit(self, spec: RunSpec) -> Future[dict[str, Any]]:
