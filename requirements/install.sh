@@ -16,7 +16,8 @@ lock=requirements/py$(echo "$version" | tr -d .)$lane.lock
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check -qq "$@"; }
 
 echo "Installing $lock into $venv (about 3 GB; some minutes the first time)" >&2
-# The build tools come from the lock too, so that nothing is built with versions nobody has tried.
-pip install $(grep -E '^(setuptools|wheel)==' "$lock")
-pip install --no-build-isolation -r "$lock"
+# The build tools come from the lock too, so that nothing is built with versions nobody has tried. An entry of the lock
+# ends at the line without a backslash. wheel needs packaging.
+sed -n '/^\(packaging\|setuptools\|wheel\)==/,/[^\\]$/p' "$lock" | pip install --no-deps --require-hashes -r /dev/stdin
+pip install --no-deps --require-hashes --no-build-isolation -r "$lock"
 pip install --no-build-isolation --no-deps --editable .

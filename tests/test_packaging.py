@@ -150,10 +150,17 @@ def test_the_wheel_says_its_licence(wheel):
 # Lanes and locks
 
 
-def test_locks_name_exact_versions_and_nothing_else():
-    for lock in LOCKS.glob("*.lock"):
-        for line in lock.read_text().splitlines():
-            assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line), f"{lock.name}: {line}"
+def entries(lock: Path) -> list[str]:
+    """The entries of a lock, one line each: `name==version --hash=... --hash=...`."""
+    return re.sub(r" *\\\n *", " ", lock.read_text()).splitlines()
+
+
+def test_locks_name_exact_versions_with_hashes_and_nothing_else():
+    locks = sorted(LOCKS.glob("*.lock")) + sorted(LOCKS.glob("*.txt"))
+    assert len(locks) == 6
+    for lock in locks:
+        for entry in entries(lock):
+            assert re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+( --hash=sha256:[0-9a-f]{64})+", entry), (lock, entry)
 
 
 @pytest.mark.parametrize(
@@ -167,8 +174,8 @@ def test_locks_name_exact_versions_and_nothing_else():
 )
 def test_each_lock_satisfies_its_lane_of_setup_cfg(setup_cfg, lock, lane, tensorflow):
     pinned = {}
-    for line in (LOCKS / f"{lock}.lock").read_text().splitlines():
-        name, version = line.split("==")
+    for entry in entries(LOCKS / f"{lock}.lock"):
+        name, version = entry.partition(" ")[0].split("==")
         pinned[canonicalize_name(name)] = version
     wanted = lines(setup_cfg["options"]["install_requires"])
     wanted += lines(setup_cfg["options.extras_require"]["test"])
