@@ -40,7 +40,7 @@ def check(owner: str, name: str, value: Any, annotation: Any) -> Any:
     so; nothing else is converted, neither texts to numbers nor True to 1. NaN fits no annotation but `Any`. A union
     with a class takes every value.
     """
-    if annotation is Any:
+    if annotation is Any or _is_instance(value, annotation):
         return value
     try:
         found = msgspec.convert({"value": _plain(value)}, _holder(annotation), dec_hook=_path).value
@@ -50,7 +50,7 @@ def check(owner: str, name: str, value: Any, annotation: Any) -> Any:
         found = math.nan
     if _has_nan(found):
         raise InvalidOption(f"{owner}: {name} must be {_words(annotation)}, not {value!r}.")
-    return found
+    return tuple(found) if isinstance(value, tuple) and isinstance(found, list) else found
 
 
 def check_fields(instance: Any, owner: str | None = None) -> None:
@@ -100,6 +100,13 @@ def _plain(value: Any) -> Any:
     if type(value) in (list, tuple):
         return type(value)(map(_plain, value))
     return value.item() if hasattr(value, "item") and getattr(value, "shape", None) == () else value
+
+
+def _is_instance(value: Any, annotation: Any) -> bool:
+    """Whether a dataclass instance is of a class that the annotation names; msgspec does not know subclasses."""
+    if not dataclasses.is_dataclass(value):
+        return False
+    return any(isinstance(kind, type) and isinstance(value, kind) for kind in (annotation, *get_args(annotation)))
 
 
 def _has_nan(value: Any) -> bool:

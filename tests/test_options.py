@@ -107,6 +107,25 @@ def test_fields_are_checked_and_stored_as_declared():
         check_fields(thing, "My thing")
 
 
+@dataclass(frozen=True)
+class Derived(Base):
+    more: int = 0
+
+
+@pytest.mark.parametrize("annotation", [Base, Base | None, str | Base])
+def test_instances_of_subclasses_fit(annotation):
+    derived = Derived()
+    assert check("Thing", "option", derived, annotation) is derived
+    for value in (Plain(), Base, 3):
+        with pytest.raises(InvalidOption):
+            check("Thing", "option", value, annotation)
+
+
+@dataclass
+class Plain:
+    sizes: tuple[int, ...] = ()
+
+
 @checked
 def built(count: Count, /, *more: Count, rate: Positive = 1, plain=None, **options: int) -> tuple:
     """The arguments."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
@@ -25,7 +26,7 @@ def is_binary(algorithm: algorithms.Algorithm) -> bool:
 
 def scaled(channels: int, width: float) -> int:
     """`channels` times the width multiplier, rounded, at least 1. Raises InvalidOption unless the width is positive."""
-    if width <= 0:
+    if not 0 < width < math.inf:
         raise InvalidOption(f"The width multiplier must be positive, not {width}.")
     return max(1, round(channels * width))
 
@@ -97,7 +98,7 @@ def activation_layer(activation: Activation, name: str) -> tf.keras.layers.Layer
         activation = hard_tanh
     try:
         return tf.keras.layers.Activation(activation, name=name)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InvalidOption(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
 
 

@@ -87,18 +87,19 @@ class Algorithm:
         padding: _Padding = "same",
         *,
         use_bias: bool = False,
+        groups: Count = 1,
         pad_value: float = 0.0,
         **options: Any,
     ) -> tf.keras.layers.Layer:
         """A convolution of images (B, H, W, C).
 
         `pad_value` is what binary layers add around their binarized inputs: 0, or -1 or +1, which a bit can hold.
-        `options` are `dilation_rate`, `groups` and `name`.
+        `options` are `dilation_rate` and `name`.
         """
         if pad_value:
             options["pad_values"] = pad_value
-        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding, "use_bias": use_bias}
-        return self._layer("conv2d", filters, **options)
+        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding}
+        return self._layer("conv2d", filters, use_bias=use_bias, groups=groups, **options)
 
     @checked
     def conv1d(
@@ -109,11 +110,12 @@ class Algorithm:
         padding: _Padding = "same",
         *,
         use_bias: bool = False,
+        groups: Count = 1,
         **options: Any,
     ) -> tf.keras.layers.Layer:
-        """A convolution of sequences (B, L, C); `options` are `dilation_rate`, `groups` and `name`."""
-        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding, "use_bias": use_bias}
-        return self._layer("conv1d", filters, **options)
+        """A convolution of sequences (B, L, C); `options` are `dilation_rate` and `name`."""
+        options |= {"kernel_size": kernel_size, "strides": strides, "padding": padding}
+        return self._layer("conv1d", filters, use_bias=use_bias, groups=groups, **options)
 
     @checked
     def dense(self, units: Count, use_bias: bool = True, name: str | None = None) -> tf.keras.layers.Layer:

@@ -216,6 +216,9 @@ def test_arguments_of_layers_are_checked(key):
         for value in NO_SWITCH:
             with pytest.raises(InvalidOption, match=f"^{kind}: use_bias must be True or False, not"):
                 make(4, *sizes, use_bias=value)
+        for value in NO_COUNT if sizes else ():
+            with pytest.raises(InvalidOption, match=f"^{kind}: groups must be an integer >= 1, not"):
+                make(4, *sizes, groups=value)
         for value in (True, -1, 1.5, "smae", None) if sizes else ():
             with pytest.raises(InvalidOption, match=f"^{kind}: padding must be .*'same' or 'valid', not"):
                 make(4, *sizes, padding=value)
