@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bibench_tf.errors import InvalidOption, shortened
 from bibench_tf.names import BASELINE, PAPER
+from bibench_tf.options import checked
 from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
@@ -86,12 +87,14 @@ NETWORKS: Registry[Network] = Registry("network", "bibench_tf.zoo", Network)
 def register(
     *, task: str = "image_classification", input_options: Any = None, aliases: tuple[str, ...] = ()
 ) -> Callable[[Builder], Builder]:
-    """A decorator that registers a builder function under its own name, and returns it unchanged.
+    """A decorator that registers a builder function under its own name, and returns it with a check of its arguments.
 
-    Raises InvalidOption for a builder without a parameter `algorithm`, and for a name that is taken.
+    The arguments are checked by their annotations (`bibench_tf.options`). Raises InvalidOption for a builder without a
+    parameter `algorithm`, and for a name that is taken.
     """
 
     def decorate(builder: Builder) -> Builder:
+        builder = checked(builder)
         _register(Network(builder.__name__, builder, task, input_options), aliases)
         return builder
 
@@ -101,7 +104,7 @@ def register(
 def register_family(
     presets: Mapping[str, Preset], *, task: str = "image_classification"
 ) -> Callable[[Builder], Builder]:
-    """A decorator that registers one builder for each preset of a family's function, and returns the function.
+    """A decorator that registers one builder for each preset of a family's function, which it returns as `register`.
 
     The first parameter of the function is the name of the network. The parameters that a preset does not fix are the
     options of its builder. The docstring of a builder is that of its preset, followed by that of the function. Raises
@@ -110,6 +113,7 @@ def register_family(
     """
 
     def decorate(family: Builder) -> Builder:
+        family = checked(family)
         for name, preset in presets.items():
             _register(Network(name, _builder(family, name, preset), task, preset=preset), preset.aliases)
         return family

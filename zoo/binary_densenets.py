@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms.bnn import BNN
-from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.zoo import parts, stems
 
@@ -27,8 +26,7 @@ class DenseStages:
 
     Stage i has `blocks[i]` blocks made by `block`, whose convolutions are dilated by `dilations[i]`. After every stage
     but the last comes a transition to `transitions[i]` channels: BN, max-pool 2x2 / 2 (not before a dilated stage),
-    ReLU, conv1x1 in full precision, of `groups` groups and after a channel shuffle of `shuffle_groups`. Raises
-    InvalidOption for a `shuffle_groups` that is not a positive integer.
+    ReLU, conv1x1 in full precision, of `groups` groups and after a channel shuffle of `shuffle_groups`.
     """
 
     block: Block
@@ -37,10 +35,6 @@ class DenseStages:
     dilations: Sequence[int] = (1, 1, 1, 1)
     groups: int = 1
     shuffle_groups: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.shuffle_groups, int) or self.shuffle_groups < 1:
-            raise InvalidOption(f"shuffle_groups is a positive whole number, not {self.shuffle_groups!r}.")
 
 
 def dense_network(

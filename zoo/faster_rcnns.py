@@ -14,6 +14,7 @@ from bibench_tf.detection.suppression import Detections, named
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 from bibench_tf.zoo.detection_heads import check_detector
 from bibench_tf.zoo.resnets import CHANNELS, ResidualBlocks, blocks_of
@@ -35,8 +36,8 @@ def faster_rcnn_resnet18(
     num_classes: int = 20,
     *,
     width: float = 1.0,
-    proposals: int = 1000,
-    max_detections: int = 100,
+    proposals: Count = 1000,
+    max_detections: Count = 100,
 ) -> tf.keras.Model:
     """Faster R-CNN with the features of ResNet-18's third stage (C4), 1/16 of the image's size.
 

@@ -12,10 +12,10 @@ from typing import Any
 import tensorflow as tf
 
 from bibench_tf import algorithms
-from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register, register_family
 from bibench_tf.operations import Operations
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 
 # Time steps of a memory block: two before, the present one, two after.
@@ -74,7 +74,7 @@ def _dfsmn(
     input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
-    layers: int = 8,
+    layers: Count = 8,
 ) -> tf.keras.Model:
     """A front end, and layers of a memory block and two dense ones, each with a shortcut.
 
@@ -111,7 +111,7 @@ def fsmn(
     input_shape: tuple[int, ...] = (32, 32, 1),
     num_classes: int = 12,
     width: float = 1.0,
-    layers: int = 4,
+    layers: Count = 4,
 ) -> tf.keras.Model:
     """The (vectorized, bidirectional) FSMN behind the front end of `dfsmn`: no shortcuts, no wide and narrow layers.
 
@@ -149,8 +149,6 @@ class _Layers:
 
     def front_end(self, input_shape: tuple[int, ...], width: float, layers: int) -> tuple[tf.Tensor, tf.Tensor]:
         """The input, and 128 features for every fourth time step, (B, T / 4, 128)."""
-        if layers < 1:
-            raise InvalidOption(f"A memory network needs at least one layer, not {layers}.")
         spectrogram = parts.image_input(input_shape, minimum=8, network="A memory network")
         first = tf.keras.layers.Conv2D(
             parts.scaled(16, width), 5, 2, padding="same", kernel_initializer="he_normal", name="front_conv1"

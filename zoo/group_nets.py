@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from bibench_tf import algorithms
 from bibench_tf.algorithms.bireal import BiReal
-from bibench_tf.errors import InvalidOption
 from bibench_tf.networks import Preset, register_family
 from bibench_tf.operations import Operations
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 from bibench_tf.zoo.resnets import CHANNELS, blocks_of
 
@@ -69,7 +69,7 @@ def group_net(
     num_classes: int = 1000,
     width: float = 1.0,
     *,
-    branches: int = 5,
+    branches: Count = 5,
     soft_gates: bool = True,
     binary_downsample: bool = True,
     stem: str = "auto",
@@ -87,8 +87,6 @@ def group_net(
     Input (B, H, W, C) float32; output logits (B, num_classes). Raises InvalidOption unless there is a branch. Source:
     arXiv 1811.10413, section 3.2; the order of layers and the shortcuts as in the authors' networks.
     """
-    if not (isinstance(branches, int) and branches > 0):
-        raise InvalidOption(f"branches is a whole number from 1 on, not {branches!r}.")
     algorithm = algorithms.get(algorithm)
     network = _Blocks(algorithm, branches, soft_gates, binary_downsample, parts.pad_with_one(algorithm))
     image, stem = parts.image_and_stem(input_shape, stem, name)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms import Algorithm
 from bibench_tf.networks import Preset, register_family
+from bibench_tf.options import Count
 from bibench_tf.zoo import stems
 from bibench_tf.zoo.binary_densenets import CLIPPED, DenseStages, dense_network, normalized_conv
 
@@ -91,7 +92,7 @@ def meliusnet(
     width: float = 1.0,
     *,
     stem: str = "auto",
-    shuffle_groups: int = 16,
+    shuffle_groups: Count = 16,
 ) -> tf.keras.Model:
     """Stages of MeliusNet blocks, with transitions between them; see `dense_network`.
 

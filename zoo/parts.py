@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -96,7 +96,7 @@ def activation_layer(activation: Activation, name: str) -> tf.keras.layers.Layer
         activation = hard_tanh
     try:
         return tf.keras.layers.Activation(activation, name=name)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InvalidOption(f"Unknown activation '{activation}'; try relu, hard_tanh or prelu.") from error
 
 
@@ -119,7 +119,12 @@ def pooled_classifier(image: tf.Tensor, features: tf.Tensor, num_classes: int, n
 
 
 def float_conv(
-    filters: int, kernel_size: int, strides: int, name: str, padding: str = "same", groups: int = 1
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    name: str,
+    padding: Literal["same", "valid"] = "same",
+    groups: int = 1,
 ) -> tf.keras.layers.Layer:
     """A full-precision convolution without bias, for stems, shortcuts and transitions."""
     return algorithms.get(BASELINE).conv2d(filters, kernel_size, strides, padding, groups=groups, name=name)

@@ -14,6 +14,7 @@ from bibench_tf import algorithms
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register_family
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 from bibench_tf.zoo.point_layers import EntropyMaximizingMax, PointTransform
 
@@ -106,7 +107,7 @@ def _segmentation(
     transforms: bool,
     algorithm: str | algorithms.Algorithm = BASELINE,
     input_shape: tuple[int, ...] = (2048, 6),
-    num_categories: int = 16,
+    num_categories: Count = 16,
     num_parts: int = 50,
     width: float = 1.0,
     pool: str = "auto",

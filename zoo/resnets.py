@@ -11,6 +11,7 @@ from bibench_tf import algorithms
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import Preset, register_family
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 
 # The channels of the stages, and the number of blocks in each stage by depth. Source: arXiv 1512.03385, table 1.
@@ -59,7 +60,7 @@ def resnet(
     shortcut: str = "block",
     activation: parts.Activation = None,
     stem: str = "auto",
-    stem_channels: int | None = None,
+    stem_channels: Count | None = None,
     binary_downsample: bool = False,
     pooled_shortcut: bool = False,
     padding: str = "same",

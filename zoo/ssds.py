@@ -12,6 +12,7 @@ from bibench_tf.detection.anchors import SSD300_RATIOS, SSD300_SIZES, SSD300_STR
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE
 from bibench_tf.networks import register
+from bibench_tf.options import Count
 from bibench_tf.zoo import parts
 from bibench_tf.zoo.detection_heads import ScaledNormalization, single_shot
 from bibench_tf.zoo.resnets import ResidualBlocks
@@ -31,7 +32,7 @@ def ssd300_vgg16(
     *,
     width: float = 1.0,
     batch_norm: bool = True,
-    max_detections: int = 200,
+    max_detections: Count = 200,
 ) -> tf.keras.Model:
     """SSD300: VGG-16 up to its last convolution, two wide ones, four pairs of extra ones, six feature maps.
 
@@ -94,7 +95,7 @@ def ssd_lite(
     num_classes: int = 20,
     *,
     width: float = 1.0,
-    max_detections: int = 100,
+    max_detections: Count = 100,
 ) -> tf.keras.Model:
     """A small single-shot detector for short budgets: four stages of a residual network, three feature maps.
 

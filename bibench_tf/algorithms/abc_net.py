@@ -15,8 +15,8 @@ from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.layers import BinaryConv1D, BinaryConv2D, BinaryDense
 from bibench_tf.algorithms.quantizers import SCALE_FLOOR, clipped
-from bibench_tf.errors import InvalidOption
 from bibench_tf.operations import Operations
+from bibench_tf.options import Count
 
 # Added to the diagonal of the normal equations. Two bases are the same where no weight lies between their thresholds,
 # as may happen in a small layer; they then share their factor, and the equations can be solved.
@@ -63,7 +63,7 @@ class KernelBases(Quantizer):
 
     precision = 1
 
-    def __init__(self, bases: int = 1, **kwargs):
+    def __init__(self, bases: Count = 1, **kwargs):
         super().__init__(**kwargs)
         self.bases = bases
 
@@ -101,7 +101,7 @@ class InputBases(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def __init__(self, bases: int = 1, **kwargs):
+    def __init__(self, bases: Count = 1, **kwargs):
         super().__init__(**kwargs)
         self.bases = bases
 
@@ -198,13 +198,8 @@ class ABC(Algorithm):
     activation = "relu"
     layers = _LAYERS
 
-    weight_bases: int = 5
-    activation_bases: int = 5
-
-    def __post_init__(self):
-        for option in ("weight_bases", "activation_bases"):
-            if not (isinstance(getattr(self, option), int) and getattr(self, option) > 0):
-                raise InvalidOption(f"{option} must be an integer >= 1, not {getattr(self, option)!r}.")
+    weight_bases: Count = 5
+    activation_bases: Count = 5
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         return InputBases(self.activation_bases)

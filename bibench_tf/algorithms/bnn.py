@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.quantizers import ClippedSign
-from bibench_tf.errors import InvalidOption
+from bibench_tf.options import Positive
 
 
 @register
@@ -27,11 +27,7 @@ class BNN(Algorithm):
     title = "BNN"
     paper = "arXiv:1602.02830"
     unscaled_kernels = True
-    clip_value: float = 1.0
-
-    def __post_init__(self):
-        if not self.clip_value > 0:
-            raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
+    clip_value: Positive = 1.0
 
     @property
     def weight_limit(self) -> float:

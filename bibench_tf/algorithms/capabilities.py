@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import refuse_misspelt
+from bibench_tf.options import checked
 
 if TYPE_CHECKING:
     from bibench_tf.algorithms.layers import BinaryConv2D
@@ -72,6 +73,8 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
     A subclass defines `call(inputs)` or `call(inputs, training=None)`, `get_config` where it has arguments, and the
     capabilities that it has. A misspelt capability raises InvalidOption when the class is defined or the attribute set.
 
+    The annotated arguments of `__init__` are checked (`bibench_tf.options`).
+
     `training` is False in a frozen layer (`trainable=False`). A binary layer of this package decides that for its
     quantizers. In layers of other packages, and alone, the quantizer's own `trainable` counts, which Keras sets with
     that of the layer or network around it. The schedule of a frozen quantizer stands still.
@@ -80,6 +83,8 @@ class Quantizer(Capabilities, lq.quantizers.Quantizer):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _check_spelling(cls.__name__, [*vars(cls), *vars(cls).get("__annotations__", ())])
+        if "__init__" in vars(cls):
+            setattr(cls, "__init__", checked(vars(cls)["__init__"]))  # noqa: B010
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -9,8 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from bibench_tf.algorithms.base import Algorithm, register
-from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign
-from bibench_tf.errors import InvalidOption
+from bibench_tf.algorithms.quantizers import Bits, ChannelScaledSign, ClippedSign
 
 
 @register
@@ -33,11 +32,7 @@ class DoReFa(Algorithm):
     paper = "arXiv:1606.06160"
 
     weight_scale: Literal["channel", "layer"] = "channel"
-    activation_bits: int = 1
-
-    def __post_init__(self):
-        if self.activation_bits not in range(1, 9):
-            raise InvalidOption(f"activation_bits must be an integer from 1 to 8, not {self.activation_bits!r}.")
+    activation_bits: Bits = 1
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         return ClippedSign() if self.activation_bits == 1 else lq.quantizers.DoReFa(self.activation_bits)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import larq as lq
 import numpy as np
 import tensorflow as tf
+from msgspec import Meta
 
 from bibench_tf.algorithms.capabilities import Quantizer, own
-from bibench_tf.errors import InvalidOption
+from bibench_tf.options import Positive
+
+# The numbers of bits of quantized values that algorithms offer.
+Bits = Annotated[int, Meta(ge=1, le=8, description="an integer from 1 to 8")]
 
 # A filter whose weights are all zero has scale zero, and one such filter would make Larq Compute Engine run the whole
 # layer as float; the floor is far below every scale that occurs in training.
@@ -72,11 +76,9 @@ class ClippedSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def __init__(self, clip_value: float = 1.0, **kwargs):
-        if not clip_value > 0:
-            raise InvalidOption(f"clip_value must be positive, not {clip_value!r}.")
+    def __init__(self, clip_value: Positive = 1.0, **kwargs):
         super().__init__(**kwargs)
-        self.clip_value = float(clip_value)
+        self.clip_value = clip_value
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return ste_sign(inputs, self.clip_value)
@@ -136,9 +138,7 @@ class ChannelScaledSign(Quantizer):
 
     precision = 1
 
-    def __init__(self, per: str = "channel", clips_gradient: bool = True, **kwargs):
-        if per not in ("channel", "layer"):
-            raise InvalidOption(f"A scale is per 'channel' or per 'layer', not per {per!r}.")
+    def __init__(self, per: Literal["channel", "layer"] = "channel", clips_gradient: bool = True, **kwargs):
         super().__init__(**kwargs)
         self.per = per
         self.clips_gradient = clips_gradient

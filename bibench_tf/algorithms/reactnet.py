@@ -10,7 +10,7 @@ import tensorflow as tf
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.capabilities import Quantizer, own
 from bibench_tf.algorithms.quantizers import ChannelScaledSign, ClippedSign, approx_sign, ste_sign
-from bibench_tf.errors import InvalidOption
+from bibench_tf.options import Positive
 
 
 @own("shifted_sign")
@@ -26,9 +26,7 @@ class ShiftedSign(Quantizer):
     precision = 1
     signs_in_inference = True
 
-    def __init__(self, clip_value: float | None = None, **kwargs):
-        if clip_value is not None and not clip_value > 0:
-            raise InvalidOption(f"clip_value must be positive, not {clip_value!r}.")
+    def __init__(self, clip_value: Positive | None = None, **kwargs):
         super().__init__(**kwargs)
         self.clip_value = clip_value
 
@@ -61,11 +59,7 @@ class ReActNet(Algorithm):
     key = "reactnet"
     title = "ReActNet"
     paper = "arXiv:2003.03488"
-    clip_value: float | None = None
-
-    def __post_init__(self):
-        if self.clip_value is not None and not self.clip_value > 0:
-            raise InvalidOption(f"clip_value must be positive, not {self.clip_value}.")
+    clip_value: Positive | None = None
 
     @property
     def weight_limit(self) -> float | None:

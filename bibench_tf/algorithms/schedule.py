@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
+import sys
+from typing import Annotated, Any
 
 import tensorflow as tf
+from msgspec import Meta
 
-from bibench_tf.errors import InvalidOption
 from bibench_tf.operations import FollowsTraining
+from bibench_tf.options import check
+
+_Length = Annotated[float, Meta(ge=1, le=sys.float_info.max, description="a number >= 1")]
 
 
 def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
@@ -17,17 +20,11 @@ def update_schedules(model: tf.Module, epoch: float, epochs: float) -> None:
     Anything counted from 0 up to a total may be passed, steps as well as epochs. A count beyond the last one,
     `epochs` - 1, stands for the last one, and a negative count for the first: there the formulas of schedules end. A
     layer that is not built yet is set when it is built. Frozen quantizers keep their state. The state is saved with
-    the model. Raises InvalidOption for less than one epoch, and for NaN.
+    the model. Raises InvalidOption for less than one epoch, and for what is no number.
     """
-    _check_length(epochs)
-    if math.isnan(epoch):
-        raise InvalidOption("The progress of a schedule is a number of epochs or steps, not NaN.")
-    _update(model, min(max(epoch, 0), epochs - 1), epochs)
-
-
-def _check_length(epochs: float) -> None:
-    if not 1 <= epochs < math.inf:
-        raise InvalidOption(f"A schedule needs at least one epoch or step, not {epochs}.")
+    epoch = check("A schedule", "epoch", epoch, float)
+    epochs = check("A schedule", "epochs", epochs, _Length)
+    _update(model, min(max(epoch, 0.0), epochs - 1), epochs)
 
 
 def _update(module: tf.Module, epoch: float, epochs: float) -> None:
@@ -64,11 +61,8 @@ class ScheduleCallback(tf.keras.callbacks.Callback):
 
     def __init__(self, epochs: int | None = None, steps: int | None = None):
         super().__init__()
-        for length in (epochs, steps):
-            if length is not None:
-                _check_length(length)
-        self.epochs = epochs
-        self.steps = steps
+        self.epochs = check("A schedule", "epochs", epochs, _Length | None)
+        self.steps = check("A schedule", "steps", steps, _Length | None)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Epochs are counted by Keras, so a resumed training goes on where it stopped."""

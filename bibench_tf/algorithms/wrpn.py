@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import larq as lq
 import tensorflow as tf
+from msgspec import Meta
 
 from bibench_tf.algorithms.base import Algorithm, register
 from bibench_tf.algorithms.capabilities import Quantizer, own
-from bibench_tf.algorithms.quantizers import ChannelScaledSign, clipped
+from bibench_tf.algorithms.quantizers import Bits, ChannelScaledSign, clipped
 from bibench_tf.errors import InvalidOption
+
+_SignedBits = Annotated[int, Meta(ge=2, le=8, description="an integer from 2 to 8")]
 
 
 @cache
@@ -60,7 +63,7 @@ class UnitLevels(Quantizer):
     Source: arXiv 1709.01134, its hardware-friendly quantization scheme.
     """
 
-    def __init__(self, bits: int, **kwargs):
+    def __init__(self, bits: Bits, **kwargs):
         super().__init__(**kwargs)
         self.precision = bits
 
@@ -79,7 +82,7 @@ class SignedLevels(Quantizer):
     Source: arXiv 1709.01134, its hardware-friendly quantization scheme.
     """
 
-    def __init__(self, bits: int, **kwargs):
+    def __init__(self, bits: _SignedBits, **kwargs):
         super().__init__(**kwargs)
         self.precision = bits
 
@@ -109,14 +112,9 @@ class WRPN(Algorithm):
     paper = "arXiv:1709.01134"
     activation = "relu"
 
-    weight_bits: int = 1
-    activation_bits: int = 1
+    weight_bits: Bits = 1
+    activation_bits: Bits = 1
     weight_scale: Literal["channel", "layer"] = "channel"
-
-    def __post_init__(self):
-        for option in ("weight_bits", "activation_bits"):
-            if getattr(self, option) not in range(1, 9):
-                raise InvalidOption(f"{option} must be an integer from 1 to 8, not {getattr(self, option)!r}.")
 
     def input_quantizer(self) -> tf.keras.layers.Layer:
         return ZeroOneSign() if self.activation_bits == 1 else UnitLevels(self.activation_bits)

@@ -65,5 +65,5 @@ def test_a_quantizer_saved_without_a_clip_value_has_one_of_1():
 
 @pytest.mark.parametrize("clip_value", [0, -1, float("nan")])
 def test_it_must_be_positive(clip_value):
-    with pytest.raises(BibenchError, match="clip_value must be positive"):
+    with pytest.raises(BibenchError, match="clip_value must be a positive number"):
         algorithms.get("bnn", clip_value=clip_value)

@@ -95,18 +95,19 @@ def test_a_training_beyond_the_end_is_that_of_the_last_epoch(key, epoch):
         np.testing.assert_allclose(found[1][0], layer(inputs, training=False), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("epochs", [0, -1, 0.5, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("epochs", [0, -1, 0.5, math.nan, math.inf, -math.inf, "3", True])
 def test_a_length_below_one_is_refused(layers, epochs):
-    with pytest.raises(InvalidOption, match="at least one epoch or step"):
+    with pytest.raises(InvalidOption, match="A schedule: epochs must be a number >= 1, not"):
         update_schedules(layers[0], 0, epochs)
     for option in ("epochs", "steps"):
-        with pytest.raises(InvalidOption, match="at least one epoch or step"):
+        with pytest.raises(InvalidOption, match=f"A schedule: {option} must be a number >= 1 or None, not"):
             ScheduleCallback(**{option: epochs})
 
 
-def test_a_progress_that_is_no_number_is_refused(layers):
-    with pytest.raises(InvalidOption, match="not NaN"):
-        update_schedules(layers[0], math.nan, 4)
+@pytest.mark.parametrize("epoch", [math.nan, "3", None])
+def test_a_progress_that_is_no_number_is_refused(layers, epoch):
+    with pytest.raises(InvalidOption, match="A schedule: epoch must be a number, not"):
+        update_schedules(layers[0], epoch, 4)
 
 
 @tf.keras.utils.register_keras_serializable("tests")

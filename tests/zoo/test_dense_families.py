@@ -268,8 +268,8 @@ def test_the_stem_follows_the_input_size(stem, size, large, expected):
     [
         ("meliusnet22", {"stem": "cifar"}, "stem is one of auto, imagenet, grouped, thumbnail"),
         ("meliusnet22", {"shuffle_groups": 4}, "does not take this option"),
-        ("meliusnet_a", {"shuffle_groups": 0}, "shuffle_groups is a positive whole number, not 0"),
-        ("meliusnet_a", {"shuffle_groups": 2.5}, "shuffle_groups is a positive whole number, not 2.5"),
+        ("meliusnet_a", {"shuffle_groups": 0}, "shuffle_groups must be an integer >= 1, not 0"),
+        ("meliusnet_a", {"shuffle_groups": 2.5}, "shuffle_groups must be an integer >= 1, not 2.5"),
         ("binary_densenet28", {"input_shape": (31, 31, 3), "stem": "grouped"}, "at least 32 x 32"),
         ("binary_densenet28", {"input_shape": (7, 8, 3)}, "at least 8 x 8"),
         ("binary_densenet28", {"width": 0}, "width"),

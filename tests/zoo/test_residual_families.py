@@ -191,7 +191,7 @@ def test_errors_are_sentences():
         zoo.build("reactnet_a", algorithm="paper", input_shape=(16, 16, 3), stem="imagenet")
     with pytest.raises(BibenchError, match="stem is one of"):
         zoo.build("bnext_t", algorithm="paper", stem="grouped")
-    with pytest.raises(BibenchError, match="clip_value must be positive"):
+    with pytest.raises(BibenchError, match="clip_value must be a positive number"):
         ReActNet(clip_value=0)
 
 
