@@ -287,11 +287,11 @@ def test_a_regression_has_one_output(batch):
     [
         ({"hidden": 65}, "65 channels cannot be divided among 2 heads"),
         ({"sequence_length": 513}, "1 to 512"),
-        ({"sequence_length": None}, "1 to 512"),
+        ({"sequence_length": None}, "sequence_length must be an integer"),
         ({"num_classes": 0}, "num_classes"),
         ({"layers": 0}, "layers"),
         ({"dropout": 1.0}, "dropout"),
-        ({"width": -1}, "positive"),
+        ({"width": -1}, "width multiplier"),
     ],
 )
 def test_options_are_checked(options, message):
