@@ -69,7 +69,7 @@ def check_fields(instance: Any, owner: str | None = None) -> None:
 def checked(function: _Function) -> _Function:
     """A function, such as the `__init__` of a class, that checks its annotated arguments as `check` does."""
     signature = inspect.signature(function)
-    owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    owner = function.__qualname__.removesuffix(".__init__").rpartition(".")[2].lstrip("_")
 
     @cache
     def annotations() -> dict[str, Any]:  # when it is called, for names that its module defines later
