@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bibench_tf.names import BASELINE, BIBENCH
+from bibench_tf.options import Count, Index, check_fields
 from bibench_tf.recipes import Precision
 
 
@@ -33,13 +34,17 @@ class Benchmark:
     networks: tuple[str, ...] = ()
     algorithms: tuple[str, ...] = BIBENCH
     recipe: str = "quick"
-    epochs: int | None = None
-    seed: int = 0
-    seeds: int = 1
+    epochs: Count | None = None
+    seed: Index = 0
+    seeds: Count = 1
     precision: Precision = "float32"
     bert_checkpoint: str | None = None
     vocabulary: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raises InvalidOption for values of another type or range."""
+        check_fields(self)
 
     @property
     def all_algorithms(self) -> tuple[str, ...]:
