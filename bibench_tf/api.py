@@ -44,7 +44,7 @@ def run_benchmark(
     """
     from bibench_tf.benchmark import engine
 
-    own = {name: options_of(TRACKS.get(name), dict(values)) for name, values in (options or {}).items()}
+    own = {name: options_of(TRACKS.get(name), values) for name, values in (options or {}).items()}
     benchmark = Benchmark(_names(data), _names(network), _names(algorithms), options=own, **settings)
     how = Session.at(results, **{"quiet": True, **(session or {})})
     return engine.run(benchmark, how, None if tracks is None else _names(tracks)).scores

@@ -25,9 +25,11 @@ from msgspec import Meta
 from bibench_tf.errors import InvalidOption
 
 Count = Annotated[int, Meta(ge=1, description="an integer >= 1")]
+Index = Annotated[int, Meta(ge=0, description="an integer >= 0")]
 Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max, description="a positive number")]
 NotNegative = Annotated[float, Meta(ge=0, le=sys.float_info.max, description="a number >= 0")]
 Fraction = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
+BelowOne = Annotated[float, Meta(ge=0, lt=1, description="a number >= 0 and < 1")]
 
 _WORDS = {bool: "True or False", int: "an integer", float: "a number", str: "a text", NoneType: "None"}
 _Function = TypeVar("_Function", bound=Callable[..., Any])

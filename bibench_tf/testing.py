@@ -158,9 +158,6 @@ def check_recipe(recipe: str | Recipe) -> None:
     """
     chosen = recipes.get(recipe) if isinstance(recipe, str) else recipe
     subject = f"Recipe '{chosen.name}'"
-    for field in ("epochs", "batch_size"):
-        value = getattr(chosen, field)
-        _require(isinstance(value, int) and value > 0, f"'{field}' of {subject} is not a positive integer: {value!r}.")
     steps = 20
     for number in range(steps * chosen.epochs):
         epoch = number / steps

@@ -165,12 +165,10 @@ def test_faults_of_data_sets():
         testing.check_dataset(Unseeded(**{field.name: getattr(data, field.name) for field in dataclasses.fields(data)}))
 
 
-def test_faults_of_recipes():
-    recipe = recipes.get("quick")
+def test_faults_of_recipes(monkeypatch):
+    monkeypatch.setattr(recipes, "learning_rate", lambda recipe, epoch: -0.1)
     with pytest.raises(AssertionError, match="The learning rate of Recipe 'quick' is -0.1 in epoch 0 of 1"):
-        testing.check_recipe(dataclasses.replace(recipe, learning_rate=-0.1))
-    with pytest.raises(AssertionError, match="'epochs' of Recipe 'quick' is not a positive integer: 1.5"):
-        testing.check_recipe(dataclasses.replace(recipe, epochs=1.5))
+        testing.check_recipe("quick")
 
 
 def test_the_example_of_the_docs_passes(make, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from typing import Any
 
 from bibench_tf.errors import InvalidOption
 from bibench_tf.names import BASELINE, BIBENCH
+from bibench_tf.options import Count, Index, check_fields
 from bibench_tf.recipes import Precision
 
 # NumPy takes no larger seed.
@@ -40,15 +41,17 @@ class Benchmark:
     networks: tuple[str, ...] = ()
     algorithms: tuple[str, ...] = BIBENCH
     recipe: str = "quick"
-    epochs: int | None = None
-    seed: int = 0
-    seeds: int = 1
+    epochs: Count | None = None
+    seed: Index = 0
+    seeds: Count = 1
     precision: Precision = "float32"
     bert_checkpoint: str | None = None
     vocabulary: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        """Raises InvalidOption for values of another type or range."""
+        check_fields(self)
         if not 1 <= self.seeds <= MOST_SEEDS:
             raise InvalidOption(f"The number of seeds is from 1 to {MOST_SEEDS:,}, not {self.seeds}.")
         if not 0 <= self.seed <= LAST_SEED + 1 - self.seeds:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bibench_tf.errors import InvalidOption
+from bibench_tf.options import check, check_fields
 from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
@@ -145,16 +147,32 @@ def names() -> tuple[str, ...]:
 def options_of(track: Track, values: Any) -> Any:
     """Options of a track as its own type, from the stored values by name.
 
-    Raises InvalidOption for an option that it does not have.
+    Raises InvalidOption for an option that it does not have, and for values of another type, range or choice.
     """
-    if not isinstance(values, dict):
-        return values
-    known = {field.name for field in dataclasses.fields(track.options)}
-    if unknown := values.keys() - known:
-        raise InvalidOption(
-            f"The {track.name} track has no option '{min(unknown)}'. Known: {', '.join(sorted(known)) or 'none'}."
-        )
-    return track.options(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    owner, chosen = f"The {track.name} track", values
+    if isinstance(values, Mapping):
+        known = {field.name for field in dataclasses.fields(track.options)}
+        if unknown := values.keys() - known:
+            raise InvalidOption(f"{owner} has no option '{min(unknown)}'. Known: {', '.join(sorted(known)) or 'none'}.")
+        chosen = track.options(**values)
+    if not isinstance(chosen, track.options):
+        raise InvalidOption(f"{owner} takes its options by name, not {values!r}.")
+    check_fields(chosen, owner)
+    for field in dataclasses.fields(track.options):
+        if "option" in field.metadata:
+            _check_range(owner, field, getattr(chosen, field.name))
+    return chosen
+
+
+def _check_range(owner: str, field: dataclasses.Field, value: Any) -> None:
+    """What the command line takes for an option: one of its choices, its minimum or more, at least one name."""
+    shown: Option = field.metadata["option"]
+    if shown.choices:
+        check(owner, field.name, value, Literal[shown.choices])
+    if isinstance(value, int) and not isinstance(value, bool) and value < shown.minimum:
+        raise InvalidOption(f"{owner}: {field.name} must be an integer >= {shown.minimum}, not {value}.")
+    if value == () and field.default != ():
+        raise InvalidOption(f"{owner}: {field.name} must have at least one name.")
 
 
 def stored_options(options: Any) -> dict[str, Any]:

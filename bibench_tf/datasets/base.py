@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from bibench_tf.errors import InvalidOption, MissingData
+from bibench_tf.options import check_fields
 from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
@@ -32,6 +33,9 @@ class LoadOptions:
     data_dir: Path | None = None
     download: bool = False
     vocabulary: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def own_folder(self, name: str, content: str) -> Path:
         """The user's folder in `NAME:FOLDER`, for the data set `name`; `content` is what it holds, for messages.

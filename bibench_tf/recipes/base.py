@@ -6,9 +6,10 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
-from bibench_tf.errors import InvalidOption, UnknownName
+from bibench_tf.errors import InvalidOption
+from bibench_tf.options import BelowOne, Count, Fraction, NotNegative, Positive, check_fields
 from bibench_tf.registry import Registry
 
 Precision = Literal["float32", "mixed_float16", "mixed_bfloat16"]
@@ -38,36 +39,29 @@ class Recipe:
     """
 
     name: str
-    epochs: int
-    batch_size: int
+    epochs: Count
+    batch_size: Count
     optimizer: Literal["adam", "sgd", "radam", "bert_adam"]
-    learning_rate: float
+    learning_rate: Positive
     schedule: Schedule
-    momentum: float = 0.9
-    weight_decay: float = 0.0
-    milestones: tuple[float, ...] = (0.5, 0.75)
+    momentum: BelowOne = 0.9
+    weight_decay: NotNegative = 0.0
+    milestones: tuple[Fraction, ...] = (0.5, 0.75)
     augment: bool = True
     start: Recipe | None = None
     per_step: bool = False
     precision: Precision = "float32"
     nesterov: bool = False
-    warm_up: float = 0.0
-    warm_up_start: float = 0.0
+    warm_up: BelowOne = 0.0
+    warm_up_start: Fraction = 0.0
     distils: bool = False
 
     def __post_init__(self) -> None:
-        for kind, value, known in (("precision", self.precision, Precision), ("schedule", self.schedule, Schedule)):
-            if value not in get_args(known):
-                raise UnknownName(kind, value, get_args(known))
-        if self.epochs < 1 or self.batch_size < 1:
-            raise InvalidOption(f"Recipe '{self.name}' needs at least one epoch and one example per batch.")
-        if not 0 <= self.warm_up < 1:
-            raise InvalidOption(f"The warm-up of recipe '{self.name}' is a fraction below 1, not {self.warm_up}.")
+        check_fields(self, f"Recipe '{self.name}'")
         if self.distils and self.start is None:
             raise InvalidOption(
                 f"Recipe '{self.name}' has no teacher: a distilling recipe needs a starting recipe as teacher."
             )
-        object.__setattr__(self, "milestones", tuple(self.milestones))
 
     @property
     def changes_every_step(self) -> bool:

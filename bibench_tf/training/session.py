@@ -6,18 +6,20 @@ import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from tqdm import tqdm
 
 from bibench_tf import terminal
 from bibench_tf.errors import InvalidOption
+from bibench_tf.options import Count, NotNegative, check_fields
 from bibench_tf.results import stores
 
 T = TypeVar("T")
 
 # How a training is spread over devices, see `bibench_tf.training.distribution`.
-STRATEGIES = ("mirrored", "multiworker", "tpu")
+Strategy = Literal["mirrored", "multiworker", "tpu"]
+STRATEGIES = get_args(Strategy)
 
 
 @dataclass(frozen=True)
@@ -44,20 +46,24 @@ class Session:
     download: bool = False
     quiet: bool = False
     xla: bool = False
-    steps_per_execution: int = 1
-    strategy: str | None = None
+    steps_per_execution: Count = 1
+    strategy: Strategy | None = None
     tensorboard: bool = False
     bert_checkpoint: Path | None = None
     vocabulary: Path | None = None
     executor: Literal["local", "ray"] = "local"
-    cpus_per_run: int = 4
-    gpus_per_run: float | None = None
+    cpus_per_run: Count = 4
+    gpus_per_run: NotNegative | None = None
     ray_address: str | None = None
-    shard: tuple[int, int] | None = None
+    shard: tuple[Count, Count] | None = None
     has_neighbours: bool = False
     store: str | None = None
 
     def __post_init__(self) -> None:
+        """Raises InvalidOption for values of another type or range, and for options that exclude each other."""
+        check_fields(self)
+        if self.shard is not None and self.shard[0] > self.shard[1]:
+            raise InvalidOption(f"There is no part {self.shard[0]} of {self.shard[1]}: name one by its number from 1.")
         for chosen, option, effect in (
             (self.xla, "--xla", "compiles the steps of one device"),
             (self.executor == "ray", "--executor ray", "gives every run one machine"),

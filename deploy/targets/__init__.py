@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bibench_tf.errors import InvalidOption
+from bibench_tf.options import Count, Index, NotNegative, Positive, check_fields
 from bibench_tf.registry import Registry
 from bibench_tf.results.records import Provenance
 
@@ -57,20 +58,19 @@ class Settings:
         timeout_s: Time limit of one round of one network, in seconds.
     """
 
-    threads: int = 1
-    warm_up_s: float = 0.5
-    minimum_runs: int = 50
-    minimum_s: float = 1.0
-    rounds: int = 3
-    cores: tuple[int, ...] | None = None
+    threads: Count = 1
+    warm_up_s: NotNegative = 0.5
+    minimum_runs: Count = 50
+    minimum_s: NotNegative = 1.0
+    rounds: Count = 3
+    cores: tuple[Index, ...] | None = None
     profile: bool = False
-    timeout_s: float = 300.0
+    timeout_s: Positive = 300.0
 
     def __post_init__(self) -> None:
-        counts = (self.threads, self.minimum_runs, self.rounds)
-        if min(counts) < 1 or self.warm_up_s < 0 or self.minimum_s < 0 or self.timeout_s <= 0:
-            raise InvalidOption("Threads, runs and rounds start at 1, and times may not be negative.")
-        if self.cores is not None and (not self.cores or min(self.cores) < 0):
+        """Raises InvalidOption for values of another type or range."""
+        check_fields(self)
+        if self.cores == ():
             raise InvalidOption("Name the cores to use as numbers from 0, such as 4,5.")
 
 

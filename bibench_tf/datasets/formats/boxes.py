@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bibench_tf.errors import InvalidOption, UnknownName
+from bibench_tf.options import check_fields
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,6 +40,7 @@ class View:
 
     def __post_init__(self) -> None:
         """Raises InvalidOption for impossible sizes and UnknownName for an unknown augmentation."""
+        check_fields(self)
         if min(*self.size, self.divisor) < 1 or (self.keep_ratio and self.size[0] > self.size[1]):
             raise InvalidOption(
                 f"A view needs sizes of 1 or more, the short side before the long one, not {self.size} and a divisor "
