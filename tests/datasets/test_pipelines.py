@@ -67,6 +67,28 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(dataset):
         assert list(collect(dataset.train_batches(10, seed=seed, epoch=epoch))[1]) != list(first[1])
 
 
+def test_the_order_of_other_examples_depends_on_seed_and_epoch_too():
+    """Of arrays that are no images, whose order an augmentation would hide."""
+    places = datasets.Examples(np.arange(50.0), np.arange(50), np.arange(2.0), np.arange(2))
+    data = datasets.ArrayDataset(
+        **{"name": "places", "title": "", "source": "", "licence": "", "fingerprint": ""},
+        task="keyword_spotting",
+        class_names=tuple(map(str, range(50))),
+        train_examples=50,
+        test_examples=2,
+        load=lambda: places,
+        options={},
+    )
+    orders = {}
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        inputs, labels = collect(data.train_batches(10, seed=seed, epoch=epoch))
+        np.testing.assert_array_equal(inputs, labels)
+        assert sorted(labels) == list(range(50))
+        assert list(labels) == list(collect(data.train_batches(10, seed=seed, epoch=epoch))[1])
+        orders[seed, epoch] = tuple(labels)
+    assert len({*orders.values(), tuple(range(50))}) == 5
+
+
 def test_batch_size_and_augmentation_leave_the_order_alone(dataset):
     _, order = collect(dataset.train_batches(10, seed=0, epoch=0))
     assert list(order) == list(collect(dataset.train_batches(25, seed=0, epoch=0))[1])

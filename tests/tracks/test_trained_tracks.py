@@ -77,6 +77,17 @@ def test_task_score(store):
     assert "resnet20" not in score.table.columns[1]
 
 
+def test_the_best_epoch_is_shown_beside_the_last_and_not_scored(store):
+    """The column has the accuracy of the best epoch, which the test split has picked; the score has the last one's."""
+    benchmark = asked(data=("fashion_mini",))
+    for algorithm, last, best in (("full_precision", 0.8, 0.9), ("bnn", 0.6, 0.7), ("recu", 0.4, 0.8)):
+        put(store, main_specs(benchmark)[algorithm], last, best_accuracy=best)
+    score = task.score(benchmark, store)
+    assert score.scores == pytest.approx({"full_precision": 1, "bnn": 0.75, "recu": 0.5})
+    assert list(score.table["fashion_mini accuracy (%)"]) == pytest.approx([80, 60, 40])
+    assert list(score.table["fashion_mini best epoch (%)"]) == pytest.approx([90, 70, 80])
+
+
 def test_a_missing_a_failed_and_a_diverged_run_are_named_and_not_scored(store):
     specs = main_specs(BENCHMARK)
     fill(store, specs, {"full_precision": 0.8})

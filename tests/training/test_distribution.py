@@ -350,6 +350,29 @@ def test_a_batch_that_does_not_fall_into_equal_parts_is_refused():
         distribution.Devices("mirrored", strategy).check_batch(64)
 
 
+def test_moving_variances_become_those_of_one_device():
+    """Two steps on batches of 3 images of 2 x 2: variances over n of 12 become those over n - 1, the start does not."""
+    import tensorflow as tf
+
+    def network():
+        layer = tf.keras.layers.BatchNormalization(momentum=0.9)
+        return tf.keras.Sequential([tf.keras.Input((2, 2, 5)), layer])
+
+    one, replica = network(), network()
+    start = np.linspace(0.5, 2.5, 5, dtype=np.float32)
+    steps = np.random.default_rng(0).normal(size=(2, 12, 5))
+    one.layers[0].moving_variance.assign(start)
+    of_steps = {ddof: steps.var(axis=1, ddof=ddof) for ddof in (0, 1)}
+    by_hand = {ddof: 0.81 * start + 0.1 * (0.9 * first + second) for ddof, (first, second) in of_steps.items()}
+    replica.layers[0].moving_variance.assign(by_hand[0])
+    distribution.correct_variances(replica, one, batch_size=3, steps=2)
+    np.testing.assert_allclose(replica.layers[0].moving_variance, by_hand[1], rtol=1e-5)
+    # As the network of one device has it.
+    for images in steps.reshape(2, 3, 2, 2, 5):
+        one(tf.constant(images, tf.float32), training=True)
+    np.testing.assert_allclose(one.layers[0].moving_variance, by_hand[1], rtol=1e-5)
+
+
 def test_xla_and_a_strategy_are_refused(tmp_path):
     with pytest.raises(BibenchError, match="leave out either --xla or --strategy mirrored"):
         Session(tmp_path, xla=True, strategy="mirrored")
