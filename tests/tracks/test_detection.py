@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from click.testing import CliRunner
 from PIL import Image
@@ -94,6 +96,10 @@ def test_the_report_shows_what_is_found(done):
     before = drawn.stat().st_mtime_ns
     pictures.draw(Job(ResolvedBenchmark(BENCHMARK), Session(results, quiet=True)))
     assert drawn.stat().st_mtime_ns == before
+    # A network that was trained since is drawn: its picture would be that of the earlier one.
+    os.utime(drawn, (0, 0))
+    pictures.draw(Job(ResolvedBenchmark(BENCHMARK), Session(results, quiet=True)))
+    assert drawn.stat().st_mtime_ns > before
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ _HEIGHT_PX = 240
 
 
 def draw(job: Job) -> None:
-    """Draw what every trained detector finds into the folder of its run, unless it is drawn already.
+    """Draw what every trained detector finds into the folder of its run, unless that is drawn since its training.
 
     With several seeds only the first is drawn.
     """
@@ -33,7 +33,7 @@ def draw(job: Job) -> None:
 
     for setup, spec in _runs(job.benchmark, job.store):
         data, folder = job.data(setup), job.store.folder(spec)
-        if not (folder / FOUND).exists():
+        if not _is_newer(folder / FOUND, job.store.model_path(spec)):
             model = job.store.model(spec)
             _write(
                 folder / FOUND,
@@ -67,6 +67,13 @@ def _runs(benchmark: ResolvedBenchmark, store: RunStore) -> Iterator[tuple[Setup
                 result = store.result(spec)
                 if result is not None and result.status == "completed":
                     yield setup, spec
+
+
+def _is_newer(picture: Path, network: Path) -> bool:
+    """Whether there is a picture that was drawn after the network was written."""
+    if not picture.exists():
+        return False
+    return not network.exists() or picture.stat().st_mtime_ns >= network.stat().st_mtime_ns
 
 
 def _write(path: Path, images: list[Image.Image]) -> None:
