@@ -209,6 +209,7 @@ class RunStore:
         """Raises RecordError for a run whose result or network is damaged or gone, BibenchError for one without any."""
         path = self.model_path(spec)
         if self.remote is not None:
+            self.fetch_result(spec)  # both may be of a newer training
             self.remote.fetch(f"runs/{spec.folder}/{path.name}")
         result = self.result(spec)
         if result is None or result.status != "completed":

@@ -11,6 +11,7 @@ import pytest
 import tiny_data  # noqa: F401  registers the data set
 from fsspec.implementations.memory import MemoryFileSystem
 
+from bibench_tf import files
 from bibench_tf.benchmark import engine
 from bibench_tf.benchmark.resolve import ResolvedBenchmark
 from bibench_tf.benchmark.spec import Benchmark
@@ -381,6 +382,21 @@ def test_a_report_of_a_url_is_of_the_records_that_are_there(machine, url, stored
     second = engine.rescore(Session.at(url, quiet=True))
     assert second.scores["task"].scores["bnn"] == 1.5 and stored()["report/report.md"] == newest
     assert "150" in newest and capsys.readouterr().err == ""
+
+
+def test_a_network_is_that_of_the_newest_training(machine, monkeypatch):
+    """Notices a network of today beside a result of yesterday, which is refused, and a network of yesterday."""
+    monkeypatch.setattr(runs.model_files, "load_file", lambda path, algorithm: path.read_text())
+
+    def train(store, content):
+        write(store, f"runs/{SPEC.folder}/model.keras", content)
+        digest = files.fingerprint_files([store.model_path(SPEC)])
+        store.write(SPEC, RunResult(SPEC.id, SPEC, "completed", model_digest=digest))
+        store.remote.upload([f"runs/{SPEC.folder}/{name}" for name in ("model.keras", "result.json")])
+
+    for content in ("first", "later"):
+        train(machine("one"), content)
+        assert machine("two").model(SPEC) == content
 
 
 def test_a_half_uploaded_checkpoint_is_not_mistaken_for_one(machine, stored):
