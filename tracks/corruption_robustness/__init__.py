@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
     from bibench_tf.results.runs import RunStore
-    from bibench_tf.training.session import Session
 
 _BY_SIZE = "by-size"
 
@@ -74,18 +73,17 @@ class CorruptionRobustness(Track):
         if benchmark.first_of_images is None:
             raise BibenchError(
                 "The robustness track corrupts images, and no data set of "
-                f"{', '.join(setup.dataset for setup in benchmark.setups)} has images: add one by --data."
+                f"{', '.join(setup.label for setup in benchmark.setups)} has images: add one by --data."
             )
         return benchmark.first_of_images
 
-    def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+    def settle(self, options: Options, job: Job) -> Options:
         from bibench_tf import corruptions  # imports SciPy, which `--help` is not to wait for
-        from bibench_tf.benchmark.resolve import Job
 
         table = options.severity_table
         if table == _BY_SIZE:
-            setup = benchmark.first_of_images
-            table = table_for(Job(benchmark, session).data(setup).input_shape) if setup else "cifar10"
+            setup = job.benchmark.first_of_images
+            table = table_for(job.data(setup).input_shape) if setup else "cifar10"
         return dataclasses.replace(
             options,
             corruptions=corruptions.expand(options.corruptions),

@@ -97,7 +97,7 @@ def write(path: Path, benchmark: ResolvedBenchmark, results: Path) -> None:
 
     Raises BibenchError for a format matplotlib does not write and for a path that cannot be written.
     """
-    figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.dataset)
+    figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.label)
     try:
         figure.savefig(path, dpi=160)
     except (OSError, ValueError) as error:
