@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from bibench_tf.benchmark import engine
-from bibench_tf.benchmark.resolve import Job, settle
+from bibench_tf.benchmark.resolve import settle
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS
 from bibench_tf.results import index
@@ -39,7 +39,7 @@ def main() -> None:
         import bibench_tf.zoo  # noqa: F401  TensorFlow, whose time and memory are not the plan's
 
         before_mib = _memory_mib()
-        job = _timed("settle", lambda: Job(settle(asked, session), session))
+        job = _timed("settle", lambda: settle(asked, session))
         specs = _timed("plan", lambda: engine.planned(tracks, job.benchmark))
         _timed(f"write {len(specs):,} results", lambda: _fill(specs, session.results))
         _timed("plan, store the plan, skip all", lambda: engine.train(tracks, job))

@@ -34,6 +34,7 @@ def predictions(
             _check_sizes(model, inputs, data)
         outputs.append(model.predict_on_batch(inputs))
         evaluation.update(labels.numpy(), outputs[-1])
+    data.check_unchanged()
     if isinstance(outputs[0], Mapping):
         every = {name: np.concatenate([batch[name] for batch in outputs]) for name in outputs[0]}
     else:
@@ -55,15 +56,24 @@ def draw(model: tf.keras.Model, data: Dataset, count: int, folder: Path) -> None
         write_atomically(folder / f"image_{number}.png", drawing.detections(model, images, data).save)
 
 
-def data_of(model: Path) -> str:
-    """The data set that a run was trained on. Raises BibenchError for another folder or file."""
+def data_of(model: Path, data_dir: Path | None = None, vocabulary: Path | None = None) -> Dataset:
+    """The data set that a run was trained on; the options are those of `datasets.get`.
+
+    Raises BibenchError for another folder or file, for a run on the user's data, whose place no record has, and for
+    data that have changed since.
+    """
     from bibench_tf.results import records
     from bibench_tf.results.runs import RunResult
+    from bibench_tf.training import data_sets
+    from bibench_tf.training.session import Session
 
     path = model / "result.json"
     if not path.is_file():
         raise BibenchError(f"{model} is not the folder of a run: name the data set by --data.")
-    return records.read(path, RunResult).spec.dataset
+    name = records.read(path, RunResult).spec.dataset
+    data = data_sets.DataSets(Session(model, data_dir=data_dir, vocabulary=vocabulary)).get(name)
+    data_sets.check(name, data)
+    return data
 
 
 def _check_sizes(model: tf.keras.Model, inputs: Any, data: Dataset) -> None:

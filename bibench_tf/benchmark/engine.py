@@ -7,16 +7,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bibench_tf import datasets, networks, recipes, report, terminal
+from bibench_tf import networks, recipes, report, terminal
 from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup, settle, with_data_sets
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS, Track, names, options_of, stored_options
 from bibench_tf.errors import BibenchError, UnknownName
-from bibench_tf.names import BASELINE, PAPER
+from bibench_tf.names import BASELINE, PAPER, data_identity, data_label
 from bibench_tf.report.scores import TrackScore
 from bibench_tf.results import environment, locks, records, status, stores
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.training import distribution, followers, queue
+from bibench_tf.training.data_sets import DataSets
 from bibench_tf.training.session import Session
 
 FILE = "benchmark.json"
@@ -59,8 +60,9 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
     replaced = "The benchmark of this command takes its place"
     records.read_or_set_aside(session.results / FILE, lambda path: stored_benchmark(path.parent), replaced)
     benchmark = with_data_sets(benchmark)
+    data = DataSets(session)
     for name in benchmark.data:  # missing data are refused before TensorFlow starts
-        datasets.get(name, session.data_dir, session.download, session.vocabulary)
+        data.named(name)
     if session.strategy == "multiworker":
         distribution.cluster()
         if not session.quiet:
@@ -68,9 +70,9 @@ def run(benchmark: Benchmark, session: Session, tracks: Sequence[str] | None = N
     # TensorFlow has to know its devices before it does anything else.
     devices = distribution.devices(session.strategy)
     if devices is not None and not devices.is_chief:
-        followers.follow(session, devices)
+        followers.follow(data, devices)
         return Outcome({}, None, 0)
-    job = Job(settle(benchmark, session), session)
+    job = settle(benchmark, session, data)
     chosen = [TRACKS.get(name) for name in tracks] if tracks else _that_fit(job.benchmark)
     specs = train(chosen, job)
     if session.shard is not None:
@@ -118,7 +120,7 @@ def train(tracks: Sequence[Track], job: Job) -> list[RunSpec]:
         whole = planned([TRACKS.get(name) for name in stored.tracks], ResolvedBenchmark(stored.benchmark))
     entries = (status.Planned.of(spec, job.train_examples(spec.dataset)) for spec in whole)
     status.write_plan(entries, session.results)
-    queue.execute(specs, session)
+    queue.execute(specs, session, job.data_sets)
     followers.dismiss(session)
     if job.store.remote is not None:
         job.store.remote.upload_changed()
@@ -146,7 +148,7 @@ def check(tracks: Sequence[Track], job: Job) -> None:
         if data.train_examples < setup.recipe.batch_size:
             raise BibenchError(
                 f"A batch of {setup.recipe.batch_size} is more than the {data.train_examples} training examples of "
-                f"{setup.dataset}."
+                f"{setup.label}."
             )
         if devices is not None:
             for each in filter(None, (setup.recipe, setup.recipe.start)):
@@ -230,7 +232,7 @@ def write_report(scores: Sequence[TrackScore], benchmark: ResolvedBenchmark, res
     }
     shown = [one.track for one in scores if one.track != "architecture"] or ["architecture"]
     setups = _setups([TRACKS.get(name) for name in shown], benchmark)
-    data = _named(dict.fromkeys(setup.dataset for setup in setups), "data sets")
+    data = _named(dict.fromkeys(setup.label for setup in setups), "data sets")
     title = f"Binarization benchmark: {data}, {_named(dict.fromkeys(setup.network for setup in setups), 'networks')}"
     return report.write(scores, results / "report", title=title, conditions=conditions)
 
@@ -260,6 +262,8 @@ def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Pat
         raise BibenchError(f"Another process has held {path} for {_LONGEST_WRITE_S:g} s: end it if it hangs.")
     try:
         stored = stored_benchmark(results)
+        if stored is not None:
+            _note_changed_data(stored.benchmark, benchmark)
         together = _together(tracks, benchmark, stored)
         if together != stored:
             options = {name: stored_options(values) for name, values in together.benchmark.options.items()}
@@ -268,6 +272,16 @@ def _store_benchmark(tracks: Sequence[Track], benchmark: Benchmark, results: Pat
     finally:
         lock.release()
     return together
+
+
+def _note_changed_data(before: Benchmark, benchmark: Benchmark) -> None:
+    earlier, labels = set(map(data_identity, before.data)), set(map(data_label, before.data))
+    for name in benchmark.data:
+        if data_identity(name) not in earlier and data_label(name) in labels:
+            terminal.message(
+                f"bibench: the data of '{data_label(name)}' are not those of the earlier runs, which are kept: runs on "
+                "the data as they are now take their place in the report."
+            )
 
 
 def _together(tracks: Sequence[Track], benchmark: Benchmark, stored: StoredBenchmark | None) -> StoredBenchmark:
@@ -281,6 +295,8 @@ def _together(tracks: Sequence[Track], benchmark: Benchmark, stored: StoredBench
         before = stored.benchmark
         not_taken = {"networks", "seeds"} - {field for track in tracks for field in track.takes}
         own = {name: benchmark.options[name] for name in run}
+        if [*map(data_identity, before.data)] == [*map(data_identity, benchmark.data)]:
+            benchmark = dataclasses.replace(benchmark, data=before.data)  # the same data, perhaps with another path
         merged = dataclasses.replace(
             benchmark,
             options={**before.options, **own},

@@ -1,31 +1,38 @@
 """The meaning of a benchmark: the network and the recipe of every data set, and the runs; resolved once.
 
-Nothing here needs the data themselves or TensorFlow, but for the names of networks.
+A `ResolvedBenchmark` needs no data and no TensorFlow, but for the names of networks; `settle` describes the data.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 from bibench_tf import datasets, networks, recipes, tasks
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.benchmark.track import TRACKS, options_of
 from bibench_tf.errors import BibenchError, InvalidOption
-from bibench_tf.names import BASELINE
+from bibench_tf.names import BASELINE, data_identity, data_label
 from bibench_tf.recipes import Recipe
 from bibench_tf.results.runs import RunSpec, RunStore, files_digest
 from bibench_tf.tasks import Task
+from bibench_tf.training import data_sets
+from bibench_tf.training.data_sets import DataSets
 from bibench_tf.training.session import Session
 
 
 @dataclass(frozen=True)
 class Setup:
-    """A data set with its task, the network for it (NAME or NAME@WIDTH), and the recipe of the binary networks."""
+    """A data set with its task, the network for it (NAME or NAME@WIDTH), and the recipe of the binary networks.
+
+    `dataset` is its name in runs, `label` that in tables: without its fingerprint, where the benchmark has no other
+    data set of that name.
+    """
 
     dataset: str
+    label: str
     task: Task
     network: str
     recipe: Recipe
@@ -67,6 +74,11 @@ class ResolvedBenchmark:
     def first_of_images(self) -> Setup | None:
         """The setup of the first data set of images; None where there is none."""
         return next((setup for setup in self.setups if setup.task.is_of_images), None)
+
+    def label(self, dataset: str) -> str:
+        """The name of a data set in tables and titles of this benchmark."""
+        label = data_label(dataset)
+        return dataset if [data_label(name) for name in self.benchmark.data].count(label) > 1 else label
 
     def options(self, track: str) -> Any:
         """The options of a track. Raises UnknownName and InvalidOption."""
@@ -112,29 +124,31 @@ class ResolvedBenchmark:
         asked = self.benchmark
         task = datasets.task_of(dataset)
         recipe = recipes.resolve(asked.recipe, task, dataset, network, asked.epochs, asked.precision)
-        return Setup(dataset, tasks.get(task), network, recipe)
+        return Setup(dataset, self.label(dataset), tasks.get(task), network, recipe)
 
 
 class Job:
     """A resolved benchmark in a session: what measurements work with."""
 
-    def __init__(self, benchmark: ResolvedBenchmark, session: Session) -> None:
-        """Nothing is read yet."""
+    def __init__(self, benchmark: ResolvedBenchmark, session: Session, data: DataSets | None = None) -> None:
+        """Nothing is read yet; `data` are the data sets of the session where some are described already."""
         self.benchmark = benchmark
-        self.session = session
+        self.data_sets = data or DataSets(session)
+        self.session = self.data_sets.session
         self.store = RunStore(session.results)
-        self._described = cache(lambda name: datasets.get(name, session.data_dir, session.download, session.vocabulary))
 
     def train_examples(self, dataset: str) -> int:
         """The number of training examples of a data set. Raises BibenchError for missing data."""
-        return self._described(dataset).train_examples
+        return self.data_sets.get(dataset).train_examples
 
     def data(self, setup: Setup) -> Any:
         """The data set of a setup, of the class of its task, as its network takes it.
 
-        Raises BibenchError for missing data.
+        Raises BibenchError for data that are missing or are not those of the benchmark, or no longer.
         """
-        return self._described(setup.dataset).for_network(networks.parse(setup.network)[0])
+        data = self.data_sets.get(setup.dataset, networks.parse(setup.network)[0])
+        data_sets.check(setup.dataset, data)
+        return data
 
     def same_data(self, setup: Setup, fingerprints: set[str]) -> Any:
         """The data set of a setup; raises BibenchError unless it is the one that networks were trained on."""
@@ -147,19 +161,26 @@ class Job:
         return data
 
 
-def settle(benchmark: Benchmark, session: Session) -> ResolvedBenchmark:
-    """The benchmark with all that its options leave open or have a word for written out, resolved.
+def settle(benchmark: Benchmark, session: Session, data: DataSets | None = None) -> Job:
+    """The benchmark with all that its options leave open or have a word for written out, in the session.
 
-    These are the options of the tracks, and the digests of the user's checkpoint and vocabulary. Raises BibenchError
-    for files that no data set needs.
+    These are the options of the tracks, the names of the data with their fingerprints, and the digests of the user's
+    checkpoint and vocabulary; the session keeps the paths. Data that are named twice are taken once. `data` are the
+    data sets of the session where some are described already. Raises BibenchError for data that are missing, and for
+    files that no data set needs.
     """
+    data = data or DataSets(session)
+    named: dict[str, str] = {}
+    for name in map(data.named, benchmark.data):
+        named.setdefault(data_identity(name), name)
     files = {"bert_checkpoint": session.bert_checkpoint, "vocabulary": session.vocabulary}
     digests: dict[str, Any] = {name: path and files_digest(path) for name, path in files.items()}
-    resolved = ResolvedBenchmark(dataclasses.replace(benchmark, **digests))
+    resolved = ResolvedBenchmark(dataclasses.replace(benchmark, data=tuple(named.values()), **digests))
     if any(files.values()) and not any(setup.task.takes_vocabulary for setup in resolved.setups):
         raise InvalidOption("--bert-checkpoint and --vocabulary are for texts, and no data set has texts.")
-    options = {name: TRACKS.get(name).settle(resolved.options(name), resolved, session) for name in TRACKS.names()}
-    return ResolvedBenchmark(dataclasses.replace(resolved.benchmark, options=options))
+    job = Job(resolved, session, data)
+    options = {name: TRACKS.get(name).settle(resolved.options(name), job) for name in TRACKS.names()}
+    return Job(ResolvedBenchmark(dataclasses.replace(resolved.benchmark, options=options)), session, data)
 
 
 def with_data_sets(benchmark: Benchmark) -> Benchmark:

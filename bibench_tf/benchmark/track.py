@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
     from bibench_tf.results.runs import RunSpec, RunStore
-    from bibench_tf.training.session import Session
 
 
 # BiBench has six tracks.
@@ -83,7 +82,7 @@ class Track(abc.ABC):
         number = f"Track {self.number}, " if self.number <= _BIBENCH_TRACKS else "Track "
         return f"{number}{self.title[:1].lower()}{self.title[1:]}: {self.question}."
 
-    def settle(self, options: Any, benchmark: ResolvedBenchmark, session: Session) -> Any:
+    def settle(self, options: Any, job: Job) -> Any:
         """The options with all that they leave open, or have a word for, written out."""
         return options
 

@@ -16,7 +16,9 @@ _DRAWN = 20
 
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True), metavar="MODEL.keras|RUN_FOLDER")
-@click.option("--data", metavar="DATA", help="A data set, NAME or NAME:FOLDER.  [default: that of the run]")
+@click.option(
+    "--data", metavar="DATA", help="A data set, NAME or NAME:FOLDER.  [default: that of the run, except your own data]"
+)
 @DATA_DIR
 @VOCABULARY
 @click.option("--limit", type=COUNT, metavar="N", help="Only the first N test examples.")
@@ -51,7 +53,10 @@ def predict(
     """
     from bibench_tf import datasets, model_files, prediction
 
-    examples = datasets.get(data or prediction.data_of(model), data_dir, vocabulary=vocabulary)
+    if data is None:
+        examples = prediction.data_of(model, data_dir, vocabulary)
+    else:
+        examples = datasets.get(data, data_dir, vocabulary=vocabulary)
     network = model_files.load_file(model)
     examples = examples.for_network(network.name)
     table, metrics = prediction.predictions(network, examples, limit=limit)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import DATASETS, Dataset, Entry, ImageDataset, LoadOptions, register
 from bibench_tf.datasets.formats.boxes import Annotated, DetectionSplits, Recorded, View
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, ArrayImages, Examples, Splits
 from bibench_tf.datasets.kinds.detection import DetectionDataset
 from bibench_tf.datasets.kinds.records import RecordImages
+from bibench_tf.errors import InvalidOption
 from bibench_tf.files import fingerprint_arrays, fingerprint_files
+from bibench_tf.names import data_kind
 
 
 def names() -> list[str]:
@@ -22,8 +25,8 @@ def names() -> list[str]:
 
 
 def describe(name: str) -> Entry:
-    """The registered entry of the data set `NAME` or `NAME:FOLDER`. Raises UnknownName."""
-    return DATASETS.get(name.partition(":")[0])
+    """The registered entry of a data set, also by its name in records (`bibench_tf.names`). Raises UnknownName."""
+    return DATASETS.get(data_kind(name))
 
 
 def task_of(name: str) -> str:
@@ -39,11 +42,18 @@ def get(
     `data_dir` is the folder in which TensorFlow Datasets keeps prepared data; by default TFDS_DATA_DIR or
     ~/tensorflow_datasets. Only with `download` anything is fetched from the network. `vocabulary` is the file of word
     pieces for texts. Raises UnknownName, MissingData for data that are missing or not prepared, InvalidOption where
-    FOLDER is needed, and BibenchError for data that cannot be used.
+    FOLDER is needed and where the data set has no use for it, and BibenchError for data that cannot be used.
     """
-    _, colon, folder = name.partition(":")
+    kind, colon, folder = name.partition(":")
     place = folder if colon else data_dir
+    if place == "":
+        raise InvalidOption(f"'{name}' names no folder: write one after the colon, or leave out the colon.")
     options = LoadOptions(
         None if place is None else Path(place), download, None if vocabulary is None else Path(vocabulary)
     )
-    return describe(name).factory(options)
+    data = DATASETS.get(kind).factory(options)
+    if colon and not options.is_place_read:
+        raise InvalidOption(
+            f"'{kind}' is not read from a folder, so that {folder} would have no effect: write {kind} alone."
+        )
+    return data

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from bibench_tf.errors import InvalidOption, MissingData
-from bibench_tf.options import check_fields
+from bibench_tf.contents import Contents
+from bibench_tf.errors import BibenchError, InvalidOption, MissingData
+from bibench_tf.options import checked
 from bibench_tf.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 Corrupt = Callable[[np.ndarray, int], np.ndarray]
 
 
-@dataclass(frozen=True)
 class LoadOptions:
     """The place of a data set and the options of loading; the argument of every factory.
 
@@ -30,12 +30,16 @@ class LoadOptions:
     for texts, None for the embedded one.
     """
 
-    data_dir: Path | None = None
-    download: bool = False
-    vocabulary: Path | None = None
+    @checked
+    def __init__(self, data_dir: Path | None = None, download: bool = False, vocabulary: Path | None = None) -> None:
+        self._data_dir, self.download, self.vocabulary = data_dir, download, vocabulary
+        self.is_place_read = False
 
-    def __post_init__(self) -> None:
-        check_fields(self)
+    @property
+    def data_dir(self) -> Path | None:
+        """The place; a factory that never asks for it has no data there, which `is_place_read` shows."""
+        self.is_place_read = True
+        return self._data_dir
 
     def own_folder(self, name: str, content: str) -> Path:
         """The user's folder in `NAME:FOLDER`, for the data set `name`; `content` is what it holds, for messages.
@@ -55,27 +59,47 @@ Factory = Callable[[LoadOptions], "Dataset"]
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered data set: the function that describes it, the key of its task, and one line about it."""
+    """A registered data set: the function that describes it, the key of its task, and one line about it.
+
+    An `embedded` data set is a part of the package, whose version fixes its content.
+    """
 
     factory: Factory
     task: str
     description: str = ""
+    embedded: bool = False
 
 
 DATASETS: Registry[Entry] = Registry("data set", "bibench_tf.datasets", Entry)
 
 
-def register(name: str, *, task: str, description: str = "") -> Callable[[Factory], Factory]:
+def register(name: str, *, task: str, description: str = "", embedded: bool = False) -> Callable[[Factory], Factory]:
     """A decorator that registers a factory under `name`, and returns it unchanged.
 
-    `task` is the key of the data set's task (`bibench_tf.tasks`). Raises InvalidOption where the name is taken.
+    `task` is the key of the data set's task (`bibench_tf.tasks`). Runs on an `embedded` data set, a part of the
+    package, have no fingerprint in their ids. Raises InvalidOption where the name is taken.
     """
 
     def decorate(factory: Factory) -> Factory:
-        DATASETS.register(name, Entry(factory, task, description), origin=factory.__module__)
+        DATASETS.register(name, Entry(factory, task, description, embedded), origin=factory.__module__)
         return factory
 
     return decorate
+
+
+class _Fingerprint:
+    """A field for a text, or for a function that computes the text when it is first asked for."""
+
+    def __get__(self, data: Dataset, owner: type) -> str:
+        value = data.__dict__["fingerprint"]
+        if not isinstance(value, str):
+            value = data.__dict__["fingerprint"] = value()
+        return value
+
+    def __set__(self, data: Dataset, value: str | Callable[[], str]) -> None:
+        if value is self:
+            raise TypeError("A data set needs a fingerprint.")  # `dataclass` takes a descriptor for a default
+        data.__dict__["fingerprint"] = value
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,8 +107,9 @@ class Dataset(abc.ABC):
     """A labelled data set with a training and a test split.
 
     `task` is the key of its task (`bibench_tf.tasks`). `class_names` name the values of the labels; they are empty
-    where labels are numbers. `fingerprint` is a hexadecimal digest that changes when the data change. Examples are read
-    when the first batches are requested.
+    where labels are numbers. `fingerprint` is a hexadecimal digest that changes when the data change, or a function
+    that computes it when it is first asked for. `contents` are those of the files that the data are read from, where
+    there are any. Examples are read when the first batches are requested.
     """
 
     name: str
@@ -94,9 +119,18 @@ class Dataset(abc.ABC):
     class_names: tuple[str, ...]
     train_examples: int
     test_examples: int
-    fingerprint: str
+    fingerprint: _Fingerprint = field(default=_Fingerprint(), kw_only=True)
+    contents: Contents | None = field(default=None, kw_only=True)
 
     task: ClassVar[str]
+
+    def check_unchanged(self) -> None:
+        """Raise BibenchError where the files of the data set have changed since it was described."""
+        if self.contents is not None and not self.contents.are_unchanged:
+            raise BibenchError(
+                f"The data of '{self.name}' have changed while they were in use: start the command again, which takes "
+                "them as they are now."
+            )
 
     @property
     def num_classes(self) -> int:

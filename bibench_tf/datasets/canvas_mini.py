@@ -39,6 +39,7 @@ _OPAQUE = 40
     "canvas_mini",
     task="detection",
     description="generated canvases with garments, 1,600 / 400, 10 classes; nothing to fetch",
+    embedded=True,
 )
 def get(options: LoadOptions) -> DetectionDataset:
     """1,600 training and 400 test canvases of 128 x 128 in colour, with one to five garments of ten classes on each.

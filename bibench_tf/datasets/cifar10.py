@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats.tfds_prepared import prepared, read
 from bibench_tf.datasets.kinds.arrays import ArrayImages, Splits
-from bibench_tf.files import fingerprint_files
 
 SHAPE = (32, 32, 3)
 
@@ -32,15 +31,15 @@ def get(options: LoadOptions) -> ArrayImages:
         test_examples=found.examples["test"],
         mean=(125.307, 122.961, 113.8575),
         std=(51.5865, 50.847, 51.255),
-        fingerprint=fingerprint_files(found.files["train"] + found.files["test"]),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         load=partial(_decoded, found.files["train"], found.files["test"]),
         padding=4,
     )
 
 
-@lru_cache(maxsize=1)
 def _decoded(train: tuple[Path, ...], test: tuple[Path, ...]) -> Splits:
-    """All images of the record files; cached, so that every track of a session decodes them only once."""
+    """All images of the record files."""
     from bibench_tf.datasets.pipelines.records import stored_image
 
     return Splits(*(array for files in (train, test) for array in read(files, partial(stored_image, shape=SHAPE))))

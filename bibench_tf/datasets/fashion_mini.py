@@ -32,6 +32,7 @@ def load(file: Path = FILE) -> Splits:
     "fashion_mini",
     task="image_classification",
     description="Fashion-MNIST, 8,000 / 2,000 images of 28x28, 10 classes; comes with the package",
+    embedded=True,
 )
 def get(options: LoadOptions) -> ArrayImages:
     """A stratified subset of Fashion-MNIST: 800 training and 200 test images of each of the ten classes.

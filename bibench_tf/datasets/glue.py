@@ -7,7 +7,7 @@ BiBench. Source: Wang et al. 2018, arXiv 1804.07461.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,6 @@ from bibench_tf.datasets.formats.wordpiece import Vocabulary
 from bibench_tf.datasets.kinds import texts
 from bibench_tf.datasets.kinds.arrays import Examples
 from bibench_tf.errors import BibenchError
-from bibench_tf.files import fingerprint_files
 
 _OFFICIAL = ("train", "validation")
 
@@ -94,16 +93,15 @@ def get(name: str, options: LoadOptions) -> texts.TextDataset:
         metrics=task.metrics,
         vocabulary=options.vocabulary,
         sequence_length=task.sequence_length,
-        fingerprint=fingerprint_files(train + test),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         load=lambda pieces, length: _examples(name, train, test, len(found.class_names), pieces, length),
     )
 
 
-@lru_cache(maxsize=1)
 def _examples(
     name: str, train: tuple[Path, ...], test: tuple[Path, ...], classes: int, vocabulary: Vocabulary, length: int
 ) -> Examples:
-    """All examples; cached, so that every track of a session tokenizes them only once."""
     return texts.encoded(_texts(name, train, classes), _texts(name, test, classes), vocabulary, length)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared
 from bibench_tf.datasets.kinds.records import RecordImages
-from bibench_tf.files import fingerprint_description
 
 _ARCHIVES = ByHand(("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"), "image-net.org")
 
@@ -30,8 +29,8 @@ def get(options: LoadOptions) -> RecordImages:
         test_examples=found.examples["validation"],
         mean=(123.675, 116.28, 103.53),
         std=(58.395, 57.12, 57.375),
-        # The 150 GB are not read for a digest.
-        fingerprint=fingerprint_description(found.identity),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         train_files=found.files["train"],
         test_files=found.files["validation"],
     )

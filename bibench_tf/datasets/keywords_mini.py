@@ -58,6 +58,7 @@ def load(file: Path = FILE) -> Examples:
     "keywords_mini",
     task="keyword_spotting",
     description="synthesised words in noise, 1,600 / 400 clips, 10 words; comes with the package",
+    embedded=True,
 )
 def get(options: LoadOptions) -> ArrayDataset:
     """Ten words in 160 training and 40 test clips each, by eSpeak NG and Flite, in noise.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,6 @@ from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read_columns
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
-from bibench_tf.files import fingerprint_files
 
 # Points of a prepared cloud, as in the HDF5 files; each epoch uses some of them.
 POOL = 2048
@@ -47,15 +46,14 @@ def get(options: LoadOptions) -> ArrayDataset:
         class_names=found.class_names,
         train_examples=found.examples["train"],
         test_examples=found.examples["test"],
-        fingerprint=fingerprint_files(found.files["train"] + found.files["test"]),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         points=points.POINTS,
         load=partial(_load, found.files["train"], found.files["test"]),
     )
 
 
-@lru_cache(maxsize=1)
 def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
-    """All clouds; cached, so that a session reads them only once."""
     order = points.in_fixed_order(POOL)
     train_clouds, train_labels = read_columns(train, _FEATURES)
     test_clouds, test_labels = read_columns(test, _FEATURES)

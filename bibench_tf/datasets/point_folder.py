@@ -8,12 +8,14 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import point_files, unusable, user_files
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
-from bibench_tf.files import fingerprint_arrays
+from bibench_tf.files import fingerprint_arrays, fingerprint_description
+from bibench_tf.names import own_data
 
 NAMES = "shape_names.txt"
 LISTS = {"train": "train_files.txt", "test": "test_files.txt"}
@@ -25,13 +27,14 @@ Label = TypeVar("Label")
 class Found(NamedTuple):
     """The content of a folder: clouds float32 [N, M, 3], labels int64 [N], the split of each, and the names of classes.
 
-    A split is `train`, `test`, or empty where the folder does not say.
+    `files` are those that were read. A split is `train`, `test`, or empty where the folder does not say.
     """
 
     clouds: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
     class_names: tuple[str, ...]
+    files: tuple[Path, ...]
 
 
 @register(
@@ -66,14 +69,15 @@ def get(options: LoadOptions) -> ArrayDataset:
     labels = found.labels.astype(np.int32)
     arrays = (found.clouds[~test][:, order], labels[~test], found.clouds[test][:, order[:count]], labels[test])
     return points.classification(
-        name=f"point_folder:{folder}",
+        name=own_data("point_folder", folder),
         title=f"{len(found.class_names)} classes of point clouds, {np.sum(~test):,} / {np.sum(test):,}",
         source="files of the user",
         licence="as the files",
         class_names=found.class_names,
         train_examples=int(np.sum(~test)),
         test_examples=int(np.sum(test)),
-        fingerprint=fingerprint_arrays(arrays),
+        fingerprint=fingerprint_description({"arrays": fingerprint_arrays(arrays), "classes": found.class_names}),
+        contents=Contents(found.files),
         points=count,
         load=lambda: Examples(*arrays),
     )
@@ -135,22 +139,23 @@ def mesh_clouds(
 
 def _read_hdf5(folder: Path, files: list[Path]) -> Found:
     split_of = dict(zip(files, hdf5_splits(folder, files, LISTS), strict=True))
-    read = [(clouds.points, clouds.labels, split_of[file]) for file, clouds in hdf5_clouds(folder, files)]
-    if not sum(len(clouds) for clouds, _, _ in read):
+    read = [(file, clouds.points, clouds.labels) for file, clouds in hdf5_clouds(folder, files)]
+    if not sum(len(clouds) for _, clouds, _ in read):
         raise BibenchError(f"There are no usable point clouds in {folder}: HDF5 files need 'data' and 'label'.")
-    pools = {clouds.shape[1] for clouds, _, _ in read}
+    pools = {clouds.shape[1] for _, clouds, _ in read}
     if len(pools) > 1:
         raise BibenchError(
             f"The HDF5 files in {folder} have different numbers of points ({', '.join(map(str, sorted(pools)))}): keep "
             "those with the same number in one folder."
         )
-    labels = np.concatenate([labels for _, labels, _ in read])
-    splits = np.concatenate([np.full(len(labels), split, "<U5") for _, labels, split in read])
+    used = tuple(file for file, _, _ in read)
+    labels = np.concatenate([labels for _, _, labels in read])
+    splits = np.concatenate([np.full(len(labels), split_of[file], "<U5") for file, _, labels in read])
     names = folder / NAMES
     class_names = user_files.lines(names) or [str(label) for label in range(labels.max() + 1)]
     if labels.max() >= len(class_names):
         raise BibenchError(f"{names} names {len(class_names)} classes, but there are labels up to {labels.max()}.")
-    return Found(np.concatenate([clouds for clouds, _, _ in read]), labels, splits, tuple(class_names))
+    return Found(np.concatenate([clouds for _, clouds, _ in read]), labels, splits, tuple(class_names), used)
 
 
 def _read_meshes(folder: Path) -> Found:
@@ -162,9 +167,10 @@ def _read_meshes(folder: Path) -> Found:
             f"There are no usable point clouds in {folder}: it needs HDF5 files, or a folder with OFF files for each "
             "class."
         )
-    _, clouds, of_clouds = zip(*read, strict=True)
+    paths, clouds, of_clouds = zip(*read, strict=True)
     labels, splits = zip(*of_clouds, strict=True)
-    return Found(np.stack(clouds), np.array(labels), np.array(splits, "<U5"), tuple(files))
+    used = tuple(folder / path for path in paths)
+    return Found(np.stack(clouds), np.array(labels), np.array(splits, "<U5"), tuple(files), used)
 
 
 def off_files(folder: Path) -> dict[str, list[tuple[Path, str]]]:

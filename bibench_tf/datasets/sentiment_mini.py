@@ -36,6 +36,7 @@ def load(file: Path = FILE) -> tuple[texts.Texts, texts.Texts]:
     "sentiment_mini",
     task="text_classification",
     description="sentences of film reviews, 4,000 / 1,000, 2 classes; comes with the package",
+    embedded=True,
 )
 def get(options: LoadOptions) -> texts.TextDataset:
     """4,000 training and 1,000 test sentences of film reviews, half of them positive, in at most 32 word pieces.
@@ -54,6 +55,6 @@ def get(options: LoadOptions) -> texts.TextDataset:
         test_examples=1000,
         vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTH,
-        fingerprint=SHA256,
+        fingerprint=lambda: SHA256,
         load=lambda vocabulary, length: texts.encoded(*load(), vocabulary, length),
     )

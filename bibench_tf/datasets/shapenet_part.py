@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,6 @@ from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats.tfds_prepared import ByHand, prepared, read_columns
 from bibench_tf.datasets.kinds import points
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
-from bibench_tf.files import fingerprint_files
 
 # Points of a prepared cloud, all of which a network sees; usual for this data set.
 POOL = 2048
@@ -71,15 +70,14 @@ def get(options: LoadOptions) -> ArrayDataset:
         class_names=tuple(f"{name}/{part + 1}" for name, parts in PARTS.items() for part in range(parts)),
         train_examples=found.examples["train"] + found.examples["validation"],
         test_examples=found.examples["test"],
-        fingerprint=fingerprint_files(train + found.files["test"]),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         points=POOL,
         load=partial(_load, train, found.files["test"]),
     )
 
 
-@lru_cache(maxsize=1)
 def _load(train: tuple[Path, ...], test: tuple[Path, ...]) -> Examples:
-    """All clouds; cached, so that a session reads them only once."""
     order = points.in_fixed_order(POOL)
     arrays: list[Any] = []
     for files in (train, test):

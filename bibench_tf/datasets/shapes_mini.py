@@ -87,6 +87,7 @@ class Clouds(NamedTuple):
     "shapes_mini",
     task="point_classification",
     description="generated furniture, 1,600 / 400 clouds of 256 points, 10 classes; nothing to fetch",
+    embedded=True,
 )
 def get(options: LoadOptions) -> ArrayDataset:
     """Ten classes of furniture, 1,600 training and 400 test clouds of 256 points.
@@ -106,6 +107,7 @@ def get(options: LoadOptions) -> ArrayDataset:
     "shapes_mini_parts",
     task="part_segmentation",
     description="the clouds of shapes_mini, the part of each point, 26 parts; nothing to fetch",
+    embedded=True,
 )
 def get_parts(options: LoadOptions) -> ArrayDataset:
     """The clouds of `shapes_mini`, with the part that each point belongs to. The options are not used."""

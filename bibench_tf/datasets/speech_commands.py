@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bibench_tf.datasets.base import LoadOptions, register
-from bibench_tf.datasets.formats.tfds_prepared import prepared, read
+from bibench_tf.datasets.formats.tfds_prepared import Prepared, prepared, read
 from bibench_tf.datasets.kinds import speech
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
-from bibench_tf.files import fingerprint_description
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -39,7 +37,8 @@ def get(options: LoadOptions) -> ArrayDataset:
     train, test = found.examples["train"], found.examples["test"]
     added = round(SILENT_SHARE * train)
     silence = found.class_names.index(SILENCE)
-    load = partial(_load, found.files["train"], found.files["test"], added, silence)
+    # The noise is taken from the clips, which are decoded once for both.
+    load = cache(partial(_load, found, added, silence))
     return speech.dataset(
         name="speech_commands",
         title="Speech Commands, 12 labels",
@@ -48,8 +47,8 @@ def get(options: LoadOptions) -> ArrayDataset:
         class_names=found.class_names,
         train_examples=train + added,
         test_examples=test,
-        # The 4 GB are not read for a digest.
-        fingerprint=fingerprint_description(found.identity),
+        fingerprint=found.fingerprint,
+        contents=found.contents,
         load=load,
         noise=partial(_noise, load, silence),
     )
@@ -63,12 +62,11 @@ def _noise(load: Callable[[], Examples], silence: int) -> np.ndarray:
     return found.astype(np.float32) / 32768 if found.size else speech.coloured_noise()
 
 
-@lru_cache(maxsize=1)
-def _load(train: tuple[Path, ...], test: tuple[Path, ...], added: int, silence: int) -> Examples:
-    """All clips, added silent ones last in the training split; cached, so that a session decodes them only once."""
-    clips, labels = read(train, _clip)
+def _load(found: Prepared, added: int, silence: int) -> Examples:
+    """All clips, added silent ones last in the training split."""
+    clips, labels = read(found.files["train"], _clip)
     clips = np.concatenate([clips, np.zeros((added, speech.SAMPLES), np.int16)])
-    return Examples(clips, np.append(labels, np.full(added, silence, np.int32)), *read(test, _clip))
+    return Examples(clips, np.append(labels, np.full(added, silence, np.int32)), *read(found.files["test"], _clip))
 
 
 def _clip(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

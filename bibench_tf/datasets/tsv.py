@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import unusable
 from bibench_tf.datasets.formats.user_files import TEST_SHARE
 from bibench_tf.datasets.kinds import texts
 from bibench_tf.errors import BibenchError, InvalidOption, MissingData
-from bibench_tf.files import fingerprint_files
+from bibench_tf.names import own_data
 
 TRAIN = "train.tsv"
 TESTS = ("dev.tsv", "test.tsv")
@@ -51,11 +52,12 @@ def get(options: LoadOptions) -> texts.TextDataset:
         raise InvalidOption("'tsv' needs your file or folder: write tsv:FILE or tsv:FOLDER.")
     path = options.data_dir.expanduser()
     files = _files(path)
-    contents = [_rows(file) for file in files]
-    if len({(header, is_score) for header, is_score, _ in contents}) > 1:
+    contents = Contents(files)
+    tables = [_rows(file) for file in files]
+    if len({(header, is_score) for header, is_score, _ in tables}) > 1:
         raise BibenchError(f"{files[0]} and {files[1]} do not have the same columns.")
-    columns, is_score, train = contents[0]
-    train, test = _split(train, is_score) if len(files) == 1 else (train, contents[1][2])
+    columns, is_score, train = tables[0]
+    train, test = _split(train, is_score) if len(files) == 1 else (train, tables[1][2])
     class_names = () if is_score else tuple(sorted({row.label for row in train}, key=_class_order))
     if not is_score:
         unknown = [row.place for row in test if row.label not in class_names]
@@ -67,7 +69,7 @@ def get(options: LoadOptions) -> texts.TextDataset:
             f"{len(train)} and {len(test)} usable ones{'' if is_score else f' of {len(class_names)}'}."
         )
     return texts.dataset(
-        name=f"tsv:{path}",
+        name=own_data("tsv", path),
         title=f"{'Pairs of sentences' if len(columns) > 1 else 'Sentences'}, {len(train):,} / {len(test):,}",
         source="files of the user",
         licence="as the files",
@@ -77,7 +79,8 @@ def get(options: LoadOptions) -> texts.TextDataset:
         metrics=(texts.SPEARMAN, texts.PEARSON) if is_score else (texts.ACCURACY,),
         vocabulary=options.vocabulary,
         sequence_length=SEQUENCE_LENGTHS["pairs" if len(columns) > 1 else "sentences"],
-        fingerprint=fingerprint_files(files),
+        fingerprint=lambda: contents.digest,
+        contents=contents,
         load=partial(texts.encoded, _texts(train, class_names), _texts(test, class_names)),
     )
 

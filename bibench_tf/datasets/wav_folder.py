@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import LoadOptions, register
 from bibench_tf.datasets.formats import unusable, user_files
 from bibench_tf.datasets.kinds import speech
 from bibench_tf.datasets.kinds.arrays import ArrayDataset, Examples
 from bibench_tf.errors import BibenchError
 from bibench_tf.files import fingerprint_description
+from bibench_tf.names import own_data
 
 NOISE_FOLDER = "_background_noise_"
 TEST_LIST = "testing_list.txt"
@@ -44,12 +45,13 @@ def get(options: LoadOptions) -> ArrayDataset:
     """
     folder = options.own_folder("wav_folder", "wav files")
     words, noise = _words(folder)
-    fingerprint, broken = _read_once(folder, [*words, *noise])
+    broken = _broken([*words, *noise])
     unusable.warn(
         [f"{_path(folder, file)} ({reason})" for file, reason in broken.items()],
         f"of {len(words) + len(noise)} files in {folder} are not usable wav files",
     )
     words = {file: word for file, word in words.items() if file not in broken}
+    noise = [file for file in noise if file not in broken]
     if not words:
         raise BibenchError(
             f"There are no usable wav files in {folder}: it needs word_*.wav, or a folder for each word."
@@ -57,17 +59,20 @@ def get(options: LoadOptions) -> ArrayDataset:
     class_names = tuple(sorted(set(words.values())))
     train, test = _split(folder, words)
     user_files.check_classes(folder, "wav files", class_names, (words[file] for file in train), bool(test), TEST_LIST)
+    contents = Contents([*words, *noise])
+    paths = [[_path(folder, file) for file in files] for files in (words, noise, train, test)]
     return speech.dataset(
-        name=f"wav_folder:{folder}",
+        name=own_data("wav_folder", folder),
         title=f"{len(class_names)} words in wav files, {len(train):,} / {len(test):,}",
         source="wav files of the user",
         licence="as the files",
         class_names=class_names,
         train_examples=len(train),
         test_examples=len(test),
-        fingerprint=fingerprint_description({"files": fingerprint, "test": [_path(folder, file) for file in test]}),
+        fingerprint=lambda: fingerprint_description({"files": contents.digest, "paths": paths}),
+        contents=contents,
         load=partial(_load, train, test, class_names, words),
-        noise=partial(_background, tuple(file for file in noise if file not in broken)),
+        noise=partial(_background, noise),
     )
 
 
@@ -90,17 +95,15 @@ def _words(folder: Path) -> tuple[dict[Path, str], list[Path]]:
     return {file: file.name.partition("_")[0] for file in beside if file.name not in nameless}, noise
 
 
-def _read_once(folder: Path, files: list[Path]) -> tuple[str, dict[Path, str]]:
-    """The SHA-256 over names and bytes of all files, and the errors of unusable ones."""
-    digest, broken = hashlib.sha256(), {}
+def _broken(files: list[Path]) -> dict[Path, str]:
+    """The errors of unusable files."""
+    broken = {}
     for file in files:
         try:
-            content = file.read_bytes()
-            digest.update(f"{_path(folder, file)} {len(content)} ".encode() + content)
-            speech.read_wav(content)
+            speech.read_wav(file.read_bytes())
         except (OSError, ValueError) as error:
             broken[file] = str(error)
-    return digest.hexdigest(), broken
+    return broken
 
 
 def _path(folder: Path, file: Path) -> str:
@@ -145,7 +148,7 @@ def _samples(file: Path) -> np.ndarray:
     return speech.at_16_khz(samples, rate_hz)
 
 
-def _background(files: tuple[Path, ...]) -> np.ndarray:
+def _background(files: list[Path]) -> np.ndarray:
     """The recordings of background noise concatenated, or generated noise where they are shorter than a second."""
     recordings = [_samples(file) for file in files]
     long_enough = sum(map(len, recordings)) >= speech.SAMPLES

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from bibench_tf.errors import InvalidOption, UnknownName
+from bibench_tf.names import data_kind
 from bibench_tf.recipes.base import BIBENCH, QUICK, RECIPES, Precision, Recipe, learning_rate, register
 
 _GROUPS = {
@@ -34,7 +35,7 @@ def describe(name: str) -> str:
 def resolve(
     name: str, task: str, dataset: str, network: str, epochs: int | None = None, precision: Precision = "float32"
 ) -> Recipe:
-    """The recipe that `name` means for a task, a data set, NAME or NAME:FOLDER, and a network, NAME or NAME@WIDTH.
+    """The recipe that `name` means for a task, a data set, and a network, NAME or NAME@WIDTH.
 
     `quick` is chosen by the task and `bibench` by data set and network; any other name is that of the recipe itself.
     `epochs` and `precision` as for `get`. Raises UnknownName, and InvalidOption where BiBench has no recipe.
@@ -47,7 +48,7 @@ def resolve(
             raise UnknownName("task", task, QUICK)
         name = QUICK[task]
     elif name == "bibench":
-        dataset = dataset.partition(":")[0]
+        dataset = data_kind(dataset)
         if dataset not in BIBENCH:
             raise InvalidOption(
                 f"BiBench has no recipe for '{dataset}', only for {', '.join(sorted(BIBENCH))}: choose one of "

@@ -9,9 +9,9 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bibench_tf import files, model_files
+from bibench_tf import contents, files, model_files
 from bibench_tf.errors import BibenchError, MissingData
-from bibench_tf.names import BASELINE
+from bibench_tf.names import BASELINE, data_identity
 from bibench_tf.recipes import Recipe
 from bibench_tf.results import environment, index, records, stores
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def files_digest(path: Path) -> str:
     """SHA-256 over the names and contents of a folder's files, or over one file, as 64 hexadecimal digits.
 
-    Hidden files are left out. Raises MissingData for an empty folder and for files that cannot be read.
+    Hidden files are left out. Files that have not changed are not read again (`bibench_tf.contents`). Raises
+    MissingData for an empty folder and for files that cannot be read.
     """
     found, names = [path], []
     if path.is_dir():
@@ -30,18 +31,16 @@ def files_digest(path: Path) -> str:
         names = [file.relative_to(path).as_posix() for file in found]
     if not found:
         raise MissingData(f"There are no files in {path}.")
-    try:
-        return files.digest([names, files.fingerprint_files(found)])
-    except OSError as error:
-        raise MissingData(f"{path} cannot be read: {error.strerror}.") from error
+    return files.digest([names, contents.digest_of(found)])
 
 
 @dataclass(frozen=True)
 class RunSpec:
     """One training: everything that decides its outcome, apart from the machine.
 
-    `bert_checkpoint` and `vocabulary` are the digests (`files_digest`) of the user's BERT checkpoint, which the network
-    starts from, and of the user's vocabulary of word pieces.
+    `dataset` names the data by kind, last name and fingerprint (`bibench_tf.names`); without a fingerprint, as that of
+    a data set inside the package, the name alone. `bert_checkpoint` and `vocabulary` are the digests (`files_digest`)
+    of the user's BERT checkpoint, which the network starts from, and of the user's vocabulary of word pieces.
     """
 
     dataset: str
@@ -57,9 +56,10 @@ class RunSpec:
     def id(self) -> str:
         """Twelve hexadecimal digits of the specification's SHA-256.
 
-        Fields at their default are left out, so that a new field with a default changes no id.
+        Fields at their default are left out, so that a new field with a default changes no id; and so is the last name
+        of the user's data, which is the same data under another name.
         """
-        return files.digest(_without_defaults(self))[:12]
+        return files.digest(_without_defaults(self) | {"dataset": data_identity(self.dataset)})[:12]
 
     @cached_property
     def folder(self) -> str:

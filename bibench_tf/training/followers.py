@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import tempfile
 
-from bibench_tf.errors import BibenchError
+from bibench_tf.errors import BibenchError, MissingData
 from bibench_tf.results import records
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.training import distribution, run
+from bibench_tf.training.data_sets import DataSets
 from bibench_tf.training.distribution import Devices
 from bibench_tf.training.run import Run
 from bibench_tf.training.session import Session
 
 
-def follow(session: Session, devices: Devices) -> None:
+def follow(data_sets: DataSets, devices: Devices) -> None:
     """Take part in every training that the chief announces, until it announces the end.
 
-    The results folder is neither read nor written. Raises BibenchError if this machine has other data than the chief,
+    `data_sets` are those of this machine, which may lie at other places than the chief's. The results folder is neither
+    read nor written. Raises BibenchError if this machine has other data than the chief,
     and SessionEnded when the chief or another worker has gone.
     """
     from bibench_tf.training import loop
 
-    load = run.data_loader(session)
+    session = data_sets.session
     while announced := devices.announced():
         spec = records.structure(announced["spec"], RunSpec)
         run.check_files([spec], session)
-        data = load(spec)
-        if data.fingerprint != announced["fingerprint"]:
+        try:
+            data = data_sets.of(spec)
+        except MissingData:
+            data = None
+        if data is None or data.fingerprint != announced["fingerprint"]:
             raise BibenchError(f"{spec.dataset} is not the same on all workers: copy the chief's data to this one.")
         with tempfile.TemporaryDirectory(prefix="bibench-") as folder:
             try:

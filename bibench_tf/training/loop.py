@@ -154,7 +154,8 @@ def train(
 
     The loss, and the test metrics after every epoch, are those of the data's task. After every epoch the state is
     written to `folder`: the rest of the training depends on that state, the seed and the data alone. Raises Diverged
-    when the loss is not finite, and StorageError when the state cannot be written.
+    when the loss is not finite, StorageError when the state cannot be written, and BibenchError when the data have
+    changed while an epoch read them; that epoch is not kept.
     """
     model, devices, task = trainee.model, execution.devices, tasks.get(data.task)
     if trainee.twin is not None:
@@ -195,6 +196,7 @@ def train(
             correct_variances(trainee.stepped, model, recipe.batch_size, steps_per_epoch)
         trainee.update_model()
         metrics = evaluate(predict, data)
+        data.check_unchanged()
         further = dict(metrics)
         row = {
             "epoch": epoch + 1,

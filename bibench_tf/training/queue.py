@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from bibench_tf.results.runs import RunSpec, RunStore
 from bibench_tf.training import executors, run
+from bibench_tf.training.data_sets import DataSets
 from bibench_tf.training.run import Run
 from bibench_tf.training.session import Session
 
@@ -31,8 +32,10 @@ def shard(specs: Iterable[RunSpec], part: int, parts: int) -> list[RunSpec]:
     return [spec for number, group in enumerate(groups.values()) if number % parts == part - 1 for spec in group]
 
 
-def execute(specs: Iterable[RunSpec], session: Session) -> None:
+def execute(specs: Iterable[RunSpec], session: Session, data: DataSets | None = None) -> None:
     """Train every run that has no result yet: in this process, or several at a time by the session's executor.
+
+    `data` are the data sets of the session where some are described already.
 
     A run that fails or diverges is recorded as such, and the other runs go on. The runs that another process trains are
     left to it; at the end this process waits for them. A damaged result is renamed and named on stderr, and its run is
@@ -44,8 +47,8 @@ def execute(specs: Iterable[RunSpec], session: Session) -> None:
     if not pending:
         return
     run.check_files(pending, session)
-    load = run.data_loader(session)
-    runs = [Run(spec, load(spec), store, session) for spec in pending]
+    data = data or DataSets(session)
+    runs = [Run(spec, data.of(spec), store, session) for spec in pending]
     steps = sum(one.steps for one in runs)
     with executors.started(session, len(runs)) as workers, session.progress_bar(steps, "step") as bar:
         if workers is None:

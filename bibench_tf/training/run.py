@@ -7,7 +7,7 @@ import dataclasses
 import statistics
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from bibench_tf import datasets, files, networks, tasks
+from bibench_tf import files, networks, tasks
 from bibench_tf.errors import BibenchError, InvalidOption, StorageError
+from bibench_tf.names import own_data
 from bibench_tf.results import checkpoints, locks, records
 from bibench_tf.results.runs import RunResult, RunSpec, RunStore, files_digest
-from bibench_tf.training import distribution
+from bibench_tf.training import data_sets, distribution
+from bibench_tf.training.data_sets import DataSets
 from bibench_tf.training.distribution import Devices
 from bibench_tf.training.session import Session
 
@@ -70,22 +72,7 @@ class Run:
         return networks.build(spec.network, spec.algorithm, width=spec.width, **options)
 
 
-def data_loader(session: Session) -> Callable[[RunSpec], Dataset]:
-    """A function that returns the data of a run; each data set is described once."""
-
-    @cache
-    def load(name: str, has_vocabulary: bool) -> Dataset:
-        vocabulary = session.vocabulary if has_vocabulary else None
-        return datasets.get(name, session.data_dir, session.download, vocabulary)
-
-    @cache
-    def prepared_for(name: str, has_vocabulary: bool, network: str) -> Dataset:
-        return load(name, has_vocabulary).for_network(network)
-
-    return lambda spec: prepared_for(spec.dataset, spec.vocabulary is not None, spec.network)
-
-
-_loader_of_process = cache(data_loader)
+_data_of_process = cache(DataSets)
 
 
 def check_files(specs: Iterable[RunSpec], session: Session) -> None:
@@ -112,9 +99,31 @@ def _short(digests: Iterable[str]) -> str:
 def train_one(spec: RunSpec, session: Session) -> bool:
     """Train one run in a worker process, if it has no result yet; False when another process holds it."""
     session = dataclasses.replace(session, quiet=True)
-    run = Run(spec, _loader_of_process(session)(spec), RunStore(session.results), session)
+    store = RunStore(session.results)
+    try:
+        data = _data_of_process(session).of(spec)
+        data_sets.check(spec.dataset, data)
+    except BibenchError as error:
+        _data_of_process.cache_clear()  # the next run looks again
+        return _record_unreadable(spec, store, session, error)
     with session.progress_bar(0, "step") as bar:
-        return execute(run, bar)
+        return execute(Run(spec, data, store, session), bar)
+
+
+def _record_unreadable(spec: RunSpec, store: RunStore, session: Session, error: BibenchError) -> bool:
+    """Record a run as failed whose data are not those that it was planned on; False when another process holds it."""
+    lock = locks.acquired(store.folder(spec) / ".lock")
+    if lock is None:
+        return False
+    try:
+        store.fetch_result(spec)
+        if not has_result(store, spec):
+            store.write(spec, RunResult(spec.id, spec, "failed", _without_paths(str(error), session)))
+            if store.remote is not None:
+                _upload(spec, store.remote)
+    finally:
+        lock.release()
+    return True
 
 
 def has_result(store: RunStore, spec: RunSpec) -> bool:
@@ -229,6 +238,8 @@ def _train(run: Run, bar: tqdm) -> RunResult:
         bar.set_postfix_str(f"epoch {latest['epoch']}/{spec.recipe.epochs}, accuracy {latest['accuracy']:.1%}")
 
     try:
+        data_sets.check(spec.dataset, data)
+        check_files([spec], session)
         if devices is not None:
             devices.announce({"spec": records.unstructure(spec), "fingerprint": data.fingerprint})
         logs = run.folder / "tensorboard" if session.tensorboard else None
@@ -242,10 +253,10 @@ def _train(run: Run, bar: tqdm) -> RunResult:
         if isinstance(error, StorageError):
             raise
         if isinstance(error, BibenchError):
-            return dataclasses.replace(begun, error=str(error))
-        text = traceback.format_exc()
+            return dataclasses.replace(begun, error=_without_paths(str(error), session, data))
+        text = _without_paths(traceback.format_exc(), session, data)
         files.write_atomically(run.folder / "error.txt", lambda path: path.write_text(text, encoding="utf-8"))
-        return dataclasses.replace(begun, error=f"{type(error).__name__}: {error}"[:500])
+        return dataclasses.replace(begun, error=_without_paths(f"{type(error).__name__}: {error}", session, data)[:500])
     files.write_atomically(store.model_path(spec), lambda path: model.save(path))
     summary = _summary(progress, model)
     if session.has_neighbours:
@@ -253,6 +264,17 @@ def _train(run: Run, bar: tqdm) -> RunResult:
         summary |= {"energy_j": None, "history": [{**row, "energy_j": None} for row in summary["history"]]}
     digest = files.fingerprint_files([store.model_path(spec)])
     return dataclasses.replace(begun, status="completed", model_digest=digest, **summary)
+
+
+def _without_paths(text: str, session: Session, data: Dataset | None = None) -> str:
+    """The text with names in place of the user's folders, because results are published."""
+    places = (place.partition(":") for _, place in session.places)
+    known = {path: own_data(kind, path) for kind, _, path in places if path}
+    if data is not None and data.contents is not None:
+        known |= {str(file.parent): data.name for file in data.contents.files}
+    for path in sorted(known, key=len, reverse=True):
+        text = text.replace(path, known[path])
+    return text.replace(str(Path.home()), "~")
 
 
 def learn(run: Run, hooks: Hooks | None = None) -> tuple[tf.keras.Model, Progress]:

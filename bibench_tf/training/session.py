@@ -33,6 +33,8 @@ class Session:
     keeps logs for TensorBoard in its folder.
     `bert_checkpoint` is the folder of the checkpoint that text networks start from, `vocabulary` the file of their word
     pieces; benchmarks and runs name the digests of the contents.
+    `places` has, for each data set of the benchmark that is not a part of the package, its identity
+    (`names.data_identity`) and what the user named, NAME or NAME:FOLDER; benchmarks and runs name the data alone.
     `executor` trains runs in this process and others of this machine (`local`), or on the Ray cluster at `ray_address`
     (`ray`). A run gets `cpus_per_run` CPU cores, or `gpus_per_run` GPUs; the machine trains as many runs in parallel as
     its cores or GPUs allow. `gpus_per_run=None`: one GPU per run if the machine has any. `shard` (i, n) trains the i-th
@@ -51,6 +53,7 @@ class Session:
     tensorboard: bool = False
     bert_checkpoint: Path | None = None
     vocabulary: Path | None = None
+    places: tuple[tuple[str, str], ...] = ()
     executor: Literal["local", "ray"] = "local"
     cpus_per_run: Count = 4
     gpus_per_run: NotNegative | None = None

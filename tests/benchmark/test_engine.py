@@ -133,14 +133,14 @@ def test_the_ids_of_runs_do_not_depend_on_the_options_of_tracks():
 
 def test_groups_and_sizes_are_written_out_before_anything_is_run(tmp_path):
     benchmark = asked(robustness=Robustness(corruptions=("standard", "fog"), images=0))
-    settled = settle(benchmark, Session(tmp_path))
+    settled = settle(benchmark, Session(tmp_path)).benchmark
     robustness = settled.options("robustness")
     assert len(robustness.corruptions) == 15 and robustness.severity_table == "cifar10" and robustness.images is None
     grid = ("adam-2e-3-cosine", "adam-2e-3-step", "sgd-1e-1-cosine", "sgd-1e-1-step")
     assert settled.options("training").grid == grid
     explicit = asked(robustness=Robustness(severity_table="imagenet"))
-    assert settle(explicit, Session(tmp_path)).options("robustness").severity_table == "imagenet"
-    assert settle(settled.benchmark, Session(tmp_path)).benchmark == settled.benchmark, "settled is settled"
+    assert settle(explicit, Session(tmp_path)).benchmark.options("robustness").severity_table == "imagenet"
+    assert settle(settled.benchmark, Session(tmp_path)).benchmark.benchmark == settled.benchmark, "settled is settled"
 
 
 @pytest.mark.parametrize(

@@ -93,18 +93,18 @@ def test_options_are_the_tracks_own_type_whatever_they_are_given_as():
 
 
 def test_settled_options_leave_nothing_open(tmp_path):
-    settled = settle(ASKED, Session(tmp_path))
+    settled = settle(ASKED, Session(tmp_path)).benchmark
     assert set(settled.benchmark.options) == set(names())
     assert settled.options("architecture").networks
     assert settled.options("robustness").severity_table == "cifar10"
     assert len(settled.options("training").grid) == 4
-    assert settle(settled.benchmark, Session(tmp_path)).benchmark == settled.benchmark
+    assert settle(settled.benchmark, Session(tmp_path)).benchmark.benchmark == settled.benchmark
 
 
 def test_files_of_texts_are_named_by_their_digest_and_refused_without_texts(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
     session = Session(tmp_path, bert_checkpoint=tmp_path, vocabulary=tmp_path / "vocab.txt")
-    settled = settle(dataclasses.replace(ASKED, data=("sentiment_mini",), networks=()), session)
+    settled = settle(dataclasses.replace(ASKED, data=("sentiment_mini",), networks=()), session).benchmark
     bnn = settled.specs(settled.first)["bnn"]
     assert len(bnn.bert_checkpoint) == len(bnn.vocabulary) == 64 and bnn.bert_checkpoint != bnn.vocabulary
     with pytest.raises(InvalidOption, match="--bert-checkpoint and --vocabulary are for texts"):

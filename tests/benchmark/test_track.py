@@ -106,7 +106,7 @@ def test_a_score_bears_the_names_of_the_track():
 def test_the_defaults_of_a_track(monkeypatch):
     plain = Colours()
     assert plain.left_out(None) is None and plain.check(None) is None and plain.measure(None) is None
-    assert plain.settle("as it is", None, None) == "as it is"
+    assert plain.settle("as it is", None) == "as it is"
     assert Track.options is NoOptions and stored_options(NoOptions()) == {}
 
 

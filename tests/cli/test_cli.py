@@ -170,7 +170,7 @@ def test_lists_as_json_say_what_belongs_together():
 
 def test_the_default_networks_of_the_architecture_track_are_those_of_the_tasks():
     """So that the runs of both tracks are the same, but for the second convolutional network."""
-    quick = settle(Benchmark(), Session("unused"))
+    quick = settle(Benchmark(), Session("unused")).benchmark
     chosen = quick.options("architecture").networks
     assert set(chosen) - {setup.network for setup in quick.setups} == {"vgg_small@0.125"}
     assert {tasks.get(networks.task_of(name)).group for name in chosen} == {"cnn", "transformer", "mlp"}

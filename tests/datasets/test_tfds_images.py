@@ -332,14 +332,15 @@ def test_streamed_test_images_are_resized_and_cropped_in_the_middle(small_imagen
     assert len(collect(small_imagenet.test_batches(2, limit=1))[1]) == 1
 
 
-def test_streamed_fingerprint_follows_the_description(tmp_path):
-    digests = set()
-    for version, labels in (("1.0.0", [0, 1]), ("1.0.1", [0, 1]), ("1.0.2", [0])):
+def test_the_fingerprint_of_streamed_images_follows_the_records_not_the_version(tmp_path):
+    """Notices a fingerprint of names and sizes, and one that a preparation of the same records would change."""
+    digests = []
+    for version, labels in (("1.0.0", [0, 1]), ("1.0.1", [0, 1]), ("1.0.2", [1, 0]), ("1.0.3", [0])):
         write_prepared(
             tmp_path, "imagenet2012", {"train": [labels], "validation": [[0]]}, version, image=imagenet_image
         )
-        digests.add(datasets.get("imagenet2012", tmp_path).fingerprint)
-    assert len(digests) == 3
+        digests.append(datasets.get("imagenet2012", tmp_path).fingerprint)
+    assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
 def test_cifar10_in_full(shared):

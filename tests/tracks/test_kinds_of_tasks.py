@@ -208,7 +208,7 @@ def test_the_training_grid_of_a_recipe_with_a_teacher_is_from_scratch():
 
 
 def settled(session=None, **changes):
-    return settle(dataclasses.replace(ASKED, **changes), session or Session("unused"))
+    return settle(dataclasses.replace(ASKED, **changes), session or Session("unused")).benchmark
 
 
 def test_networks_that_are_not_named_are_the_defaults_that_fit():
@@ -225,7 +225,7 @@ def test_networks_that_are_not_named_are_the_defaults_that_fit():
 def test_files_for_texts_need_texts(tmp_path):
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nfilm\n")
     session = Session("unused", vocabulary=tmp_path / "vocab.txt")
-    benchmark = settled(session).benchmark
+    benchmark = settled(session, data=("sentiment_mini",), networks=()).benchmark
     assert benchmark.vocabulary and len(benchmark.vocabulary) == 64 and benchmark.bert_checkpoint is None
     with pytest.raises(BibenchError, match="no data set has texts"):
         settled(session, data=("fashion_mini",), networks=())

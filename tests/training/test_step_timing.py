@@ -110,7 +110,8 @@ def test_networks_with_several_inputs_take_turns(monkeypatch):
     """A batch of a mapping and labels for each point, with the loss of their task."""
     inputs, labels = {"left": np.ones((6, 3, 2), np.float32), "right": np.ones((6, 4), np.float32)}, np.zeros((6, 3))
     data = datasets.ArrayDataset(
-        "pairs", "Pairs", "made by the tests", "none", ("a", "b"), 6, 6, "f", "point_classification",
+        "pairs", "Pairs", "made by the tests", "none", ("a", "b"), 6, 6, "point_classification",
+        fingerprint="f",
         load=lambda: datasets.Examples(inputs, labels.astype(np.int32), inputs, labels.astype(np.int32)),
         options={"points": 3},
     )  # fmt: skip

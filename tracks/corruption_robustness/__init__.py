@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
     from bibench_tf.results.runs import RunStore
-    from bibench_tf.training.session import Session
 
 _BY_SIZE = "by-size"
 
@@ -83,16 +82,15 @@ class CorruptionRobustness(Track):
         if benchmark.first_of_images is None:
             raise BibenchError(
                 "The robustness track corrupts images, and no data set of "
-                f"{', '.join(setup.dataset for setup in benchmark.setups)} has images: add one by --data."
+                f"{', '.join(setup.label for setup in benchmark.setups)} has images: add one by --data."
             )
         return benchmark.first_of_images
 
-    def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+    def settle(self, options: Options, job: Job) -> Options:
         from bibench_tf import corruptions  # imports SciPy, which `--help` is not to wait for
-        from bibench_tf.benchmark.resolve import Job
         from bibench_tf.tracks.corruption_robustness import measuring
 
-        table, setup, job = options.severity_table, benchmark.first_of_images, Job(benchmark, session)
+        table, setup = options.severity_table, job.benchmark.first_of_images
         if table == _BY_SIZE:
             table = table_for(job.data(setup).input_shape) if setup else "cifar10"
         options = dataclasses.replace(

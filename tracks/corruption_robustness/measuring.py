@@ -80,13 +80,13 @@ def measure(track: CorruptionRobustness, job: Job) -> None:
     with job.session.progress_bar(len(lacking), "set") as progress:
         progress.set_description(track.name)
         if CLEAN in lacking:
-            _measure_set(CLEAN, networks, dataset.test_batches(BATCH_SIZE, limit=images), conditions)
+            _measure_set(CLEAN, networks, dataset, dataset.test_batches(BATCH_SIZE, limit=images), conditions)
             progress.update()
         for name in options.corruptions:
             for severity in corruptions.SEVERITIES:
                 if (key := key_of(name, severity, options.versions)) in lacking:
                     progress.set_postfix_str(key)
-                    _measure_set(key, networks, corrupted(name, severity), conditions)
+                    _measure_set(key, networks, dataset, corrupted(name, severity), conditions)
                     progress.update()
 
 
@@ -146,11 +146,15 @@ def _corrupt(name: str, severity: int, seed: int, table: str, images: np.ndarray
     return corruptions.apply(name, images, severity, seed=seed, first_index=first_index, table=table)
 
 
-def _measure_set(key: str, networks: Sequence[_Network], batches: _Batches, conditions: dict[str, Any]) -> None:
+def _measure_set(
+    key: str, networks: Sequence[_Network], dataset: ImageDataset, batches: _Batches, conditions: dict[str, Any]
+) -> None:
     """Let the networks that lack a set classify its images, and keep the answers of each."""
     chosen = [network for network in networks if key not in network.record.answers]
-    for network, answers in zip(chosen, _answers(chosen, batches), strict=True):
-        network.keep(conditions, key, answers)
+    answers = _answers(chosen, batches)
+    dataset.check_unchanged()
+    for network, found in zip(chosen, answers, strict=True):
+        network.keep(conditions, key, found)
 
 
 def _answers(networks: Sequence[_Network], batches: _Batches) -> list[Answers]:

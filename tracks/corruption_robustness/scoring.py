@@ -50,7 +50,7 @@ def score(track: CorruptionRobustness, benchmark: ResolvedBenchmark, store: RunS
     }
     values = _overall(benchmark, measured, accuracies, notes)
     certain = _certainty(benchmark, options, measured, notes)
-    notes += _notes(setup.dataset, options, measured, certain)
+    notes += _notes(setup.label, options, measured, certain)
     images = next((record.images for record in measured.values()), options.images)
     examples = next((result.dataset["test_examples"] for result in results.values() if result), None)
     return track.scored(

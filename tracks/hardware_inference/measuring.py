@@ -118,6 +118,7 @@ class _Examples:
     def of(cls, dataset: Dataset) -> _Examples:
         # As one batch: those of some tasks are padded, each as it needs.
         ((inputs, labels),) = dataset.test_batches(PARITY_IMAGES, limit=PARITY_IMAGES).as_numpy_iterator()
+        dataset.check_unchanged()
         return cls(dataset, inputs, labels)
 
     @property

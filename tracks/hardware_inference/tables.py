@@ -95,7 +95,7 @@ def conditions(benchmark: ResolvedBenchmark, deployed: Mapping[str, Inference], 
         for target, record in measured[algorithm].items():
             by_device[target].append((algorithm, record))
     setup, example = benchmark.first, benchmark.first.task.unit
-    stated = {"network": f"{setup.network}, trained on {setup.dataset}", **seed_condition(benchmark)}
+    stated = {"network": f"{setup.network}, trained on {setup.label}", **seed_condition(benchmark)}
     for target, found in by_device.items():
         stated[f"device: {target}"] = _all_of(_device(record) for _, record in found)
         kernels: defaultdict[str, list[str]] = defaultdict(list, binarized=[])

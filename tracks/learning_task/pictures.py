@@ -51,9 +51,9 @@ def pictures(benchmark: ResolvedBenchmark, store: RunStore) -> list[Picture]:
     for setup, spec in _runs(benchmark, store):
         folder = store.folder(spec)
         if (folder / THERE).exists():
-            drawn.append(Picture(f"{setup.dataset}: objects of the first {_IMAGES} test images", folder / THERE))
+            drawn.append(Picture(f"{setup.label}: objects of the first {_IMAGES} test images", folder / THERE))
         if (folder / FOUND).exists():
-            drawn.append(Picture(f"{setup.dataset}: found by {spec.algorithm}", folder / FOUND))
+            drawn.append(Picture(f"{setup.label}: found by {spec.algorithm}", folder / FOUND))
     return drawn
 
 

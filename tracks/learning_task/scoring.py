@@ -32,7 +32,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
     """OM_task of each algorithm over the benchmark's tasks, of the accuracies averaged over its seeds."""
     failures: list[str] = []
     results = {
-        setup.dataset: seeds.results(benchmark, partial(benchmark.specs, setup), store, failures)
+        setup.label: seeds.results(benchmark, partial(benchmark.specs, setup), store, failures)
         for setup in benchmark.setups
     }
     trained = [one for of_dataset in results.values() for found in of_dataset.values() for one in found]
@@ -58,7 +58,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
                 for name, of in results.items()
             ),
             *(
-                _curves(benchmark, setup.dataset, results[setup.dataset])
+                _curves(benchmark, setup.label, results[setup.label])
                 for setup in benchmark.setups
                 if setup.recipe.epochs > 1
             ),
@@ -67,7 +67,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
         pictures=pictures.pictures(benchmark, store),
         conditions={
             **training_conditions(benchmark, trained, benchmark.setups, every_seed=True),
-            **({f"network: {setup.dataset}": setup.network for setup in benchmark.setups} if len(results) > 1 else {}),
+            **({f"network: {setup.label}": setup.network for setup in benchmark.setups} if len(results) > 1 else {}),
         },
         notes=[
             f"Accuracy is that of the last epoch on the test {'images' if only_images else 'examples'}; the best epoch "

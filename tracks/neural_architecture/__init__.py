@@ -11,10 +11,9 @@ from bibench_tf.benchmark.track import Track, option, register
 from bibench_tf.stats import metrics
 
 if TYPE_CHECKING:
-    from bibench_tf.benchmark.resolve import ResolvedBenchmark, Setup
+    from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark, Setup
     from bibench_tf.report.scores import TrackScore
     from bibench_tf.results.runs import RunStore
-    from bibench_tf.training.session import Session
 
 # One network of each group, those of the default data sets, whose runs are shared, and a second convolutional one.
 DEFAULT_NETWORKS = (
@@ -56,12 +55,13 @@ class NeuralArchitecture(Track):
     takes = (*(field for field in Track.takes if field != "networks"), "seeds")
     options = Options
 
-    def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+    def settle(self, options: Options, job: Job) -> Options:
         if options.networks:
             return options
-        tasks = {setup.task.key for setup in benchmark.setups}
+        setups = job.benchmark.setups
+        tasks = {setup.task.key for setup in setups}
         fitting = [network for network in DEFAULT_NETWORKS if networks.task_of(network) in tasks]
-        found = fitting or dict.fromkeys(setup.network for setup in benchmark.setups)
+        found = fitting or dict.fromkeys(setup.network for setup in setups)
         return dataclasses.replace(options, networks=tuple(found))
 
     def setups(self, benchmark: ResolvedBenchmark) -> tuple[Setup, ...]:

@@ -48,7 +48,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             of_group = _estimate(benchmark, algorithm, results, {group: networks}, [])
             row |= seeds.columns(f"{ARCHITECTURE_GROUPS[group]} mean relative accuracy", of_group, benchmark)
         rows.append({**row, **seeds.columns(title, overall[algorithm], benchmark), **ranks[algorithm]})
-    data = list(dict.fromkeys(setup.dataset for setup in setups))
+    data = list(dict.fromkeys(setup.label for setup in setups))
     names = {seeds.metric_of_all(found) for found in results.values()}
     name = names.pop() if len(names) == 1 else "main metric of the data"
     return track.scored(
@@ -61,7 +61,7 @@ def score(track: Track, benchmark: ResolvedBenchmark, store: RunStore) -> TrackS
             **training_conditions(benchmark, trained, setups, every_seed=True),
             **(
                 {
-                    f"network: {setup.network}": f"{ARCHITECTURE_GROUPS[setup.task.group]}, on {setup.dataset}"
+                    f"network: {setup.network}": f"{ARCHITECTURE_GROUPS[setup.task.group]}, on {setup.label}"
                     for setup in setups
                 }
                 if len(data) > 1

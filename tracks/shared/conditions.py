@@ -66,7 +66,7 @@ def training_conditions(
         **(
             {"recipe": texts[setups[0]]}
             if len(set(texts.values())) == 1
-            else {f"recipe: {setup.dataset} with {setup.network}": text for setup, text in texts.items()}
+            else {f"recipe: {setup.label} with {setup.network}": text for setup, text in texts.items()}
         ),
         **({} if precision == "float32" else {"precision": precision}),
         **seed_condition(benchmark, every_seed),
@@ -74,7 +74,7 @@ def training_conditions(
     for result in filter(None, results):
         data = result.dataset
         examples = tasks.get(datasets.task_of(result.spec.dataset)).unit + "s"
-        conditions[f"data: {data['name']}"] = (
+        conditions[f"data: {benchmark.label(result.spec.dataset)}"] = (
             f"{data['train_examples']:,} training and {data['test_examples']:,} test {examples}, "
             f"fingerprint {data['fingerprint'][:12]}"
         )

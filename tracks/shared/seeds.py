@@ -39,7 +39,7 @@ def mean_accuracy(found: Sequence[RunResult], chosen: Sequence[int]) -> float:
 def below_zero(results: Iterable[RunResult | None], metric: str) -> list[str]:
     """A note on the results whose main metric is below 0, where there are any."""
     named = (
-        f"{result.spec.algorithm} on {result.dataset['name']} ({result.metric} {result.accuracy:.3f})"
+        f"{result.spec.algorithm} on {result.spec.dataset} ({result.metric} {result.accuracy:.3f})"
         for result in results
         if result is not None and result.accuracy < 0
     )

@@ -14,6 +14,7 @@ from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
 from bibench_tf.benchmark.track import Track
 from bibench_tf.complexity import LayerCost, ModelCost
 from bibench_tf.errors import BibenchError
+from bibench_tf.names import data_identity
 from bibench_tf.results import records
 
 # Changes with the way of counting.
@@ -89,7 +90,7 @@ def read_counts(benchmark: ResolvedBenchmark, results: Path, failures: list[str]
 
 def _keys(benchmark: ResolvedBenchmark) -> list[Key]:
     setup = benchmark.first
-    return [Key(setup.dataset, setup.network, algorithm) for algorithm in benchmark.all_algorithms]
+    return [Key(data_identity(setup.dataset), setup.network, algorithm) for algorithm in benchmark.all_algorithms]
 
 
 def _path(results: Path, key: Key) -> Path:

@@ -98,7 +98,7 @@ def write(path: Path, benchmark: ResolvedBenchmark, results: Path) -> None:
 
     Raises BibenchError for a format matplotlib does not write, and StorageError for a path that cannot be written.
     """
-    figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.dataset)
+    figure = draw(published_points(), measured_points(benchmark, results), benchmark.first.label)
     try:
         write_atomically(path, lambda temporary: figure.savefig(temporary, dpi=160))
     except ValueError as error:

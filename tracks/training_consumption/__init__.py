@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
     from bibench_tf.report.scores import TrackScore
     from bibench_tf.results.runs import RunSpec, RunStore
-    from bibench_tf.training.session import Session
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class TrainingConsumption(Track):
     takes = (*Track.takes, "seeds")
     options = Options
 
-    def settle(self, options: Options, benchmark: ResolvedBenchmark, session: Session) -> Options:
+    def settle(self, options: Options, job: Job) -> Options:
         return dataclasses.replace(options, grid=grid.expand(options.grid))
 
     def check(self, job: Job) -> None:

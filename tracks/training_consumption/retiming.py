@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bibench_tf import files
 from bibench_tf.benchmark.resolve import Job, Setup
+from bibench_tf.names import data_identity
 from bibench_tf.results import environment, records
 from bibench_tf.training.step_timing import StepTimes
 
@@ -39,7 +40,8 @@ class Retiming:
 def path(results: Path, setup: Setup) -> Path:
     """The file of the step times of a network with the batches, the optimizer and the precision of its recipe."""
     recipe = setup.recipe
-    key = files.digest([setup.dataset, setup.network, recipe.batch_size, recipe.optimizer, recipe.precision])[:12]
+    data = data_identity(setup.dataset)
+    key = files.digest([data, setup.network, recipe.batch_size, recipe.optimizer, recipe.precision])[:12]
     return results / FOLDER / f"{setup.network}-{key}.json"
 
 

@@ -39,10 +39,9 @@ class Picture(NamedTuple):
 
 
 class Usable(NamedTuple):
-    """A usable image: the file, its size in bytes, and its objects as in `boxes.Annotated`."""
+    """A usable image: the file, and its objects as in `boxes.Annotated`."""
 
     file: Path
-    size_bytes: int
     objects: np.ndarray
 
 
@@ -59,7 +58,7 @@ def check(
     unreadable, unknown, outside, nowhere, empty = [], [], [], [], []
     for picture in pictures:
         try:
-            height, width, size_bytes = _measured(picture.file)
+            height, width = _measured(picture.file)
         except (OSError, ValueError) as error:
             unreadable.append(f"{picture.name} ({error})")
             continue
@@ -79,7 +78,7 @@ def check(
         if not rows:
             empty.append(picture.name)
         objects = np.array(rows, np.float32).reshape(-1, STORED_COLUMNS)
-        usable[picture.name] = Usable(picture.file, size_bytes, objects)
+        usable[picture.name] = Usable(picture.file, objects)
     boxes = sum(len(picture.things) for picture in pictures)
     unusable.warn(unreadable, f"of {len(pictures)} images in {folder} are missing or not readable")
     unusable.warn(unknown, f"of {boxes} objects in {folder} are of unknown classes")
@@ -89,8 +88,8 @@ def check(
     return usable
 
 
-def _measured(file: Path | None) -> tuple[int, int, int]:
-    """Height, width and bytes of an image. Raises OSError, or ValueError unless it is a complete JPEG or PNG file."""
+def _measured(file: Path | None) -> tuple[int, int]:
+    """Height and width of an image. Raises OSError, or ValueError unless it is a complete JPEG or PNG file."""
     if file is None or not file.is_file():
         raise ValueError("missing")
     with open(file, "rb") as stream:
@@ -107,7 +106,7 @@ def _measured(file: Path | None) -> tuple[int, int, int]:
         raise ValueError(f"{kind}, not JPEG or PNG")
     if _ENDS[kind] not in tail:
         raise ValueError("cut off")
-    return height, width, size_bytes
+    return height, width
 
 
 def _clipped(box: Box, height: int, width: int) -> Box | None:

@@ -12,13 +12,16 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import LoadOptions
 from bibench_tf.errors import BibenchError, MissingData
+from bibench_tf.files import fingerprint_description
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -28,19 +31,24 @@ if TYPE_CHECKING:
 class Prepared:
     """A data set on the disk: the folder of its version, and the files of each split in order.
 
-    `class_names` is empty where labels are not classes. `info` is the content of `dataset_info.json`.
+    `class_names` is empty where labels are not classes.
     """
 
     folder: Path
-    info: dict[str, Any]
     class_names: tuple[str, ...]
     files: dict[str, tuple[Path, ...]]
     examples: dict[str, int]
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """Name, version, and examples and bytes of every shard: a digest of these stands for data too large to read."""
-        return {key: self.info[key] for key in ("name", "version", "splits")}
+    @cached_property
+    def contents(self) -> Contents:
+        """The record files of all splits."""
+        return Contents(file for files in self.files.values() for file in files)
+
+    def fingerprint(self) -> str:
+        """The digest of the examples: of the record files, of their division into splits, and of the classes."""
+        return fingerprint_description(
+            {"files": self.contents.digest, "splits": [*self.examples.items()], "classes": self.class_names}
+        )
 
 
 @dataclass(frozen=True)
@@ -187,4 +195,4 @@ def _describe(name: str, splits: tuple[str, ...], folder: Path, classes: bool) -
     for file in (file for split in splits for file in files[split]):
         if not file.is_file():
             raise MissingData(f"The data in {folder} lack {file.name}: {advice}.")
-    return Prepared(folder, info, tuple(labels), files, {split: sum(counts) for split, counts in shards.items()})
+    return Prepared(folder, tuple(labels), files, {split: sum(counts) for split, counts in shards.items()})

@@ -50,7 +50,7 @@ class ArrayDataset(Dataset):
 
     @cached_property
     def examples(self) -> Examples:
-        """The arrays. Raises BibenchError when their lengths differ from the numbers in the description."""
+        """The arrays. Raises BibenchError when their lengths differ from the description, and when files changed."""
         data = self.load()
         for part, inputs, labels, count in (
             ("training", data.train_inputs, data.train_labels, self.train_examples),
@@ -61,6 +61,7 @@ class ArrayDataset(Dataset):
                 raise BibenchError(
                     f"The description of '{self.name}' has {count} {part} examples, its arrays have not."
                 )
+        self.check_unchanged()
         return data
 
     @cached_property
@@ -103,7 +104,7 @@ class ArrayImages(ImageDataset):
 
     @cached_property
     def splits(self) -> Splits:
-        """The arrays, labels as int32. Raises BibenchError when they differ from the description."""
+        """The arrays, labels as int32. Raises BibenchError when they differ from the description or files changed."""
         data = self.load()
         for part, images, labels, examples in (
             ("training", data.train_images, data.train_labels, self.train_examples),
@@ -118,6 +119,7 @@ class ArrayImages(ImageDataset):
                 raise BibenchError(
                     f"The {part} labels of '{self.name}' are not {examples} numbers from 0 to {self.num_classes - 1}."
                 )
+        self.check_unchanged()
         return data._replace(
             train_labels=data.train_labels.astype(np.int32), test_labels=data.test_labels.astype(np.int32)
         )

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
+from bibench_tf import contents
 from bibench_tf.corruptions.export import SETTINGS_FILE
 from bibench_tf.datasets.base import ImageDataset, LoadOptions
 from bibench_tf.datasets.formats.tfds_prepared import prepared
 from bibench_tf.datasets.kinds.arrays import ArrayImages
 from bibench_tf.errors import BibenchError, InvalidOption, MissingData
-from bibench_tf.files import digest, fingerprint_files
+from bibench_tf.files import digest
 
 TFDS = "tfds"
 _SEVERITIES = 5
@@ -82,7 +83,7 @@ def _by_tfds(dataset: ImageDataset, corruptions: Sequence[str], options: LoadOpt
             "use made ones."
         )
     name, split, own_names = _PREPARED[dataset.name]
-    files, identities = {}, {}
+    sets = {}
     for corruption in corruptions:
         for severity in range(1, _SEVERITIES + 1):
             config = f"{name}/{own_names.get(corruption, corruption)}_{severity}"
@@ -92,16 +93,14 @@ def _by_tfds(dataset: ImageDataset, corruptions: Sequence[str], options: LoadOpt
                     f"'{config}' has {found.examples[split]:,} images of {len(found.class_names)} classes, not "
                     f"the {dataset.test_examples:,} test images of '{dataset.name}' and its classes."
                 )
-            files[corruption, severity] = found.files[split]
-            sizes = [file.stat().st_size for file in found.files[split]]
-            identities[corruption, severity] = [config, found.identity, sizes]
+            sets[corruption, severity] = found
 
     def batches(corruption: str, severity: int, batch_size: int, limit: int) -> Batches:
         import tensorflow as tf
 
         from bibench_tf.datasets.pipelines import records
 
-        found = files[corruption, severity]
+        found = sets[corruption, severity].files[split]
         try:
             yield from records.stored_batches(found, dataset.input_shape, batch_size, limit).as_numpy_iterator()
         except tf.errors.OpError as error:
@@ -111,7 +110,7 @@ def _by_tfds(dataset: ImageDataset, corruptions: Sequence[str], options: LoadOpt
             ) from error
 
     def fingerprint(corruption: str) -> str:
-        return digest([identities[corruption, severity] for severity in range(1, _SEVERITIES + 1)])
+        return digest([sets[corruption, severity].fingerprint() for severity in range(1, _SEVERITIES + 1)])
 
     # Images and labels are in one record, and their number and classes were compared above.
     return PublishedSet(f"{name} of TensorFlow Datasets", batches, fingerprint, check=lambda: None)
@@ -128,11 +127,11 @@ def _in_folder(folder: Path, dataset: ImageDataset, corruptions: Sequence[str]) 
             f"The folder {folder} lacks {', '.join(f'{name}.npy' for name in missing)}: give the folder CIFAR-10-C "
             "as its authors publish it, or fewer corruptions."
         )
-    made_from = _made_from(folder)
-    if made_from not in (None, dataset.fingerprint):
+    made_from, wanted = _made_from(folder), str(dataset.fingerprint)
+    if made_from not in (None, wanted):
         raise BibenchError(
             f"The images in {folder} were made from other data than the test images of '{dataset.name}' (fingerprint "
-            f"{made_from[:12]}, not {dataset.fingerprint[:12]}): make them again by bibench corrupt."
+            f"{made_from[:12]}, not {wanted[:12]}): make them again by bibench corrupt."
         )
     shape = (_SEVERITIES * dataset.test_examples, *dataset.input_shape)
     for name in corruptions:
@@ -144,7 +143,7 @@ def _in_folder(folder: Path, dataset: ImageDataset, corruptions: Sequence[str]) 
             )
 
     def fingerprint(corruption: str) -> str:
-        return fingerprint_files([folder / f"{corruption}.npy", folder / "labels.npy"])
+        return contents.digest_of([folder / f"{corruption}.npy", folder / "labels.npy"])
 
     def check() -> None:
         labels = _labels(folder / "labels.npy", dataset)

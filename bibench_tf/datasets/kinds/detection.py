@@ -8,12 +8,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import Dataset
 from bibench_tf.datasets.formats.annotated_images import Usable
 from bibench_tf.datasets.formats.boxes import Annotated, DetectionSplits, View
 from bibench_tf.detection.annotations import IGNORED
 from bibench_tf.errors import BibenchError, UnknownName
 from bibench_tf.files import fingerprint_description
+from bibench_tf.names import own_data
 from bibench_tf.networks import NETWORKS
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ class DetectionDataset(Dataset):
 
     @cached_property
     def splits(self) -> DetectionSplits:
-        """The images. Raises BibenchError when their numbers differ from those of the description."""
+        """The images. Raises BibenchError when their numbers differ from those of the description, or files changed."""
         splits = self.load()
         for part, split, count in (
             ("training", splits.train, self.train_examples),
@@ -85,6 +87,7 @@ class DetectionDataset(Dataset):
         ):
             if isinstance(split, Annotated) and not len(split.images) == len(split.objects) == count:
                 raise BibenchError(f"The description of '{self.name}' has {count} {part} images, its splits have not.")
+        self.check_unchanged()
         return splits
 
     def _train_batches(self, batch_size: int, seed: int, epoch: int, augment: bool) -> tf.data.Dataset:
@@ -109,8 +112,8 @@ def annotated_folder(
 ) -> DetectionDataset:
     """The data set of a user's folder in the `layout` VOC or COCO; `usable` are its images by name.
 
-    The fingerprint is that of classes, splits, names, objects and sizes of files, not of the content of images. Raises
-    BibenchError unless there are training and test images and an object to learn from.
+    The fingerprint is that of classes, splits, names, objects and contents of images. Raises BibenchError unless there
+    are training and test images and an object to learn from.
     """
     train, test = ([usable[name] for name in names if name in usable] for names in (train_names, test_names))
     for part, images in (("training", train), ("test", test)):
@@ -118,18 +121,20 @@ def annotated_folder(
             raise BibenchError(f"There are no usable {part} images in {folder}.")
     if not any((image.objects[:, IGNORED] == 0).any() for image in train):
         raise BibenchError(f"No training image in {folder} has a usable object.")
-    splits = [
-        [(image.file.name, image.size_bytes, image.objects.tolist()) for image in images] for images in (train, test)
-    ]
+    contents = Contents(image.file for image in (*train, *test))
+    splits = [[(image.file.name, image.objects.tolist()) for image in images] for images in (train, test)]
     return DetectionDataset(
-        name=f"{layout.lower()}_folder:{folder}",
+        name=own_data(f"{layout.lower()}_folder", folder),
         title=f"{len(class_names)} classes in images with {layout} annotations, {len(train):,} / {len(test):,}",
         source="images of the user",
         licence="as the images",
         class_names=class_names,
         train_examples=len(train),
         test_examples=len(test),
-        fingerprint=fingerprint_description({"classes": list(class_names), "splits": splits}),
+        fingerprint=lambda: fingerprint_description(
+            {"classes": class_names, "splits": splits, "images": contents.digest}
+        ),
+        contents=contents,
         load=lambda: DetectionSplits(_annotated(train), _annotated(test)),
         protocol=protocol,
     )

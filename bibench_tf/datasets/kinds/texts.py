@@ -50,15 +50,15 @@ def dataset(
     class_names: tuple[str, ...],
     vocabulary: Path | None,
     sequence_length: int,
-    fingerprint: str,
+    fingerprint: Callable[[], str],
     load: Callable[[Vocabulary, int], Examples],
     **description: Any,
 ) -> TextDataset:
     """A data set of texts cut into the pieces of the file `vocabulary`, by default the embedded one.
 
-    `load` gets the vocabulary and the sequence length, and returns the examples of `encoded`. `fingerprint` is that of
-    the texts; the data set's fingerprint also depends on the pieces and the sequence length. `description` are the
-    other fields of `TextDataset`.
+    `load` gets the vocabulary and the sequence length, and returns the examples of `encoded`. `fingerprint` computes
+    that of the texts; the data set's fingerprint also depends on the pieces and the sequence length. `description` are
+    the other fields of `TextDataset`.
     """
     pieces = wordpiece.read(vocabulary)
     return TextDataset(
@@ -69,8 +69,8 @@ def dataset(
             "vocabulary_size": len(pieces.pieces),
             "num_classes": len(class_names) or 1,
         },
-        fingerprint=fingerprint_description(
-            {"texts": fingerprint, "vocabulary": pieces.fingerprint, "sequence_length": sequence_length}
+        fingerprint=lambda: fingerprint_description(
+            {"texts": fingerprint(), "vocabulary": pieces.fingerprint, "sequence_length": sequence_length}
         ),
         load=lambda: load(pieces, sequence_length),
         transform=inputs,

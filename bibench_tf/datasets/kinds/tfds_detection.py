@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from bibench_tf.contents import Contents
 from bibench_tf.datasets.base import LoadOptions
 from bibench_tf.datasets.formats.boxes import DetectionSplits, Recorded
 from bibench_tf.datasets.formats.tfds_prepared import Prepared, prepared
@@ -56,12 +57,14 @@ def dataset(
     ]
     counts = [sum(one.examples[split] for split in part.splits) for part, one in zip(parts, found, strict=True)]
     train_files = tuple(file for some in files[:-1] for file in some)
-    identity = {"parts": [list(part) for part in parts], "infos": [one.identity for one in found]}
+    (classes,) = class_names
+    contents = Contents(file for some in files for file in some)
     return DetectionDataset(
-        class_names=class_names.pop(),
+        class_names=classes,
         train_examples=sum(counts[:-1]),
         test_examples=counts[-1],
-        fingerprint=fingerprint_description(identity),
+        fingerprint=lambda: fingerprint_description({"files": contents.digest, "examples": counts, "classes": classes}),
+        contents=contents,
         load=lambda: DetectionSplits(Recorded(train_files, read), Recorded(files[-1], read)),
         **description,
     )
