@@ -48,7 +48,7 @@ def run(results: Path, *tracks: str) -> engine.Outcome:
 
 
 def spec_of(algorithm: str, results: Path):
-    resolved = settle(ASKED, Session(results))
+    resolved = settle(ASKED, Session(results)).benchmark
     return resolved.specs(resolved.first)[algorithm]
 
 
