@@ -56,7 +56,8 @@ class ScheduleCallback(tf.keras.callbacks.Callback):
     """Moves the schedules of a model at the start of each epoch or, with `steps`, before each step.
 
     `epochs` is the whole length of the training where several calls of `fit` make it up; the default is the length
-    of this `fit`. Raises InvalidOption for a length below 1.
+    of this `fit`. Keras calls it once where it executes several steps at a time (`steps_per_execution`). Raises
+    InvalidOption for a length below 1.
     """
 
     def __init__(self, epochs: int | None = None, steps: int | None = None):

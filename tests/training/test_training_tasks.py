@@ -310,12 +310,20 @@ def test_a_training_that_is_stopped_goes_on_as_if_it_was_not(tmp_path, changes):
 
 
 def test_schedules_follow_the_training_on_every_task(tmp_path):
-    """BiBench never moves them where it counts iterations."""
-    recipe = dataclasses.replace(RECIPE, epochs=4)
-    model, _ = train(tmp_path / "run", recipe, build=lambda: dense_model(algorithm="fda"))
-    state = {w.name.split("/")[-1]: float(w) for w in model.weights if "schedule" in w.name}
-    assert state["input_schedule_alpha:0"] == pytest.approx(0, abs=1e-8)
-    assert state["weight_schedule_n:0"] == 9 + int(9 * 3 / 4)
+    """BiBench never moves them where it counts iterations. Over the recipe, not over the epochs of a call of `fit`."""
+    models, seen = [], []
+
+    def build():
+        models.append(dense_model(algorithm="fda"))
+        return models[-1]
+
+    def look(progress):
+        states = {w.name.split("/")[-1]: float(w) for w in models[0].weights if "schedule" in w.name}
+        seen.append((states["input_schedule_alpha:0"], states["weight_schedule_n:0"]))
+
+    train(tmp_path / "run", dataclasses.replace(RECIPE, epochs=4), build=build, on_epoch=look)
+    # 0.1 cos^2(pi / 8), 0.05, 0.1 cos^2(3 pi / 8), 0; 9 and a quarter of 9 more each time, rounded down.
+    assert seen == [pytest.approx(each, abs=1e-7) for each in ((0.0853553, 9), (0.05, 11), (0.0146447, 13), (0, 15))]
 
 
 def test_distillation_in_mixed_precision_and_with_xla(tmp_path):
