@@ -133,6 +133,7 @@ def test_the_command_line_writes_through_links_and_into_devices(tmp_path):
 # Places that write in another way, and why each may.
 OTHER_WAYS = {
     "bibench_tf/files.py": "the one way",
+    "bibench_tf/results/synchronised.py": "lines appended by one write each; a broken one is not used",
     "bibench_tf/corruptions/export.py": "the temporary file of write_atomically, image by image",
     "bibench_tf/datasets/making/*.py": "temporary files of write_atomically; not part of any command",
     "bibench_tf/results/index.py": "a cache, to which whole lines are appended",

@@ -79,6 +79,7 @@ OBJECTS = [
             "tensorboard": NO_SWITCH,
             "bert_checkpoint": (3,),
             "vocabulary": (3,),
+            "places": (3, None),
             "executor": ("rai", None),
             "cpus_per_run": NO_COUNT,
             "gpus_per_run": (-1, math.nan, math.inf, "x", True),
@@ -88,7 +89,6 @@ OBJECTS = [
             "store": NO_TEXT,
         },
     ),
-    (LoadOptions(), {"data_dir": (3, True), "download": NO_SWITCH, "vocabulary": (3,)}),
     (
         View((300, 300)),
         {
@@ -121,6 +121,7 @@ TRACK_OPTIONS = {
         "images": (-1, 2.5, "5", True),
         "source": (3, None),
         "severity_table": ("cifar", None, 3),
+        "digests": (3, None),
     },
     "training": {"grid": ("quick", (3,), ()), "retime": NO_SWITCH, "retime_rounds": (2, -1, 11.0, True, None)},
     "complexity": {"pareto": (3, True)},
@@ -136,6 +137,12 @@ def test_all_fields_are_checked(fitting, refused):
         for value in values:
             with pytest.raises(InvalidOption, match=rf": {field} must be .*, not "):
                 dataclasses.replace(fitting, **{field: value})
+
+
+@pytest.mark.parametrize("options", [{"data_dir": 3}, {"data_dir": True}, {"download": 1}, {"vocabulary": 3}])
+def test_the_options_of_loading_are_checked(options):
+    with pytest.raises(InvalidOption, match=f": {[*options][0]} must be .*, not "):
+        LoadOptions(**options)
 
 
 def test_the_options_of_all_tracks_are_checked():

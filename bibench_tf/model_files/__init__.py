@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bibench_tf import files
 from bibench_tf.errors import BibenchError, InvalidOption, MissingData
 from bibench_tf.model_files.limits import Refusal
 
@@ -116,7 +117,8 @@ def load_graph(folder: Path) -> Any:
 def _in_one_sentence(path: Path) -> Iterator[None]:
     """Raise BibenchError in place of any exception. Keras and TensorFlow have none for a file that they cannot read."""
     try:
-        yield
+        with files.room_in(tempfile.gettempdir()):
+            yield
     except BibenchError:
         raise
     except Refusal as error:

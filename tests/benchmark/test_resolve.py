@@ -73,7 +73,11 @@ def test_the_setup_of_a_network_is_that_of_the_first_data_set_of_its_task():
         ({"networks": ("resnet20@wide",)}, BibenchError, "NAME@WIDTH"),
         ({"recipe": "quik"}, UnknownName, "recipe 'quik'"),
         ({"options": {"tusk": {}}}, UnknownName, "track 'tusk'"),
-        ({"options": {"robustness": {"image": 1}}}, InvalidOption, "has no option 'image'. Known: corruptions, digests"),
+        (
+            {"options": {"robustness": {"image": 1}}},
+            InvalidOption,
+            "has no option 'image'. Known: corruptions, digests",
+        ),
         ({"options": {"task": {"image": 1}}}, InvalidOption, "Known: none"),
     ],
 )

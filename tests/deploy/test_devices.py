@@ -216,8 +216,8 @@ def test_benchmark_command(phone, stub, flatbuffer, tmp_path, capsys):
         (["--target", "ssh:-oProxyCommand=id"], "is not [USER@]HOST"),
         (["--target", "host", "--lce-release", "v0.16.0"], "such as adb or ssh"),
         (["--target", "ssh:pi", "--lce-release", "v0.16.0"], "No SHA-256 is known"),
-        (["--cores", "a"], "not a list of values with commas"),
-        (["--cores", "-1"], "numbers from 0"),
+        (["--cores", "a"], "Invalid value for '--cores'"),
+        (["--cores", "-1"], "Invalid value for '--cores'"),
     ],
 )
 def test_mistakes_are_one_sentence(flatbuffer, tmp_path, capsys, arguments, message):

@@ -10,7 +10,7 @@ from PIL import Image
 
 from bibench_tf import datasets
 from bibench_tf.benchmark import engine
-from bibench_tf.benchmark.resolve import Job, ResolvedBenchmark
+from bibench_tf.benchmark.resolve import ResolvedBenchmark, settle
 from bibench_tf.benchmark.spec import Benchmark
 from bibench_tf.cli import predict
 from bibench_tf.datasets import canvas_mini, fashion_mini
@@ -24,8 +24,12 @@ TRACKS = ("task", "complexity", "inference")
 BENCHMARK = Benchmark(data=("tiny_canvases",), networks=("ssd_lite@0.5",), algorithms=("bnn",), epochs=1)
 
 
-def main_specs():
-    resolved = ResolvedBenchmark(BENCHMARK)
+def resolved_in(results):
+    return ResolvedBenchmark(engine.stored_benchmark(results).benchmark)
+
+
+def main_specs(results):
+    resolved = resolved_in(results)
     return resolved.specs(resolved.first)
 
 
@@ -70,7 +74,7 @@ def test_trained_counted_and_converted(done):
     chart = next(chart for chart in scores["task"].charts if chart.kind == "heat")
     assert set(chart.series) == {"full_precision", "bnn"}
     store = RunStore(results)
-    for spec in main_specs().values():
+    for spec in main_specs(results).values():
         record = inference_record.read(store.folder(spec) / inference_record.FILE)
         assert record.parity.same and record.parity.images == 8 and record.parity.metric == "mAP@0.5"
         assert record.parity.deployed_accuracy == pytest.approx(store.result(spec).accuracy, abs=1e-3)
@@ -92,20 +96,20 @@ def test_the_report_shows_what_is_found(done):
     assert page.count('src="data:image/jpeg;base64,') == 3 and "img-src data:" in page
     assert "![tiny_canvases: found by bnn](task-picture-3.jpg)" in (report.parent / "report.md").read_text()
     # What is there is not drawn again.
-    drawn = RunStore(results).folder(main_specs()["bnn"]) / pictures.FOUND
+    drawn = RunStore(results).folder(main_specs(results)["bnn"]) / pictures.FOUND
     before = drawn.stat().st_mtime_ns
-    pictures.draw(Job(ResolvedBenchmark(BENCHMARK), Session(results, quiet=True)))
+    pictures.draw(settle(BENCHMARK, Session(results, quiet=True)))
     assert drawn.stat().st_mtime_ns == before
     # A network that was trained since is drawn: its picture would be that of the earlier one.
     os.utime(drawn, (0, 0))
-    pictures.draw(Job(ResolvedBenchmark(BENCHMARK), Session(results, quiet=True)))
+    pictures.draw(settle(BENCHMARK, Session(results, quiet=True)))
     assert drawn.stat().st_mtime_ns > before
 
 
 @pytest.mark.slow
 def test_predictions_are_drawn(done, tmp_path):
     results, *_ = done
-    folder = RunStore(results).folder(main_specs()["bnn"])
+    folder = RunStore(results).folder(main_specs(results)["bnn"])
     options = ["--limit", "3", "--csv", str(tmp_path / "found.csv"), "--draw", str(tmp_path / "drawings")]
     run = CliRunner().invoke(predict.predict, [str(folder), *options])
     assert run.exit_code == 0, run.output

@@ -38,7 +38,7 @@ def benchmark_with(algorithms=("bnn", "xnor"), **options):
 def settled(session, **options):
     """The benchmark as it starts: with the digests of published sets."""
     benchmark = benchmark_with(**options)
-    own = TRACK.settle(benchmark.options("robustness"), benchmark, session)
+    own = TRACK.settle(benchmark.options("robustness"), Job(benchmark, session))
     return ResolvedBenchmark(dataclasses.replace(benchmark.benchmark, options={"robustness": own}))
 
 

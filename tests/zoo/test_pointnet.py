@@ -215,8 +215,8 @@ def test_pools(key, batch):
 def test_options_are_checked():
     with pytest.raises(BibenchError, match="pool is one of"):
         zoo.pointnet(pool="min")
-    for shape in ((1024, 2), (None, 6), (32, 32, 3)):
-        with pytest.raises(BibenchError, match="3 channels"):
+    for shape, words in (((1024, 2), "3 channels"), ((None, 6), "input_shape"), ((32, 32, 3), "3 channels")):
+        with pytest.raises(BibenchError, match=words):
             zoo.pointnet_vanilla(input_shape=shape)
     with pytest.raises(BibenchError, match="two classes"):
         zoo.pointnet_segmentation(num_parts=1)

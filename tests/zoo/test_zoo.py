@@ -116,7 +116,7 @@ def test_binary_downsample():
         ("resnet18", {"input_shape": (4, 4, 3)}, "at least 8 x 8"),
         ("resnet18", {"input_shape": (31, 31, 3), "stem": "imagenet"}, "at least 32 x 32"),
         ("vgg_small", {"input_shape": (7, 9, 3)}, "at least 8 x 8"),
-        ("resnet18", {"input_shape": (None, None, 3)}, "fixed"),
+        ("resnet18", {"input_shape": (None, None, 3)}, "input_shape"),
         ("resnet20", {"width": 0}, "width"),
         ("resnet20", {"num_classes": 1}, "two classes"),
         ("resnet20", {"shortcut": "none"}, "shortcut"),

@@ -44,7 +44,7 @@ def arguments(graph: str, settings: Settings, csv: str | None = None) -> list[st
         "num_runs": settings.minimum_runs,
         "min_secs": settings.minimum_s,
         # The tool stops early at this time; its own limit of 150 s would cut a slow network short.
-        "max_secs": settings.timeout_s,
+        "max_secs": f"{settings.timeout_s:g}",
         "warmup_runs": 1,
         "warmup_min_secs": settings.warm_up_s,
     }
