@@ -14,8 +14,8 @@ The other functions act only when called: the command line silences TensorFlow's
 gradients of earlier networks from a private TensorFlow table, a plug-in file is named to child processes, and a command
 is ended by SIGTERM and SIGHUP as by Ctrl-C.
 
-One change is made elsewhere: `bibench_tf.algorithms`, which every network imports, replaces TensorFlow's gradient of some
-convolutions (`convolution_gradients.py`).
+One change is made elsewhere: `bibench_tf.algorithms`, which every network imports, replaces TensorFlow's gradient of
+some convolutions (`convolution_gradients.py`).
 """
 
 from __future__ import annotations
